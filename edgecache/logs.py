@@ -1,0 +1,103 @@
+"""Log records on stderr: JSON lines for machines, aligned lines for people.
+
+Law: one record is one line whatever a peer put in it (control bytes are escaped); values registered
+with `redact()` and anything that looks like a credential never reach the output. Writing is
+synchronous to stderr; the access log does not come this way (the native plane has its own bounded
+ring).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from typing import Final, Literal, TextIO
+
+Format = Literal["console", "json"]
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CREDENTIAL: Final = re.compile(
+    r"(?i)\b(sig|secret|token|password|passphrase|stream_?key|authorization)(\"?\s*[=:]\s*\"?)[^\s,;&\"']+"
+)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MASK: Final = "[redacted]"
+_secrets: set[str] = set()
+
+
+def redact(secret: str) -> None:
+    """From now on `secret` is masked wherever it appears. Shorter than 4 characters is ignored (it
+    would mask words)."""
+    if len(secret) >= 4:
+        _secrets.add(secret)
+
+
+def clean(text: str) -> str:
+    """`text` without credentials and with control characters escaped."""
+    for secret in _secrets:
+        text = text.replace(secret, _MASK)
+    text = _CREDENTIAL.sub(rf"\1\2{_MASK}", text)
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    return {
+        name: value if isinstance(value, (int, float, bool)) or value is None else clean(str(value))
+        for name, value in vars(record).items()
+        if name not in _STANDARD
+    }
+
+
+def _trace(record: logging.LogRecord, formatter: logging.Formatter) -> str:
+    return (
+        formatter.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+    )
+
+
+class JsonFormatter(logging.Formatter):
+    """{"time": RFC 3339 UTC, "level", "logger", "message", …extra fields, "trace"}"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, object] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": clean(record.getMessage()),
+            **_extras(record),
+        }
+        if trace := _trace(record, self):
+            line["trace"] = "\n".join(clean(part) for part in trace.splitlines())
+        return json.dumps(line, ensure_ascii=False)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """`12:00:01.123 INFO    edgecache.server  message  key=value`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%H:%M:%S", time.localtime(record.created))
+        extras = "".join(f"  {name}={value}" for name, value in _extras(record).items())
+        head = f"{stamp}.{int(record.msecs):03d} {record.levelname:<7} {record.name}"
+        text = f"{head}  {clean(record.getMessage())}{extras}"
+        trace = _trace(record, self)
+        return "\n".join((text, *(f"    {clean(part)}" for part in trace.splitlines())))
+
+
+def setup(*, level: str = "info", fmt: Format = "console", stream: TextIO | None = None) -> None:
+    """Route all records to `stream` (stderr). Replaces earlier handlers, so it may be called
+    again."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if fmt == "json" else ConsoleFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """`debug`, `info`, `warning` or `error`; third-party loggers stay at warning."""
+    logging.getLogger().setLevel(logging.WARNING)
+    for name in ("edgecache", "origin"):
+        logging.getLogger(name).setLevel(level.upper())

@@ -186,12 +186,13 @@ def _value(raw: str) -> object:
 
 
 def _put(data: dict[str, Any], keys: list[str], value: object) -> bool:
+    node: object = data
     for key in keys[:-1]:
-        data = data.setdefault(key, {})
-        if not isinstance(data, dict):
-            return False
-    data[keys[-1]] = value
-    return True
+        node = node.setdefault(key, {}) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node[keys[-1]] = value
+        return True
+    return False
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -83,4 +83,4 @@ def format_duration_ms(duration_ms: int) -> str:
 
 def format_rate(rate_bytes_s: int) -> str:
     """The shortest exact text that parse_rate() reads back to the same number."""
-    return _format(rate_bytes_s, (("MiB/s", MIB), ("KiB/s", KIB), ("B/s", 1)))
+    return _format(rate_bytes_s, (("MiB/s", MIB), ("MB/s", 10**6), ("KiB/s", KIB), ("B/s", 1)))

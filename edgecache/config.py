@@ -1,0 +1,264 @@
+"""The edge's settings: one TOML file, checked whole.
+
+Law: plain frozen values with the defaults of a live edge; every bound of the process is here, and
+what happens at the bound is written beside it. Knows nothing about files other than secrets, and
+starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
+from .errors import ConfigError
+from .settings import DurationMs, Loaded, Rate, Section, Size, load
+from .units import HOUR_MS, KIB, MIB, MINUTE_MS, SECOND_MS
+
+ENV_PREFIX: Final = "EDGECACHE"
+_FD_RESERVE: Final = 64  # listeners, fills, admin; the rest of the descriptors belongs to viewers
+_NAME: Final = r"^[a-z0-9_-]{1,64}$"
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`127.0.0.1:80`, `[::1]:80` or `:80` (all addresses) -> (host, port). Raises ValueError."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]*)):([0-9]{1,5})", text, re.ASCII)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError('an address such as "127.0.0.1:8080", "[::1]:8080" or ":8080"')
+    return match[1] or match[2] or "0.0.0.0", int(match[3])
+
+
+def _listen(text: str) -> str:
+    split_address(text)
+    return text
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        raise ValueError('a base URL without a path, such as "http://origin.example:8080"')
+    return text.rstrip("/")
+
+
+def _urls(value: object) -> object:
+    """`http://a,http://b` from the environment or the command line is a list."""
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
+Url = Annotated[str, AfterValidator(_url)]
+OptionalUrl = Annotated[str, AfterValidator(lambda text: _url(text) if text else text)]
+Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
+
+
+class Pop(Section):
+    """Who this host is: the name in `Cache-Status` and in subscriptions."""
+
+    name: str = Field("edge", pattern=_NAME)
+
+
+class Http(Section):
+    """The viewers' door (native workers) and its limits."""
+
+    listen: Listen = "0.0.0.0:8080"
+    workers: int = Field(0, ge=0, le=256)  # 0: one per core
+    target_max: Size = Field(4 * KIB, ge=256, le=16 * KIB)  # longer request target: 414, close
+    header_max: Size = Field(16 * KIB, ge=KIB, le=64 * KIB)  # larger request head: 431, close
+    header_fields: int = Field(64, ge=8, le=256)  # more request fields: 431, close
+    first_byte: DurationMs = Field(10 * SECOND_MS, ge=100)  # silence after connecting: close
+    header: DurationMs = Field(5 * SECOND_MS, ge=100)  # request head not complete: close
+    keepalive: DurationMs = Field(75 * SECOND_MS, ge=100)  # idle between requests: close
+    write: DurationMs = Field(20 * SECOND_MS, ge=100)  # viewer does not read: close
+    connections: int = Field(0, ge=0)  # 0: 90 % of the descriptor limit; beyond it 503, close
+    parked: int = Field(50_000, ge=1)  # requests waiting, all workers; beyond it 503
+    # Bytes a second one viewer is sent at most; 0: no pacing. Unpaced bursts overrun receivers: 230
+    # µs of
+    # kernel time a 768 KiB answer against 62 paced at 30 MB/s.
+    pacing: Rate = Field(30_000_000, ge=0)
+    # Bodies up to this are sent from the heap by writev, larger ones from memfds by sendfile.
+    heap_max: Size = Field(32 * KIB, ge=0)
+    drain: DurationMs = Field(30 * SECOND_MS, ge=0, le=HOUR_MS)  # then open connections are cut
+
+
+class Cache(Section):
+    """The store's budget and how long things stay that do not say so themselves."""
+
+    memory: Size = Field(256 * MIB, ge=MIB)  # beyond it the least useful entries are evicted
+    object_max: Size = Field(64 * MIB, ge=KIB)  # a larger body fails its fill or push (502, 413)
+    playlist: DurationMs = Field(SECOND_MS, ge=0)  # default TTLs, by kind of name
+    segment: DurationMs = Field(10 * MINUTE_MS, ge=0)
+    other: DurationMs = Field(10 * SECOND_MS, ge=0)
+    ttl_max: DurationMs = Field(24 * HOUR_MS, ge=0)
+    negative: DurationMs = Field(300, ge=0, le=2 * SECOND_MS)  # 404 and failures; about one part
+
+
+class Origin(Section):
+    """Where a miss is filled from. The first healthy URL in the list is asked first."""
+
+    urls: Urls = ()
+    connect: DurationMs = Field(SECOND_MS, ge=10)
+    first_byte: DurationMs = Field(2 * SECOND_MS, ge=10)
+    blocking: DurationMs = Field(10 * SECOND_MS, ge=10)  # first byte of a `_HLS_msn` request
+    min_rate: Rate = Field(64 * KIB, ge=0)  # slower over a second: cut, resumed elsewhere
+    total: DurationMs = Field(15 * SECOND_MS, ge=100)  # waiting for the head, retries included: 504
+    attempts: int = Field(3, ge=1, le=10)
+    connections: int = Field(64, ge=1)  # per origin; a fill beyond it waits for one
+    idle: DurationMs = Field(30 * SECOND_MS, ge=0)
+    # A miss on the next part of a stream that is being pushed waits this long for the push.
+    push_wait: DurationMs = Field(SECOND_MS, ge=0)
+    breaker_failures: int = Field(5, ge=1)  # in a row: the origin is left alone for breaker_open
+    breaker_open: DurationMs = Field(2 * SECOND_MS, ge=10)
+
+
+class Key(Section):
+    """One shared secret between our own processes; `secret` or `secret_file`, not both."""
+
+    secret: SecretStr | None = Field(None, min_length=16)
+    secret_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.secret is None) == (self.secret_file is None):
+            raise ValueError("found both or neither, allowed either secret or secret_file")
+        return self
+
+
+class Push(Section):
+    """The door that data centres push through. Empty `listen`: closed."""
+
+    listen: OptionalListen = ""
+    # Base URL the origin is told to push to; empty: made from `listen`.
+    advertise: OptionalUrl = ""
+    connections: int = Field(64, ge=1)  # beyond it the connection is closed
+    pending: int = Field(256, ge=0)  # parts waiting for the one before them; beyond it 409
+    gap: DurationMs = Field(SECOND_MS, ge=0)  # such a part waits this long, then 409
+
+
+class Ingest(Section):
+    """The broadcasters' door (RTMP). Empty `listen`: closed."""
+
+    listen: OptionalListen = ""
+    # Asked in this order where a stream key belongs; empty: origin.urls.
+    data_centres: Urls = ()
+
+
+class Interest(Section):
+    """Streams with viewers are subscribed at the origin and pushed from then on."""
+
+    lease: DurationMs = Field(30 * SECOND_MS, ge=SECOND_MS)
+    idle: DurationMs = Field(60 * SECOND_MS, ge=SECOND_MS)  # without viewers: no longer renewed
+    streams: int = Field(4096, ge=1)  # beyond it new streams are only pulled
+
+
+class Admin(Section):
+    """Health, metrics, purge. Loopback unless you know better; never the viewers' port."""
+
+    listen: OptionalListen = "127.0.0.1:8081"
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+    access: bool = False  # one record a request
+
+
+class EdgeConfig(Section):
+    """Everything a POP daemon can be told."""
+
+    pop: Pop = Pop()
+    http: Http = Http()
+    cache: Cache = Cache()
+    origin: Origin = Origin()
+    keys: dict[str, Key] = Field(default_factory=dict)
+    push: Push = Push()
+    ingest: Ingest = Ingest()
+    interest: Interest = Interest()
+    admin: Admin = Admin()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        bad = [kid for kid in self.keys if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", kid, re.ASCII)]
+        if bad:
+            raise ValueError(f"keys: found the key id {bad[0]!r}, allowed [A-Za-z0-9_.-]{{1,64}}")
+        if (self.push.listen or self.ingest.listen) and not self.keys:
+            raise ValueError(
+                "keys: found none, allowed at least one with push.listen or ingest.listen"
+            )
+        if self.cache.object_max > self.cache.memory:
+            raise ValueError("cache.object_max: found more than cache.memory, allowed at most that")
+        return self
+
+    def workers(self) -> int:
+        """How many worker threads `http.workers` asks for."""
+        return self.http.workers or len(os.sched_getaffinity(0))
+
+    def limits(self) -> dict[str, int]:
+        """The limits of the native plane; counts are per worker there."""
+        http, workers = self.http, self.workers()
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        connections = http.connections or max(descriptors * 9 // 10 - _FD_RESERVE, 64)
+        return {
+            "header_bytes": http.header_max,
+            "target_bytes": http.target_max,
+            "header_fields": http.header_fields,
+            "first_byte_ms": http.first_byte,
+            "header_ms": http.header,
+            "keepalive_ms": http.keepalive,
+            "write_ms": http.write,
+            "fill_ms": self.origin.total + SECOND_MS,
+            "max_connections": -(-connections // workers),
+            "max_parked": -(-http.parked // workers),
+            "heap_max_bytes": http.heap_max,
+            "pacing_bytes_s": http.pacing,
+        }
+
+    def push_url(self, port: int) -> str:
+        """The URL the origin pushes to, given the port the push door really listens on; "" if
+        closed."""
+        if not self.push.listen or self.push.advertise:
+            return self.push.advertise
+        host, _ = split_address(self.push.listen)
+        host = socket.gethostname() if host in ("0.0.0.0", "::") else host
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Loaded[EdgeConfig]:
+    """Defaults, file, `EDGECACHE__…`, then `key=value`. Raises ConfigError with every problem."""
+    return load(EdgeConfig, path, env_prefix=ENV_PREFIX, overrides=overrides)
+
+
+def load_secrets(config: EdgeConfig) -> dict[str, bytes]:
+    """Key id -> secret, files read. Raises ConfigError naming every file that cannot be used."""
+    secrets: dict[str, bytes] = {}
+    problems: list[str] = []
+    for kid, key in config.keys.items():
+        if key.secret is not None:
+            secrets[kid] = key.secret.get_secret_value().encode()
+            continue
+        try:
+            secrets[kid] = Path(str(key.secret_file)).read_bytes().strip()
+        except OSError as error:
+            problems.append(f"keys.{kid}.secret_file: found {key.secret_file}: {error.strerror}")
+            continue
+        if len(secrets[kid]) < 16:
+            problems.append(f"keys.{kid}.secret_file: found under 16 bytes, allowed 16 or more")
+    if problems:
+        raise ConfigError(problems)
+    return secrets

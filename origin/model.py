@@ -1,0 +1,131 @@
+"""Values that leave the packaging half of the origin: what is pushed, stored and served.
+
+Laws: all frozen; the bytes behind a path never change, except that a playlist path holds versions,
+each newer than the one before. Lists of publications are in truth order: nothing is named before it
+exists. Knows nothing of files, sockets or HTTP framing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import xxhash
+
+Kind = Literal["video", "audio"]
+
+PLAYLIST_TYPE: Final = "application/vnd.apple.mpegurl"
+VIDEO_TYPE: Final = "video/mp4"
+AUDIO_TYPE: Final = "audio/mp4"
+
+
+def digest_of(body: bytes) -> str:
+    """xxh3-128 of `body`, 32 hex digits: the digest all our processes compare."""
+    return xxhash.xxh3_128_hexdigest(body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendition:
+    """One track of a stream as planned; codecs and picture size are corrected by its init section.
+
+    bandwidth, average_bandwidth: bit/s. codecs: RFC 6381, "" while unknown. width, height: pixels,
+    0 for audio. frame_rate: frames/s, 0 for audio. channels, sample_rate (Hz): 0 for video.
+    language: RFC 5646, "" when not said.
+    """
+
+    track: str
+    kind: Kind
+    bandwidth: int
+    average_bandwidth: int
+    codecs: str = ""
+    width: int = 0
+    height: int = 0
+    frame_rate: float = 0.0
+    channels: int = 0
+    sample_rate: int = 0
+    language: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaObject:
+    """An immutable named body, here an init section. ttl_ms: how long a cache must keep it."""
+
+    path: str
+    body: bytes
+    digest: str
+    content_type: str
+    cache_control: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartObject(MediaObject):
+    """A part. A segment is the bytes of its parts in order, so it is never published by itself.
+
+    offset: bytes, where the part starts in `segment_path`. final: the segment is complete with it,
+    and only then `segment_digest` is set (xxh3-128 of the whole segment). index: part in segment.
+    """
+
+    segment_path: str
+    offset: int
+    final: bool
+    segment_digest: str | None
+    duration_s: float
+    independent: bool
+    track: str
+    msn: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaylistVersion:
+    """One version of a playlist. Segment `msn` is the first that is not complete, `parts` of its
+    parts are listed, segment `msn - 1` had `last_parts`.
+
+    hold_ms: longest wait of a blocking reload, 0 when it never blocks. advance: how many parts past
+    the newest may be asked for (Advance Part Limit). ended: carries ENDLIST. A variant that is None
+    does not exist: the full one answers instead.
+    """
+
+    path: str
+    msn: int
+    parts: int
+    last_parts: int
+    hold_ms: int
+    advance: int
+    ended: bool
+    ttl_ms: int
+    cache_control: str
+    full: bytes
+    full_gzip: bytes
+    delta: bytes | None = None
+    delta_gzip: bytes | None = None
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """(msn, parts, last_parts): grows strictly along the versions of one path."""
+        return (self.msn, self.parts, self.last_parts)
+
+    @property
+    def variants(self) -> tuple[tuple[str, bytes], ...]:
+        """The variants that exist, as (name, bytes), in the order they are pushed."""
+        named = (
+            ("full", self.full),
+            ("full.gzip", self.full_gzip),
+            ("delta", self.delta),
+            ("delta.gzip", self.delta_gzip),
+        )
+        return tuple((name, body) for name, body in named if body is not None)
+
+    @property
+    def body(self) -> bytes:
+        """All variants concatenated: the body of a push."""
+        return b"".join(body for _, body in self.variants)
+
+    @property
+    def digest(self) -> str:
+        """xxh3-128 of `body`."""
+        return digest_of(self.body)
+
+
+Publication = MediaObject | PartObject | PlaylistVersion

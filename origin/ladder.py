@@ -1,0 +1,195 @@
+"""What one stream is encoded into, and the ffmpeg command that does it.
+
+Laws: pure values and functions; no rung is larger than its source; the command decodes once,
+encodes audio once, reads one pipe and writes one pipe a track, and can open nothing else. All
+renditions have their keyframes at the same multiples of the segment. Knows nothing of processes.
+Every flag was tried on ffmpeg 5.1.9 and 9.0.2; what each is for stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from .config import Config
+from .ffmpeg import Ffmpeg
+from .model import Rendition
+
+AUDIO_TRACK: Final = "audio"
+SAMPLE_RATE: Final = 48_000
+_CHANNELS: Final = 2
+_MUX_OVERHEAD: Final = 1.02  # moof of a 10-frame part: 208 bytes
+# A decoded 7680x4320 picture; a header that claims more is refused before memory is taken.
+_MAX_PIXELS: Final = 33_177_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One video rendition: size in pixels, rate in bit/s, preset of libx264."""
+
+    track: str
+    width: int
+    height: int
+    bitrate: int
+    preset: str = "veryfast"
+
+    @property
+    def threads(self) -> int:
+        """zerolatency makes one slice a thread: a 32-core host would cut pictures to shreds."""
+        return 1 if self.height <= 480 else 2 if self.height <= 720 else 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The encoding of one stream. `rungs` from best to worst, empty for a source without picture;
+    audio_bitrate in bit/s; segment_s is the grid that keyframes stand on."""
+
+    rungs: tuple[Rung, ...]
+    audio_bitrate: int = 96_000
+    fps: int = 30
+    segment_s: float = 2.0
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """Names in the order of the pipes."""
+        return (*(rung.track for rung in self.rungs), AUDIO_TRACK)
+
+
+# 0.26 of a core for both rungs (media.md section 2): keeps real time on two shared cores.
+SMALL: Final = (
+    Rung(track="360p", width=640, height=360, bitrate=700_000),
+    Rung(track="180p", width=320, height=180, bitrate=250_000),
+)
+# 1.04 of a core from a 1080p source.
+PRODUCTION: Final = (
+    Rung(track="1080p", width=1920, height=1080, bitrate=4_500_000, preset="superfast"),
+    Rung(track="720p", width=1280, height=720, bitrate=2_500_000),
+    Rung(track="480p", width=854, height=480, bitrate=1_200_000),
+    Rung(track="360p", width=640, height=360, bitrate=700_000),
+    Rung(track="240p", width=426, height=240, bitrate=400_000),
+)
+
+
+def plan_of(config: Config) -> Plan:
+    """The configured ladder, best rung first. Rates there are bytes/s."""
+    rungs = [
+        Rung(
+            track=track,
+            width=rung.width,
+            height=rung.height,
+            bitrate=rung.bitrate * 8,
+            preset=rung.preset,
+        )
+        for track, rung in config.ladder.items()
+    ]
+    return Plan(
+        rungs=tuple(sorted(rungs, key=lambda rung: (-rung.height, -rung.bitrate))),
+        audio_bitrate=config.audio.bitrate * 8,
+        fps=config.encoder.fps,
+        segment_s=config.live.segment / 1000,
+    )
+
+
+def fit(plan: Plan, source_height: int) -> Plan:
+    """`plan` without rungs above the source; at least the smallest stays. A height of 0 means that
+    the source has no picture: audio only."""
+    if source_height <= 0:
+        return replace(plan, rungs=())
+    kept = tuple(rung for rung in plan.rungs if rung.height <= source_height)
+    return replace(plan, rungs=kept or plan.rungs[-1:])
+
+
+def renditions(plan: Plan) -> tuple[Rendition, ...]:
+    """The tracks as the manifest lists them, in the order of `plan.tracks`."""
+    video = tuple(
+        Rendition(
+            track=rung.track,
+            kind="video",
+            # VBV: a second at most holds maxrate plus one buffer (bufsize = 1 s of rate).
+            bandwidth=round(rung.bitrate * _MUX_OVERHEAD * 2),
+            average_bandwidth=round(rung.bitrate * _MUX_OVERHEAD),
+            width=rung.width,
+            height=rung.height,
+            frame_rate=float(plan.fps),
+        )
+        for rung in plan.rungs
+    )
+    audio = Rendition(
+        track=AUDIO_TRACK,
+        kind="audio",
+        bandwidth=round(plan.audio_bitrate * _MUX_OVERHEAD * 1.25),
+        average_bandwidth=round(plan.audio_bitrate * _MUX_OVERHEAD),
+        channels=_CHANNELS,
+        sample_rate=SAMPLE_RATE,
+    )
+    return (*video, audio)
+
+
+def argv(plan: Plan, ffmpeg: Ffmpeg, *, fds: Sequence[int], offset_s: float) -> list[str]:
+    """The command line. `fds`: one writable pipe a track of `plan.tracks`; `offset_s`: media time
+    of the first frame (first MSN x segment). Reads FLV on stdin. Raises ValueError if the pipes do
+    not match."""
+    if len(fds) != len(plan.tracks):
+        raise ValueError(f"found {len(fds)} pipes for the tracks {plan.tracks}")
+    command = [ffmpeg.path, *_input()]
+    if plan.rungs:
+        command += ["-filter_complex", _filter(plan)]
+    for index, rung in enumerate(plan.rungs):
+        command += [*_video(plan, rung, index), *_output(fds[index], offset_s)]
+    return [*command, *_audio(plan), *_output(fds[-1], offset_s)]
+
+
+def _input() -> list[str]:
+    return [
+        *("-hide_banner", "-loglevel", "warning", "-nostats", "-nostdin"),
+        *("-protocol_whitelist", "pipe", "-max_pixels", str(_MAX_PIXELS)),
+        # First frame after 0.17 s instead of 1.37 s.
+        *("-probesize", "100000", "-analyzeduration", "500000"),
+        *("-threads", "1"),  # decoder frame threads cost 66 ms
+        *("-f", "flv", "-i", "pipe:0"),
+    ]
+
+
+def _filter(plan: Plan) -> str:
+    # fps makes a constant rate of anything; start_time=0 puts the first frame exactly on the grid
+    # (without it ffmpeg 9 is 33 ms off for good).
+    outs = "".join(f"[s{index}]" for index in range(len(plan.rungs)))
+    chains = [f"[0:v:0]fps={plan.fps}:start_time=0,split={len(plan.rungs)}{outs}"]
+    chains += [
+        f"[s{index}]scale={rung.width}:{rung.height}:flags=bilinear,setsar=1[v{index}]"
+        for index, rung in enumerate(plan.rungs)
+    ]
+    return ";".join(chains)
+
+
+def _video(plan: Plan, rung: Rung, index: int) -> list[str]:
+    rate = str(rung.bitrate)
+    return [
+        *("-map", f"[v{index}]", "-c:v", "libx264", "-preset", rung.preset, "-tune", "zerolatency"),
+        *("-threads:v", str(rung.threads), "-profile:v", "main", "-pix_fmt", "yuv420p"),
+        *("-b:v", rate, "-maxrate", rate, "-bufsize", rate),
+        # Keyframes only where the grid wants them; t counts from the first encoded frame.
+        *("-g", str(round(plan.fps * plan.segment_s * 2)), "-keyint_min", "1"),
+        *("-sc_threshold", "0"),
+        *("-force_key_frames", f"expr:gte(t,n_forced*{plan.segment_s:g})"),
+        *("-video_track_timescale", "90000"),
+    ]
+
+
+def _audio(plan: Plan) -> list[str]:
+    return [
+        *("-map", "0:a:0", "-c:a", "aac", "-b:a", str(plan.audio_bitrate)),
+        *("-ac", str(_CHANNELS), "-ar", str(SAMPLE_RATE), "-af", "aresample=async=1000"),
+    ]
+
+
+def _output(fd: int, offset_s: float) -> list[str]:
+    return [
+        *("-f", "mp4", "-movflags", "+cmaf+frag_every_frame+frag_discont+skip_trailer"),
+        # Absolute decode times: without these three every pipe starts at 0 and sync is lost.
+        *("-use_editlist", "0", "-avoid_negative_ts", "disabled"),
+        *("-output_ts_offset", f"{offset_s:.6f}"),
+        *("-muxdelay", "0", "-muxpreload", "0", "-flush_packets", "1"),
+        f"pipe:{fd}",
+    ]

@@ -1,0 +1,45 @@
+"""For every test: what is under test stands in the header, and native objects do not leak."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+SETTLE_S = 2.0
+
+
+def _live_objects() -> dict[str, int]:
+    """Native objects alive in this process; nothing unless a test has loaded the core."""
+    core = sys.modules.get("edgecache._core")
+    return core.live_objects() if core else {}
+
+
+def _leaked(before: dict[str, int]) -> dict[str, int]:
+    now = _live_objects()
+    return {kind: n - before.get(kind, 0) for kind, n in now.items() if n > before.get(kind, 0)}
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    try:
+        build = importlib.import_module("edgecache._core").BUILD
+    except ImportError as error:
+        return f"edgecache._core: not built ({error}); run: make build"
+    return "edgecache._core: " + ", ".join(f"{key} {value}" for key, value in build.items())
+
+
+@pytest.fixture(autouse=True)
+def native_objects_are_freed() -> Iterator[None]:
+    """Workers free in their own time, so a difference has a moment to go away."""
+    before = _live_objects()
+    yield
+    deadline = time.monotonic() + SETTLE_S
+    while leaked := _leaked(before):
+        gc.collect()
+        if time.monotonic() > deadline:
+            pytest.fail(f"native objects leaked: {leaked}")
+        time.sleep(0.01)

@@ -23,14 +23,21 @@ HEADER: Final = (
     b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00"  # audio and video, then PreviousTagSize0
 )
 
+CONFIG: Final = 0
+CODED: Final = 1
+OTHER: Final = 2
+
 _HEADER_BYTES: Final = 9
 _TAG_HEADER_BYTES: Final = 11
 _TRAILER_BYTES: Final = 4
 _AVC: Final = 7
 _HEVC: Final = 12  # not in Adobe's table, but used by publishers that predate Enhanced RTMP
 _AAC: Final = 10
-_ENHANCED: Final = 0x80
+_ENHANCED_VIDEO: Final = 0x80
+_ENHANCED_AUDIO: Final = 9
 _KEYFRAME: Final = 1
+# SequenceStart, CodedFrames, CodedFramesX (pictures without a composition time).
+_ENHANCED_PACKETS: Final = {0: CONFIG, 1: CODED, 3: CODED}
 _AUDIO_CODECS: Final = {
     0: "pcm",
     1: "adpcm",
@@ -72,39 +79,41 @@ class Tag:
         return encode_tag(self.kind, self.timestamp, self.body)
 
     @property
-    def is_keyframe(self) -> bool:
-        """A video frame that decoding can start with; False for configuration."""
-        return (
-            self.kind == VIDEO
-            and len(self.body) > 1
-            and (self.body[0] >> 4) & 7 == _KEYFRAME
-            and not self.is_config
+    def packet(self) -> int:
+        """CONFIG (a sequence header), CODED (a picture or sound) or OTHER (end of sequence and
+        such)."""
+        body = self.body
+        if len(body) < 2 or self.kind == SCRIPT:
+            return OTHER
+        if self._enhanced:
+            return _ENHANCED_PACKETS.get(body[0] & 15, OTHER)
+        code, with_config = (
+            (body[0] >> 4, (_AAC,)) if self.kind == AUDIO else (body[0] & 15, (_AVC, _HEVC))
         )
+        return body[1] if code in with_config and body[1] <= OTHER else CODED
 
     @property
-    def is_config(self) -> bool:
-        """A sequence header (AVC, HEVC, AAC or an enhanced one): no picture or sound in it."""
-        body = self.body
-        if len(body) < 2:
-            return False
-        if self.kind == AUDIO:
-            return body[0] >> 4 == _AAC and body[1] == 0
-        if self.kind != VIDEO:
-            return False
-        if body[0] & _ENHANCED:
-            return body[0] & 15 == 0  # PacketTypeSequenceStart
-        return body[0] & 15 in (_AVC, _HEVC) and body[1] == 0
+    def is_keyframe(self) -> bool:
+        """A picture that decoding can start with."""
+        return self.kind == VIDEO and self.packet == CODED and (self.body[0] >> 4) & 7 == _KEYFRAME
 
     @property
     def codec(self) -> str:
         """Four-character code or a short name; "" for script data and empty bodies."""
         if not self.body or self.kind == SCRIPT:
             return ""
+        if self._enhanced:
+            return self.body[1:5].decode("ascii", "replace")
         if self.kind == AUDIO:
             return _AUDIO_CODECS.get(self.body[0] >> 4, "unknown")
-        if self.body[0] & _ENHANCED:
-            return self.body[1:5].decode("ascii", "replace")
         return _VIDEO_CODECS.get(self.body[0] & 15, "unknown")
+
+    @property
+    def _enhanced(self) -> bool:
+        first = self.body[0]
+        return (
+            first >> 4 == _ENHANCED_AUDIO if self.kind == AUDIO else bool(first & _ENHANCED_VIDEO)
+        )
 
 
 def encode_tag(kind: int, timestamp: int, body: bytes | bytearray) -> bytes:

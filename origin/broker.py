@@ -1,0 +1,339 @@
+"""A publisher's FLV bytes -> clean FLV for the encoder, and what a new encoder needs to start warm.
+
+Laws: sans-IO; the caller's clock only stamps when media arrived. Bounds: one tag (edgecache.flv),
+and the current GOP at most `GOP_BYTES` and `GOP_MS`; a GOP that outgrows them is forgotten,
+pictures are then held back from a *new* encoder until the next keyframe (counted). What leaves has
+continuous time stamps (origin.rebase), begins with configuration, has sound always (silence where
+the publisher sends none) and its picture from a keyframe on. One broker is one publisher's session;
+it knows nothing of processes. Every tag that comes in is forwarded or counted in `dropped`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edgecache import amf
+from edgecache.errors import EdgeError
+from edgecache.errors import Source as ErrorSource
+from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag, encode_tag
+
+from .rebase import Timebase
+from .sps import picture_size
+
+GOP_BYTES: Final = 16 << 20
+GOP_MS: Final = 12_000
+AUDIO_ONLY_GOP_MS: Final = 2_000
+# No sound this long behind the picture: silence takes over. Longer than any publisher's
+# interleaving.
+SILENCE_AFTER_MS: Final = 1_000
+# Publishers announce sound and picture at once; this is for those that start one later.
+PROBE_MS: Final = 1_000
+STALLED_VIDEO_MS: Final = 10_000
+
+# AAC-LC, 48 kHz, stereo; an all-zero frame of it (tried on ffmpeg 5.1 and 9.0).
+SILENT_CONFIG: Final = bytes.fromhex("af001190")
+SILENT_FRAME: Final = bytes.fromhex("af01210049900219002380")
+_SILENT_SAMPLES: Final = 1024
+_SILENT_RATE: Final = 48_000
+_SILENCE_CODEC: Final = "aac"
+_CONFIGURED: Final = frozenset(("avc1", "hvc1", "aac"))  # codecs with a sequence header
+_CLASSIC: Final = frozenset(("", "avc1", "aac", "mp3", "h263", "vp6", "speex", "pcm"))
+_MAX_SIDE: Final = 16384
+
+
+class BrokerError(EdgeError):
+    """The publisher's media cannot go on to the encoder; the message is for the publisher."""
+
+    source: ErrorSource = "downstream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What the publisher sends. Codecs as in flv.Tag.codec, "" for none; sizes in pixels, 0 for
+    none or unknown."""
+
+    video: str
+    audio: str
+    width: int
+    height: int
+
+    @property
+    def enhanced(self) -> bool:
+        """Needs an ffmpeg that reads Enhanced RTMP."""
+        return not {self.video, self.audio} <= _CLASSIC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a new encoder is fed first. Its time stamps begin at 0, which arrived at `arrived_s`
+    (unix s)."""
+
+    data: bytes
+    arrived_s: float
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Configuration in force: bodies of the tags, b"" for none."""
+
+    script: bytes = b""
+    video: bytes = b""
+    audio: bytes = b""
+
+    def tags(self) -> Iterator[bytes]:
+        """The encoded tags, at time 0."""
+        for kind, body in ((SCRIPT, self.script), (VIDEO, self.video), (AUDIO, self.audio)):
+            if body:
+                yield encode_tag(kind, 0, body)
+
+
+class _Gop:
+    """Tags since the last keyframe, while they stay within the bounds."""
+
+    def __init__(self) -> None:
+        self.head = _Head()
+        self.tags: list[Tag] = []
+        self.arrived_s = 0.0
+        self.whole = False
+        self._bytes = 0
+
+    def begin(self, head: _Head, arrived_s: float) -> None:
+        self.head, self.arrived_s = head, arrived_s
+        self.tags, self._bytes, self.whole = [], 0, True
+
+    def add(self, tag: Tag) -> None:
+        """Keep the tag; past a bound forget all of it, since a part of a GOP is of no use."""
+        if not self.whole:
+            return
+        self.tags.append(tag)
+        self._bytes += len(tag.body)
+        if self._bytes > GOP_BYTES or self.span_ms(tag.timestamp) > GOP_MS:
+            self.tags, self._bytes, self.whole = [], 0, False
+
+    def span_ms(self, now_ms: int) -> int:
+        return now_ms - self.tags[0].timestamp if self.tags else 0
+
+
+class Broker:
+    """feed() what came; then take() for the running encoder, or replay() for a new one."""
+
+    def __init__(self, *, wall_s: Callable[[], float] = time.time) -> None:
+        self._wall_s = wall_s
+        self._reader = FlvReader()
+        self._timebase = Timebase()
+        self._head = _Head()
+        self._gop = _Gop()
+        self._pending: list[Tag] = []
+        self._base = 0  # ms; time 0 of the encoder's generation
+        self._held_back = False  # the encoder waits for a keyframe
+        self._expects: frozenset[int] = frozenset((AUDIO, VIDEO))
+        self._size = (0, 0)
+        self._codecs = {AUDIO: "", VIDEO: ""}
+        self._newest = {AUDIO: -1, VIDEO: -1}  # ms; -1: none of that kind yet
+        self._sound_config = b""  # the publisher's own, also while silence is in force
+        self._silent_from = -1  # ms where the running silence began; -1: the publisher's own sound
+        self._silent_count = 0  # frames of it
+        self.source: Source | None = None
+        self.changed = False  # `source` is not what the last replay() was made of
+        self.tags = 0
+        self.silent_frames = 0
+        self.dropped: Counter[str] = Counter()
+
+    @property
+    def jumps(self) -> int:
+        """Jumps of the publisher's time stamps that were evened out."""
+        return self._timebase.jumps
+
+    @property
+    def media_ms(self) -> int:
+        """How much media has come in, for pacing."""
+        return self._timebase.newest
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes in any cut. Raises FlvError (not FLV) or BrokerError; the session is then
+        over."""
+        for tag in self._reader.feed(data):
+            self.tags += 1
+            if tag.kind == SCRIPT:
+                self._script(tag)
+            elif tag.packet == CONFIG:
+                self._config(tag)
+            elif tag.packet == CODED:
+                self._media(tag)
+            else:
+                self.dropped["not_media"] += 1
+
+    def take(self) -> bytes:
+        """What came since the last take() or replay(), for the encoder that got that replay."""
+        pending, self._pending = self._pending, []
+        return b"".join(self._encode(tag) for tag in pending)
+
+    def replay(self) -> Replay:
+        """The beginning of a new encoder's input: header, configuration, current GOP."""
+        self._pending.clear()
+        self.changed = False
+        gop = self._gop
+        self._held_back = not gop.whole
+        times = [tag.timestamp for tag in gop.tags] or [self._timebase.newest]
+        self._base = min(times)
+        head = gop.head if gop.whole else self._head
+        return Replay(
+            data=b"".join((HEADER, *head.tags(), *(self._encode(tag) for tag in gop.tags))),
+            arrived_s=gop.arrived_s if gop.whole else self._wall_s(),
+            duration_ms=max(times) - self._base,
+        )
+
+    def _encode(self, tag: Tag) -> bytes:
+        return encode_tag(tag.kind, max(0, tag.timestamp - self._base), tag.body)
+
+    def _emit(self, tag: Tag) -> None:
+        self._gop.add(tag)
+        if tag.kind == VIDEO and self._held_back:
+            self.dropped["before_keyframe"] += 1
+        else:
+            self._pending.append(tag)
+
+    def _script(self, tag: Tag) -> None:
+        """Metadata is kept for replays and says what to expect; anything else is of no use to
+        us."""
+        try:
+            values = amf.decode(tag.body)
+        except amf.AmfError:
+            values = []
+        if len(values) < 2 or values[0] != "onMetaData" or not isinstance(values[1], dict):
+            self.dropped["script"] += 1
+            return
+        told = values[1]
+        self._head = replace(self._head, script=tag.body)
+        named = {AUDIO: "audiocodecid", VIDEO: "videocodecid"}
+        # Some publishers describe nothing: then both are expected until PROBE_MS has passed.
+        expects = frozenset(kind for kind, name in named.items() if told.get(name))
+        self._expects = expects or self._expects
+        if self._size == (0, 0):
+            self._size = _told_size(told)
+
+    def _config(self, tag: Tag) -> None:
+        self._codecs[tag.kind] = tag.codec
+        if tag.kind == AUDIO:
+            self._sound_config = tag.body
+            if self._silent_from >= 0 or tag.body == self._head.audio:
+                return
+            self._head = replace(self._head, audio=tag.body)
+        else:
+            if tag.body == self._head.video:
+                return
+            self._head = replace(self._head, video=tag.body)
+            self._size = picture_size(tag.body[5:]) or self._size
+        if self.source is not None:
+            self._emit(Tag(tag.kind, self._timebase.newest, tag.body))
+
+    def _media(self, tag: Tag) -> None:
+        kind = tag.kind
+        if tag.codec != self._codecs[kind]:
+            if tag.codec in _CONFIGURED:
+                self.dropped["unconfigured"] += 1  # of no use without the sequence header
+                return
+            self._codecs[kind] = tag.codec
+        out = self._timebase.rebase(kind, tag.timestamp)
+        self._newest[kind] = max(self._newest[kind], out)
+        if kind == AUDIO and not self._sound(out):
+            self.dropped["overlap"] += 1
+            return
+        if tag.is_keyframe or self._cut_without_picture(out):
+            self._begin_gop()
+        if not self._gop.whole and self.source is None:
+            self.dropped["before_keyframe"] += 1
+        else:
+            self._emit(Tag(kind, out, tag.body))
+        if self.source is None:
+            self._probe()
+        if kind == VIDEO:
+            self._fill_silence(out)
+        self._check_picture()
+
+    def _cut_without_picture(self, out: int) -> bool:
+        """Sound alone has no keyframes: any place will do, every few seconds."""
+        if self._codecs[VIDEO] or self._newest[VIDEO] >= 0:
+            return False
+        return not self._gop.whole or self._gop.span_ms(out) > AUDIO_ONLY_GOP_MS
+
+    def _begin_gop(self) -> None:
+        self._held_back = False
+        self._gop.begin(self._head, self._wall_s())
+        if self.source is not None and self._described() != self.source:
+            self.source, self.changed = self._described(), True
+
+    def _described(self) -> Source:
+        width, height = self._size if self._codecs[VIDEO] else (0, 0)
+        return Source(
+            video=self._codecs[VIDEO],
+            audio=self._codecs[AUDIO] or _SILENCE_CODEC,
+            width=width,
+            height=height,
+        )
+
+    def _probe(self) -> None:
+        """The source is known once all that it announced has come, or PROBE_MS have."""
+        if not self._gop.whole:
+            return
+        missing = {kind for kind in self._expects if self._newest[kind] < 0}
+        waited = self._gop.span_ms(self._timebase.newest)
+        if missing and waited < PROBE_MS:
+            return
+        if not self._codecs[AUDIO]:
+            self._begin_silence(self._gop.tags[0].timestamp)
+            self._gop.head = replace(self._gop.head, audio=SILENT_CONFIG)
+        self.source = self._described()
+
+    def _begin_silence(self, at_ms: int) -> None:
+        self._silent_from, self._silent_count = at_ms, 0
+        self._head = replace(self._head, audio=SILENT_CONFIG)
+
+    @property
+    def _silent_until(self) -> int:
+        return self._silent_from + self._silent_count * _SILENT_SAMPLES * 1000 // _SILENT_RATE
+
+    def _fill_silence(self, until_ms: int) -> None:
+        if self.source is None or self.source.audio != _SILENCE_CODEC:
+            return
+        if self._silent_from < 0:
+            if until_ms - self._newest[AUDIO] <= SILENCE_AFTER_MS:
+                return
+            self._begin_silence(self._newest[AUDIO] + 1)
+            self._emit(Tag(AUDIO, self._silent_from, SILENT_CONFIG))
+        while (at := self._silent_until) <= until_ms:
+            self._emit(Tag(AUDIO, at, SILENT_FRAME))
+            self._silent_count += 1
+            self.silent_frames += 1
+
+    def _sound(self, out: int) -> bool:
+        """True when the publisher's sound may pass; ends a silence that it has caught up with."""
+        if self._silent_from < 0:
+            return True
+        if out < self._silent_until:
+            return False
+        self._silent_from = -1
+        self._head = replace(self._head, audio=self._sound_config)
+        if self._sound_config:
+            self._emit(Tag(AUDIO, out, self._sound_config))
+        return True
+
+    def _check_picture(self) -> None:
+        behind = self._newest[AUDIO] - self._newest[VIDEO]
+        if self._newest[VIDEO] >= 0 and behind > STALLED_VIDEO_MS:
+            raise BrokerError(f"no picture for {behind / 1000:.0f} s while sound goes on")
+
+
+def _told_size(told: dict[str, amf.Value]) -> tuple[int, int]:
+    """Picture size from metadata, for codecs whose configuration we do not read; (0, 0) if
+    absurd."""
+    width, height = told.get("width"), told.get("height")
+    if not isinstance(width, float) or not isinstance(height, float):
+        return 0, 0
+    fits = 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE
+    return (int(width), int(height)) if fits else (0, 0)

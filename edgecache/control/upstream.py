@@ -1,0 +1,281 @@
+"""Connections to origins: a bounded pool of kept-alive HTTP/1.1 connections each, and their health.
+
+Law: one exchange has one connection; it returns to the pool only if the response ended exactly
+where it said. Deadlines: connect, first byte, and a minimum rate afterwards; a stall is as bad as a
+cut. Bounds: connections per origin (an exchange beyond it waits, under its caller's deadline), idle
+time. An origin that fails several times in a row is left alone for a while, then probed by one
+exchange (breaker). Does not know keys, caching, retries or which origin to prefer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+from urllib.parse import urlsplit
+
+from ..errors import UpstreamError
+from .response import ResponseReader, Sink
+
+_RATE_WINDOW_S: Final = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """Deadlines in seconds, rate in bytes per second (0: any), and the pool's bounds."""
+
+    connect_s: float = 1.0
+    min_rate: int = 64 * 1024
+    idle_s: float = 30.0
+    connections: int = 64
+    failures: int = 5
+    open_s: float = 2.0
+
+
+class Breaker:
+    """Closed until `failures` in a row; then open for `open_s`; then one probe decides. Sans-IO."""
+
+    def __init__(self, failures: int, open_s: float) -> None:
+        self._limit = failures
+        self._open_s = open_s
+        self._failed = 0
+        self._retry_at = 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self._failed < self._limit
+
+    def allow(self, now_s: float) -> bool:
+        """May an exchange go ahead? When half-open the first to ask is the probe, the others
+        wait."""
+        if self.closed:
+            return True
+        if now_s < self._retry_at:
+            return False
+        self._retry_at = now_s + self._open_s
+        return True
+
+    def success(self) -> None:
+        self._failed = 0
+
+    def failure(self, now_s: float) -> None:
+        self._failed += 1
+        self._retry_at = now_s + self._open_s
+
+
+class _Connection(asyncio.Protocol):
+    """One connection and at most one exchange on it."""
+
+    def __init__(self, on_lost: Callable[[_Connection], None]) -> None:
+        self._on_lost = on_lost
+        self._reader: ResponseReader | None = None
+        self._done: asyncio.Future[None] | None = None
+        self.idle_timer: asyncio.TimerHandle | None = None
+        self.unasked = False
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+
+    def data_received(self, data: bytes) -> None:
+        if self._reader is None or self._done is None or self._done.done():
+            self.unasked = True
+            self.abort()
+            return
+        self._received += len(data)
+        try:
+            self._reader.feed(data)
+        except Exception as error:
+            self._finish(error)
+        else:
+            if self._reader.complete:
+                self._finish(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._on_lost(self)
+        if self._reader is None:
+            return
+        try:
+            if exc is not None and not self._reader.complete:
+                raise UpstreamError("cut", f"the connection to the origin broke: {exc}")
+            self._reader.eof()
+        except UpstreamError as error:
+            self._finish(error)
+        else:
+            self._finish(None)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    async def exchange(
+        self, request: bytes, reader: ResponseReader, patience: tuple[float, int]
+    ) -> None:
+        """`patience`: seconds to the first byte, bytes per second after it."""
+        if self.lost:
+            raise UpstreamError("cut", "the connection was closed while idle")
+        self._reader, self._done = reader, self._loop.create_future()
+        self._first_byte_s, self._min_rate = patience
+        self._received = self._checked = 0
+        timer = self._timer = self._loop.call_later(self._first_byte_s, self._check)
+        try:
+            self._transport.write(request)
+            await self._done
+        finally:
+            timer.cancel()
+            self._timer.cancel()
+            self._reader = None
+
+    def _check(self) -> None:
+        assert self._reader is not None
+        if not self._reader.started:
+            self._finish(UpstreamError("timeout", f"no answer in {self._first_byte_s:g} s"))
+        elif self._checked and self._received - self._checked < self._min_rate * _RATE_WINDOW_S:
+            self._finish(UpstreamError("slow", "the origin sends too slowly"))
+        else:
+            self._checked = self._received
+            self._timer = self._loop.call_later(_RATE_WINDOW_S, self._check)
+
+    def _finish(self, error: Exception | None) -> None:
+        if self._done is None or self._done.done():
+            return
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
+
+class Origin:
+    """One origin: its pool, breaker and counters (`<what>` or `<what>.<label>`, monotonic)."""
+
+    def __init__(self, url: str, patience: Patience) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self.host = parts.netloc
+        self.counts: Counter[str] = Counter()
+        self.breaker = Breaker(patience.failures, patience.open_s)
+        self._patience = patience
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._address = (parts.hostname or "", parts.port or (443 if self._tls else 80))
+        self._idle: list[_Connection] = []
+        self._open: set[_Connection] = set()
+        self._room = asyncio.Semaphore(patience.connections)
+
+    @property
+    def connections(self) -> int:
+        return len(self._open)
+
+    async def get(self, request: bytes, sink: Sink, *, first_byte_s: float) -> None:
+        """Send a GET and stream its response into `sink`; returns after its last byte. Raises
+        UpstreamError, or what the sink raises. A kept-alive connection that the origin closed
+        before answering is replaced once: GET is safe to repeat."""
+        async with self._room:
+            self.counts["requests"] += 1
+            fresh = False
+            while True:
+                reader = ResponseReader(sink)
+                connection = self._take() if not fresh else None
+                fresh = connection is None
+                try:
+                    connection = connection or await self._connect()
+                    await connection.exchange(
+                        request, reader, (first_byte_s, self._patience.min_rate)
+                    )
+                except BaseException as error:
+                    if connection is not None:
+                        connection.abort()
+                    if isinstance(error, UpstreamError):
+                        if error.reason == "cut" and not fresh and not reader.started:
+                            fresh = True
+                            continue
+                        self._failed(error)
+                    raise
+                self._give_back(connection, reader)
+                if reader.status >= 500:
+                    self._failed(UpstreamError("status_5xx"))
+                else:
+                    self.breaker.success()
+                return
+
+    def _failed(self, error: UpstreamError) -> None:
+        self.counts[f"failures.{error.reason}"] += 1
+        self.breaker.failure(monotonic())
+
+    async def close(self) -> None:
+        """Abort everything; exchanges in flight end as cut."""
+        for connection in tuple(self._open):
+            connection.abort()
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._patience.connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._lost), *self._address, ssl=self._tls
+                )
+        except TimeoutError:
+            raise UpstreamError("connect_timeout", f"no connection to {self.url}") from None
+        except OSError as error:
+            raise UpstreamError("refused", f"no connection to {self.url}: {error}") from None
+        self._open.add(connection)
+        self.counts["connections"] += 1
+        return connection
+
+    def _take(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_timer:
+                connection.idle_timer.cancel()
+            if not connection.lost:
+                return connection
+        return None
+
+    def _give_back(self, connection: _Connection, reader: ResponseReader) -> None:
+        if reader.extra:
+            self.counts["failures.extra_bytes"] += 1
+        if reader.extra or not reader.keep_alive or connection.lost or not self._patience.idle_s:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        connection.idle_timer = loop.call_later(self._patience.idle_s, connection.abort)
+        self._idle.append(connection)
+
+    def _lost(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        if connection.unasked:
+            self.counts["failures.extra_bytes"] += 1
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+
+
+class Upstreams:
+    """The configured origins, in order of preference."""
+
+    def __init__(self, urls: Sequence[str], patience: Patience) -> None:
+        self._patience = patience
+        self.origins: tuple[Origin, ...] = tuple(Origin(url, patience) for url in urls)
+
+    def replace(self, urls: Sequence[str]) -> None:
+        """Known origins keep pool and health; a removed one closes as its exchanges end."""
+        known = {origin.url: origin for origin in self.origins}
+        self.origins = tuple(known.get(url) or Origin(url, self._patience) for url in urls)
+
+    def pick(self, after: Origin | None = None) -> Origin | None:
+        """The origin to ask next: the first healthy one other than `after`, else `after` itself if
+        it is healthy; None when every breaker is open."""
+        now = monotonic()
+        rest = [origin for origin in self.origins if origin is not after]
+        if after in self.origins and after is not None:
+            rest.append(after)
+        return next((origin for origin in rest if origin.breaker.allow(now)), None)
+
+    async def close(self) -> None:
+        for origin in self.origins:
+            await origin.close()

@@ -1,0 +1,303 @@
+"""One stream from encoder bytes to publications: demuxers, packagers, timeline and playlists
+composed. Sans-IO; called by one owner, in the order things happen.
+
+Laws: publications come in truth order (init, part, then the playlist version that names it), and
+versions of a path grow strictly. An encoder run is a *generation*: all tracks begin it at the same
+segment, after a discontinuity. Bad input costs frames, never an exception: `faults` says when an
+encoder must be replaced. Bounds: one part of frames and one box of bytes a track, and the window.
+Knows nothing of processes, files or who is watching.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import xxhash
+
+from origin import manifest, names
+from origin.cmaf import CmafError, Demuxer, Frame, Init
+from origin.model import (
+    AUDIO_TYPE,
+    VIDEO_TYPE,
+    MediaObject,
+    PartObject,
+    PlaylistVersion,
+    Publication,
+    Rendition,
+    digest_of,
+)
+from origin.packager import Cut, Packager
+from origin.timeline import NS, Part, Timeline, Timing, Track
+
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+
+# An init section is wanted as long as its generation runs; whoever lost it by then pulls it again.
+INIT_TTL_MS: Final = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a generation starts: the encoder's timestamps must begin at `offset_s` seconds."""
+
+    generation: int
+    msn: int
+    offset_s: float
+
+
+class _Line:
+    """One track in one generation: demuxer, then packager, and the segment being filled."""
+
+    def __init__(self) -> None:
+        self.demuxer = Demuxer()
+        self.packager: Packager | None = None
+        self.offset = 0  # bytes of the open segment
+        self.hash = xxhash.xxh3_128()
+
+
+class Presentation:
+    """`renditions`: the plan, audio shared by all video. `epoch`: see names.epoch_of; the timeline
+    starts at its segment on the wall clock unless `first_msn` says otherwise, so that versions of a
+    stream's playlists grow across epochs too. Raises ValueError on names or a grid that cannot be.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        epoch: str,
+        renditions: Sequence[Rendition],
+        segment_s: float = 2.0,
+        part_s: float = 1 / 3,
+        window_s: float = 60.0,
+        first_msn: int | None = None,
+    ) -> None:
+        names.check_name("stream", stream)
+        for rendition in renditions:
+            names.check_name("track", rendition.track)
+        if len({rendition.track for rendition in renditions}) != len(renditions) or not renditions:
+            raise ValueError(
+                f"{stream}: {len(renditions)} renditions, want 1 or more, no name twice"
+            )
+        timing = Timing.plan(renditions, segment_s=segment_s, part_s=part_s, window_s=window_s)
+        start = names.epoch_seconds(epoch) * 1000 // timing.segment_ms
+        self.timing = timing
+        self.timeline = Timeline(
+            stream=stream,
+            epoch=epoch,
+            timing=timing,
+            renditions=renditions,
+            first_msn=start if first_msn is None else first_msn,
+        )
+        self.media_ttl_ms = (timing.window_ns + timing.linger_ns) // 1_000_000
+        # RFC 8216bis B.1: half a target duration for whoever does not block; a blocking answer
+        # could be kept for 6, but one version has one header
+        self.playlist_cache = f"public, max-age={max(1, timing.target_duration // 2)}"
+        self.dropped: Counter[str] = Counter()  # of ended generations; see `drops`
+        self.lag_ns = 0  # wall clock of the newest part less the date of its last sample
+        self._stream = stream
+        self._epoch = epoch
+        self._lines: dict[str, _Line] = {}
+        self._announced: list[Rendition] = []
+        # the multivariant playlist counts from the epoch, for the same reason
+        self._revision = names.epoch_seconds(epoch)
+
+    def begin_generation(self, *, wall_ns: int) -> Start:
+        """A new encoder starts. wall_ns: when the media it is fed first arrived (unix ns); dates in
+        the playlists count from it. Raises ValueError while one runs, and after `end`."""
+        if self._lines:
+            raise ValueError(f"{self._stream}: the running generation has not ended")
+        if self.timeline.ended:
+            raise ValueError(f"{self._stream}: the stream has ended, start another epoch")
+        generation = self.timeline.begin_generation(wall_ns=wall_ns)
+        self._lines = {name: _Line() for name in self.timeline.tracks}
+        offset_s = generation.first_msn * self.timing.segment_ms / 1000
+        return Start(generation.number, generation.first_msn, offset_s)
+
+    def feed(self, track: str, data: bytes, wall_ns: int) -> list[Publication]:
+        """What `data`, read from the encoder's pipe of `track` at `wall_ns`, made complete."""
+        line = self._lines[track]
+        out: list[Publication] = []
+        for item in line.demuxer.feed(data):
+            if isinstance(item, Init):
+                out += self._begin_track(track, line, item)
+            elif isinstance(item, Frame) and line.packager is not None:
+                for cut in line.packager.push(item):
+                    out += self._publish(track, line, cut, wall_ns)
+        return out
+
+    def end_generation(self) -> list[Publication]:
+        """The encoder is gone: open parts and segments close short, tracks that lack a segment get
+        a gap, so that all end alike. The next generation is behind a discontinuity."""
+        out: list[Publication] = []
+        changed: list[str] = []
+        for name, line in self._lines.items():
+            for cut in line.packager.flush() if line.packager else ():
+                out.append(self._object(name, line, cut))
+                changed.append(name)
+            self.dropped += self._drops(line)
+        self._lines = {}
+        if self.timeline.generations:
+            changed += self.timeline.level()
+        out += [self._version(self.timeline.tracks[name]) for name in dict.fromkeys(changed)]
+        return out + self._multivariant()
+
+    def end(self) -> list[Publication]:
+        """The stream is over: last versions, with ENDLIST. Nothing may be fed after."""
+        out = self.end_generation()
+        self.timeline.end()
+        tracks = [track for track in self.timeline.tracks.values() if track.segments]
+        return out + [self._version(track) for track in tracks]
+
+    def forget(self) -> list[str]:
+        """Paths that nobody may ask for any more, since the last call."""
+        return self.timeline.forget()
+
+    @property
+    def faults(self) -> dict[str, CmafError]:
+        """Tracks whose bytes can no longer be read, and why: the encoder must be replaced."""
+        lines = self._lines.items()
+        return {name: line.demuxer.broken for name, line in lines if line.demuxer.broken}
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Frames, fragments and bytes dropped, by reason, over all generations."""
+        return sum((self._drops(line) for line in self._lines.values()), self.dropped.copy())
+
+    def _drops(self, line: _Line) -> Counter[str]:
+        return line.demuxer.dropped + (line.packager.dropped if line.packager else Counter())
+
+    # --- what is published
+
+    def _begin_track(self, name: str, line: _Line, init: Init) -> list[Publication]:
+        """The init section of a track; a second one in a generation is a fault of the encoder."""
+        if line.packager is not None:
+            self.dropped["init"] += 1
+            return []
+        generation = self.timeline.generations[-1]
+        planned = self.timeline.tracks[name].rendition
+        path = names.init_path(self._stream, self._epoch, name, generation.number)
+        known = replace(
+            planned,
+            codecs=init.codec,
+            width=init.width,
+            height=init.height,
+            channels=init.channels,
+            sample_rate=init.sample_rate,
+        )
+        self.timeline.set_init(name, path, known)
+        line.packager = Packager(init=init, timing=self.timing, first_msn=generation.first_msn)
+        return [
+            MediaObject(
+                path=path,
+                body=init.body,
+                digest=digest_of(init.body),
+                content_type=self._type(known),
+                cache_control=IMMUTABLE,
+                ttl_ms=INIT_TTL_MS,
+            )
+        ]
+
+    def _publish(self, name: str, line: _Line, cut: Cut, wall_ns: int) -> list[Publication]:
+        part = self._object(name, line, cut)
+        self.lag_ns = wall_ns - self.timeline.generations[-1].anchor_wall_ns - cut.end_ns
+        return [part, self._version(self.timeline.tracks[name]), *self._multivariant()]
+
+    def _object(self, name: str, line: _Line, cut: Cut) -> PartObject:
+        """The part, taken into the timeline."""
+        line.hash.update(cut.body)
+        track = self.timeline.tracks[name]
+        path = names.part_path(self._stream, self._epoch, name, cut.msn, cut.index)
+        part = PartObject(
+            path=path,
+            body=cut.body,
+            digest=digest_of(cut.body),
+            content_type=self._type(track.rendition),
+            cache_control=IMMUTABLE,
+            ttl_ms=self.media_ttl_ms,
+            segment_path=names.segment_path(self._stream, self._epoch, name, cut.msn),
+            offset=line.offset,
+            final=cut.final,
+            segment_digest=line.hash.hexdigest() if cut.final else None,
+            duration_s=(cut.end_ns - cut.start_ns) / NS,
+            independent=cut.independent,
+            track=name,
+            msn=cut.msn,
+            index=cut.index,
+        )
+        line.offset += len(cut.body)
+        if cut.final:
+            line.offset, line.hash = 0, xxhash.xxh3_128()
+        if cut.end_ns > cut.start_ns:
+            listed = Part(
+                path=path, start_ns=cut.start_ns, end_ns=cut.end_ns, independent=cut.independent
+            )
+            self.timeline.add_part(name, cut.msn, listed, final=cut.final)
+        else:
+            self.timeline.close(name)
+        return part
+
+    def _version(self, track: Track) -> PlaylistVersion:
+        name = track.rendition.track
+        ended = self.timeline.ended
+        # what ends must be newer than a version that only lacked ENDLIST
+        msn, parts, last_parts = (track.next_msn + 1, 0, 0) if ended else track.version
+        full = manifest.media_playlist(self.timeline, name).encode()
+        delta = manifest.delta_playlist(self.timeline, name)
+        return PlaylistVersion(
+            path=names.media_path(self._stream, name),
+            msn=msn,
+            parts=parts,
+            last_parts=last_parts,
+            hold_ms=self.timing.hold_ms,
+            advance=self.timing.advance,
+            ended=ended,
+            # a live playlist that got no part for 3 target durations is worse than an error; one
+            # that ended stays as long as its segments
+            ttl_ms=self.media_ttl_ms if ended else self.timing.hold_ms,
+            cache_control=self.playlist_cache,
+            full=full,
+            full_gzip=_gzip(full),
+            delta=delta.encode() if delta else None,
+            delta_gzip=_gzip(delta.encode()) if delta else None,
+        )
+
+    def _multivariant(self) -> list[Publication]:
+        """The multivariant playlist when it changed: first when every track has a playlist, later
+        when an encoder came back with other codecs or sizes."""
+        tracks = self.timeline.tracks.values()
+        renditions = [track.rendition for track in tracks]
+        if renditions == self._announced or not all(
+            t.segments and t.rendition.codecs for t in tracks
+        ):
+            return []
+        self._announced = renditions
+        full = manifest.multivariant_playlist(self._stream, renditions).encode()
+        self._revision += 1
+        return [
+            PlaylistVersion(
+                path=names.multivariant_path(self._stream),
+                msn=self._revision,
+                parts=0,
+                last_parts=0,
+                hold_ms=0,
+                advance=0,
+                ended=False,
+                ttl_ms=INIT_TTL_MS,
+                cache_control=self.playlist_cache,
+                full=full,
+                full_gzip=_gzip(full),
+            )
+        ]
+
+    @staticmethod
+    def _type(rendition: Rendition) -> str:
+        return VIDEO_TYPE if rendition.kind == "video" else AUDIO_TYPE
+
+
+def _gzip(text: bytes) -> bytes:
+    """Deterministic, so that a version has one digest. Level 6: of 3 KiB about 60 µs."""
+    return gzip.compress(text, compresslevel=6, mtime=0)

@@ -1,0 +1,322 @@
+"""The truth of one stream: what was made, in which order, and what a viewer may still ask for.
+
+Laws: append-only. A segment is complete once and never changes after; segments leave only from the
+front of the window, so media sequence and discontinuity numbers never go back. All tracks begin a
+generation (an encoder run) at the same segment; what a track lacks before that is a gap. Bounds:
+the window plus the availability time of what left it (`forget` says when that is over).
+Times are ns of media time unless named wall. Knows nothing of bytes, playlists or frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+from typing import Final
+
+from origin import names
+from origin.model import Rendition
+
+NS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The constants of a stream's grid and of its playlists: the same in all renditions, for life
+    (RFC 8216bis 6.2.4). parts: per segment."""
+
+    segment_ms: int
+    parts: int
+    part_target_ns: int
+    window_ns: int
+
+    @classmethod
+    def plan(
+        cls,
+        renditions: Iterable[Rendition],
+        *,
+        segment_s: float = 2.0,
+        part_s: float = 1 / 3,
+        window_s: float = 60.0,
+    ) -> Timing:
+        """Part target: the longest part any planned frame rate or sample rate can give. Raises
+        ValueError naming the setting."""
+        segment_ms = round(segment_s * 1000)
+        if not 500 <= segment_ms <= 20_000:
+            raise ValueError(f"segment {segment_s} s, allowed 0.5 to 20 s")
+        parts = round(segment_s / part_s) if part_s > 0 else 0
+        if parts < 1 or abs(parts * part_s - segment_s) > 0.01 * segment_s:
+            raise ValueError(f"part {part_s} s, want a whole fraction of segment {segment_s} s")
+        part = Fraction(segment_ms, 1000 * parts)
+        longest = max((_longest(part, rendition) for rendition in renditions), default=part)
+        timing = cls(
+            segment_ms=segment_ms,
+            parts=parts,
+            part_target_ns=ceil(longest * NS / 10_000) * 10_000,  # playlists carry 10 µs
+            window_ns=round(window_s * NS),
+        )
+        if window_s < 3 * timing.target_duration:
+            raise ValueError(f"window {window_s} s, want 3 target durations or more (6.2.2)")
+        return timing
+
+    @property
+    def segment_ns(self) -> int:
+        return self.segment_ms * 1_000_000
+
+    @property
+    def early_ms(self) -> int:
+        """How long before its time a key frame may open a segment."""
+        return min(self.segment_ms // 4, 490)
+
+    @property
+    def target_duration(self) -> int:
+        """Seconds; what the longest segment rounds to (4.4.3.1)."""
+        return max(1, (self.segment_ms + self.early_ms + 500) // 1000)
+
+    @property
+    def linger_ns(self) -> int:
+        """How long what left the playlist can still be had. A segment must be there its own and the
+        playlist's duration after it first appeared, a part 3 target durations after it left
+        (6.2.2); both are over this long after the segment left the window."""
+        return 3 * self.target_duration * NS + 2 * self.segment_ns
+
+    @property
+    def skip_until_s(self) -> int:
+        """Skip boundary: 6 target durations, the least allowed (4.4.3.8)."""
+        return 6 * self.target_duration
+
+    @property
+    def hold_ms(self) -> int:
+        """Longest a playlist reload may block: 3 target durations (6.2.5.2)."""
+        return 3000 * self.target_duration
+
+    @property
+    def advance(self) -> int:
+        """Advance Part Limit (6.2.5.2), in whole parts."""
+        return 3 * NS // min(self.part_target_ns, NS)
+
+
+def _longest(part: Fraction, rendition: Rendition) -> Fraction:
+    """Cut by a grid of `part`, frames of f seconds give at most ceil(part ÷ f) of them a part."""
+    if rendition.kind == "audio":
+        frame = Fraction(1024, rendition.sample_rate or 48_000)  # AAC
+    else:
+        frame = 1 / Fraction(rendition.frame_rate or 30).limit_denominator(1001)
+    return ceil(part / frame) * frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A listed part."""
+
+    path: str
+    start_ns: int
+    end_ns: int
+    independent: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Generation:
+    """One run of the encoder. anchor_wall_ns: wall clock at media time 0 of the grid. number: as in
+    the init paths. discontinuity: set by its first segment, which is when it begins for viewers."""
+
+    number: int
+    first_msn: int
+    anchor_wall_ns: int
+    discontinuity: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Segment:
+    """One segment of a track; mutable until `complete`. A gap has no parts and no bytes.
+    tagged: a discontinuity lies between it and the one before."""
+
+    msn: int
+    path: str
+    generation: Generation
+    tagged: bool
+    start_ns: int
+    end_ns: int
+    parts: list[Part] = field(default_factory=list)
+    complete: bool = False
+    gap: bool = False
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+    @property
+    def wall_ns(self) -> int:
+        """Wall clock of its first sample."""
+        return self.generation.anchor_wall_ns + self.start_ns
+
+    @property
+    def discontinuity(self) -> int:
+        """Discontinuity Sequence Number."""
+        return self.generation.discontinuity or 0
+
+
+class Track:
+    """One rendition's segments: the window, and behind it those still to be served."""
+
+    def __init__(self, rendition: Rendition, first_msn: int) -> None:
+        self.rendition = rendition
+        self.segments: deque[Segment] = deque()
+        self.retired: deque[Segment] = deque()
+        self.inits: dict[int, str] = {}  # generation number -> path
+        self.next_msn = first_msn  # of the segment to open after the open one, if any
+
+    @property
+    def open(self) -> Segment | None:
+        if self.segments and not self.segments[-1].complete:
+            return self.segments[-1]
+        return None
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """(msn, parts, last_parts): see model.PlaylistVersion."""
+        if self.open is None:
+            last = len(self.segments[-1].parts) if self.segments else 0
+            return (self.next_msn, 0, last)
+        last = len(self.segments[-2].parts) if len(self.segments) > 1 else 0
+        return (self.next_msn - 1, len(self.open.parts), last)
+
+    @property
+    def end_ns(self) -> int:
+        return self.segments[-1].end_ns if self.segments else 0
+
+
+class Timeline:
+    """All tracks of one stream and epoch. Methods are called in the order things happened."""
+
+    def __init__(
+        self,
+        *,
+        stream: str,
+        epoch: str,
+        timing: Timing,
+        renditions: Sequence[Rendition],
+        first_msn: int,
+    ) -> None:
+        self.stream = stream
+        self.epoch = epoch
+        self.timing = timing
+        self.tracks = {r.track: Track(r, first_msn) for r in renditions}
+        self.generations: list[Generation] = []
+        self.ended = False
+        self._discontinuities = 0
+
+    def begin_generation(self, *, wall_ns: int) -> Generation:
+        """`wall_ns`: when the media at the returned generation's first segment arrived. Never lets
+        dates go back: an encoder that is fed the current GOP again repeats up to a GOP of media,
+        and a date must not map to two places (6.2.1)."""
+        self.level()
+        first_msn = max(track.next_msn for track in self.tracks.values())
+        anchor = wall_ns - first_msn * self.timing.segment_ns
+        newest = [track.segments[-1] for track in self.tracks.values() if track.segments]
+        ends = [segment.wall_ns + segment.duration_ns for segment in newest]
+        floor = max(ends, default=0) - first_msn * self.timing.segment_ns
+        generation = Generation(
+            number=len(self.generations),
+            first_msn=first_msn,
+            anchor_wall_ns=max(anchor, floor),
+        )
+        self.generations.append(generation)
+        return generation
+
+    def set_init(self, name: str, path: str, rendition: Rendition) -> None:
+        """The init section of the track for the newest generation, and what it corrected."""
+        track = self.tracks[name]
+        track.inits[self.generations[-1].number] = path
+        track.rendition = rendition
+
+    def add_part(self, name: str, msn: int, part: Part, *, final: bool) -> None:
+        """A part of segment `msn`, the open one or one that is opened; skipped ones are gaps."""
+        track = self.tracks[name]
+        if track.open is None:
+            self._fill(track, msn)
+            self._append(track, start_ns=part.start_ns, end_ns=part.start_ns)
+        segment = track.segments[-1]
+        if segment.msn != msn:
+            raise ValueError(f"{name}: part of segment {msn} while {segment.msn} is open")
+        segment.parts.append(part)
+        segment.end_ns += part.end_ns - part.start_ns
+        if final:
+            self.close(name)
+
+    def close(self, name: str) -> None:
+        """The open segment, if any, is complete with the parts it has."""
+        track = self.tracks[name]
+        if track.open is not None:
+            track.open.complete = True
+            self._evict(track)
+
+    def level(self) -> list[str]:
+        """Make all tracks end with the same segment: gaps where one is missing. Returns whose
+        playlist changed. Only between generations."""
+        behind: list[str] = []
+        msn = max(track.next_msn for track in self.tracks.values())
+        for name, track in self.tracks.items():
+            self.close(name)
+            if track.next_msn < msn:
+                self._fill(track, msn)
+                behind.append(name)
+        return behind
+
+    def end(self) -> None:
+        """No more media, ever."""
+        self.level()
+        self.ended = True
+
+    def forget(self) -> list[str]:
+        """Paths whose availability is over since the last call."""
+        return [path for track in self.tracks.values() for path in self._forget(track)]
+
+    def _forget(self, track: Track) -> list[str]:
+        paths: list[str] = []
+        while track.retired:
+            left_ns = track.segments[0].start_ns - track.retired[0].end_ns
+            if left_ns < self.timing.linger_ns:
+                break
+            segment = track.retired.popleft()
+            paths += [part.path for part in segment.parts]
+            if not segment.gap:
+                paths.append(segment.path)
+        oldest = [*track.retired, *track.segments][:1]
+        for number in [n for n in track.inits if oldest and n < oldest[0].generation.number]:
+            paths.append(track.inits.pop(number))
+        return paths
+
+    def _fill(self, track: Track, msn: int) -> None:
+        while track.next_msn < msn:
+            start = track.next_msn * self.timing.segment_ns
+            segment = self._append(track, start_ns=start, end_ns=start + self.timing.segment_ns)
+            segment.gap = segment.complete = True
+            self._evict(track)
+
+    def _append(self, track: Track, *, start_ns: int, end_ns: int) -> Segment:
+        generation = self.generations[-1]
+        if generation.discontinuity is None:
+            generation.discontinuity = self._discontinuities
+            self._discontinuities += 1
+        before = track.segments[-1] if track.segments else None
+        segment = Segment(
+            msn=track.next_msn,
+            path=names.segment_path(self.stream, self.epoch, track.rendition.track, track.next_msn),
+            generation=generation,
+            tagged=before is not None and before.generation is not generation,
+            start_ns=start_ns,
+            end_ns=end_ns,
+        )
+        track.segments.append(segment)
+        track.next_msn += 1
+        return segment
+
+    def _evict(self, track: Track) -> None:
+        listed = sum(s.duration_ns for s in track.segments)
+        while listed - track.segments[0].duration_ns >= self.timing.window_ns:
+            segment = track.segments.popleft()
+            listed -= segment.duration_ns
+            track.retired.append(segment)

@@ -1,0 +1,212 @@
+"""Streams and their keys, in SQLite.
+
+Law: a stream key is `{stream}_{secret}` with 128 random bits; only its SHA-256 is kept (a random
+secret needs no slow hash), so the database gives nobody the right to publish. Look-ups compare in
+constant time. WAL lets the command line add and revoke keys while the server runs; the server sees
+them at the next `publish`. Each call is one transaction. Bounds: a look-up reads the keys of one
+stream, at most 16 that are not revoked. Knows nothing of media or HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from edgecache.errors import EdgeError
+
+State = Literal["idle", "live", "ended"]
+
+MAX_KEYS: Final = 16
+_STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE streams (
+    name TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'idle', created_s INTEGER NOT NULL,
+    started_s INTEGER, ended_s INTEGER
+) STRICT;
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY, stream TEXT NOT NULL REFERENCES streams(name),
+    digest BLOB NOT NULL UNIQUE, created_s INTEGER NOT NULL, revoked_s INTEGER
+) STRICT;
+CREATE INDEX keys_of_stream ON keys(stream) WHERE revoked_s IS NULL;
+"""
+
+
+class CatalogError(EdgeError):
+    """A request that the catalogue cannot fulfil; the message says what is allowed."""
+
+    source = "downstream"
+
+
+@dataclass(frozen=True)
+class StreamRow:
+    """One stream; times in unix seconds."""
+
+    name: str
+    state: State
+    created_s: int
+    started_s: int | None
+    ended_s: int | None
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """One key without its secret, which nobody has; times in unix seconds."""
+
+    id: int
+    stream: str
+    created_s: int
+    revoked_s: int | None
+
+
+class Catalog:
+    """The catalogue at `path` (None: in memory, gone at close). Raises CatalogError when it cannot
+    be opened."""
+
+    def __init__(self, path: Path | None) -> None:
+        try:
+            # The C library is built serialised: one connection may be used by several threads.
+            self._db = sqlite3.connect(
+                path or ":memory:", timeout=2.0, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._migrate()
+        except sqlite3.Error as error:
+            raise CatalogError(f"{path}: the catalogue cannot be opened: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _migrate(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")  # two processes may meet an empty file
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        self._db.execute("COMMIT")
+        if version > _SCHEMA_VERSION:
+            raise CatalogError(
+                f"the catalogue has schema {version}, allowed {_SCHEMA_VERSION}: "
+                "newer software wrote it"
+            )
+
+    # -- keys
+
+    def create_key(self, stream: str) -> str:
+        """A new key of `stream` (created if need be). The only time that the key is ever seen."""
+        if not _STREAM.fullmatch(stream):
+            raise CatalogError(f"stream: found {stream!r}, allowed {_STREAM.pattern}")
+        if len(self._digests(stream)) >= MAX_KEYS:
+            raise CatalogError(
+                f"{stream}: found {MAX_KEYS} keys, allowed {MAX_KEYS}: revoke one first"
+            )
+        secret = secrets.token_hex(16)
+        now = int(time.time())
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute(
+            "INSERT INTO streams(name, created_s) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (stream, now),
+        )
+        self._db.execute(
+            "INSERT INTO keys(stream, digest, created_s) VALUES (?, ?, ?)",
+            (stream, _digest(secret), now),
+        )
+        self._db.execute("COMMIT")
+        return f"{stream}_{secret}"
+
+    def check_key(self, key: str) -> str | None:
+        """The stream that `key` may publish, or None. Time does not tell how much of it was
+        right."""
+        stream, _, secret = key.rpartition("_")
+        if not _STREAM.fullmatch(stream):
+            return None
+        given = _digest(secret)
+        allowed = False
+        for digest in self._digests(stream):
+            allowed |= hmac.compare_digest(digest, given)
+        return stream if allowed else None
+
+    def revoke_key(self, key_id: int) -> bool:
+        """False when there is no such key, or it was revoked before."""
+        cursor = self._db.execute(
+            "UPDATE keys SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL",
+            (int(time.time()), key_id),
+        )
+        return cursor.rowcount == 1
+
+    def keys(self) -> list[KeyRow]:
+        rows = self._db.execute("SELECT id, stream, created_s, revoked_s FROM keys ORDER BY id")
+        return [KeyRow(*row) for row in rows]
+
+    def _digests(self, stream: str) -> list[bytes]:
+        rows = self._db.execute(
+            "SELECT digest FROM keys WHERE stream = ? AND revoked_s IS NULL LIMIT ?",
+            (stream, MAX_KEYS),
+        )
+        return [digest for (digest,) in rows]
+
+    # -- streams
+
+    def _add_stream(self, stream: str, now: int) -> None:
+        self._db.execute(
+            "INSERT INTO streams(name, created_s) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (stream, now),
+        )
+
+    def set_state(self, stream: str, state: State) -> None:
+        """Record that `stream` went live or ended (creating it if need be). May be called on
+        another thread than the rest: a write waits up to 2 s for the command line's."""
+        now = int(time.time())
+        self._db.execute(
+            "INSERT INTO streams(name, created_s) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (stream, now),
+        )
+        column = {"live": "started_s", "ended": "ended_s", "idle": "ended_s"}[state]
+        self._db.execute(
+            f"UPDATE streams SET state = ?, {column} = ? WHERE name = ?", (state, now, stream)
+        )
+
+    def settle(self) -> int:
+        """At start nothing is live: what an earlier process left so ended with it. Returns how
+        many."""
+        cursor = self._db.execute(
+            "UPDATE streams SET state = 'ended', ended_s = ? WHERE state = 'live'",
+            (int(time.time()),),
+        )
+        return cursor.rowcount
+
+    def streams(self) -> list[StreamRow]:
+        rows = self._db.execute(
+            "SELECT name, state, created_s, started_s, ended_s FROM streams ORDER BY name"
+        )
+        return [StreamRow(*row) for row in rows]
+
+    def state(self, stream: str) -> State | None:
+        row = self._db.execute("SELECT state FROM streams WHERE name = ?", (stream,)).fetchone()
+        return row[0] if row else None
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()

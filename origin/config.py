@@ -1,0 +1,224 @@
+"""The origin's settings: one TOML file, checked whole.
+
+Law: plain frozen values with safe defaults; every bound of the process is here, and what happens at
+the bound is written beside it. Knows nothing about files other than secrets, and starts nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from edgecache.errors import ConfigError
+from edgecache.settings import DurationMs, Loaded, Names, Rate, Section, Size, load
+from edgecache.units import MIB, SECOND_MS
+
+ENV_PREFIX: Final = "ORIGIN"
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_KID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+
+
+def _listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (host and colon and port.isdigit() and int(port) < 65536):
+        raise ValueError('an address such as "127.0.0.1:8080" or "[::]:8080"')
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        usable = parts.scheme == "http" and bool(parts.hostname) and (parts.port or 80) > 0
+    except ValueError:
+        usable = False
+    if not usable or parts.path not in ("", "/") or parts.query or parts.username:
+        raise ValueError('a base URL such as "http://pop1.example:9000"')
+    return value.rstrip("/")
+
+
+def _names(values: Mapping[str, object], what: str, pattern: re.Pattern[str] = _NAME) -> None:
+    for name in values:
+        if not pattern.fullmatch(name):
+            raise ValueError(f"found {what} {name!r}, allowed {pattern.pattern}")
+
+
+Listen = Annotated[str, AfterValidator(_listen)]
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class Http(Section):
+    """The one listener of the origin: pull, control, pages, metrics."""
+
+    listen: Listen = "127.0.0.1:8080"
+    # Base URL that POPs are told to send publishers' media to; "" means the Host they asked.
+    public: Url | Literal[""] = ""
+    # Time that requests in flight get after SIGTERM.
+    drain: DurationMs = Field(3 * SECOND_MS, ge=0, le=600 * SECOND_MS)
+
+
+class Data(Section):
+    """Where streams, keys and windows are kept. Without `dir` everything lives in memory."""
+
+    dir: Path | None = None
+    # Media waiting for the disk; beyond it writes are dropped and counted, the live path goes on.
+    queue: Size = Field(64 * MIB, ge=MIB)
+
+
+class Live(Section):
+    """The time grid of all renditions, and how much of it stays."""
+
+    segment: DurationMs = Field(2 * SECOND_MS, ge=500, le=10 * SECOND_MS)
+    # A part is segment / parts; RFC 8216bis asks parts of one size, and players at least 200 ms.
+    parts: int = Field(6, ge=1, le=30)
+    window: DurationMs = Field(30 * SECOND_MS, ge=6 * SECOND_MS, le=24 * 3600 * SECOND_MS)
+    # A publisher that is gone this long ends the stream.
+    reconnect: DurationMs = Field(30 * SECOND_MS, ge=SECOND_MS)
+    # Ended streams kept for pull; beyond it the oldest is forgotten in memory (its files stay).
+    ended: int = Field(64, ge=0, le=10_000)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.window < 3 * self.segment:
+            raise ValueError("live.window: allowed at least 3 segments (RFC 8216bis 6.2.2)")
+        return self
+
+
+class Key(Section):
+    """One shared secret between our own processes; `secret` or `secret_file`, not both."""
+
+    secret: SecretStr | None = Field(None, min_length=16)
+    secret_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.secret is None) == (self.secret_file is None):
+            raise ValueError("either secret or secret_file")
+        return self
+
+
+class Pop(Section):
+    """A POP that is known before it subscribes."""
+
+    push: Url
+    # Streams pushed before anybody asks; "*" is all.
+    hot: Names = ()
+
+
+class Push(Section):
+    """Bounds of each POP's queue."""
+
+    # At either bound the oldest media is dropped, whole segments at a time, and counted.
+    queue_bytes: Size = Field(64 * MIB, ge=MIB)
+    queue_items: int = Field(4096, ge=64)
+    connections: int = Field(4, ge=1, le=16)
+    # Requests on the wire of one connection without an answer; more would wait in the queue.
+    pipeline: int = Field(32, ge=1, le=256)
+    # No answer for this long: the connection is closed and its requests are sent again.
+    timeout: DurationMs = Field(10 * SECOND_MS, ge=100)
+    backfill: int = Field(3, ge=1, le=64)  # newest segments of each track given to a new POP
+
+
+class Rung(Section):
+    """One video rendition; its table name is the track's name."""
+
+    width: int = Field(ge=16, le=7680, multiple_of=2)
+    height: int = Field(ge=16, le=4320, multiple_of=2)
+    bitrate: Rate
+    preset: str = Field("veryfast", pattern=r"^[a-z]{4,9}$")
+
+
+class Audio(Section):
+    bitrate: Rate = Field(96_000 // 8, ge=1000)
+
+
+class Encoder(Section):
+    """Empty path: the system's ffmpeg, else the pinned wheel's."""
+
+    ffmpeg: Path | None = None
+    fps: int = Field(30, ge=1, le=120)
+    streams: int = Field(16, ge=1)  # more publishers than this are refused with 503
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+def _small_ladder() -> dict[str, Rung]:
+    # 0.26 core for both (media.md): keeps real time on two shared cores.
+    return {
+        "360p": Rung(width=640, height=360, bitrate=700_000 // 8),
+        "180p": Rung(width=320, height=180, bitrate=250_000 // 8),
+    }
+
+
+class Config(Section):
+    """Everything. The first of `keys` signs what the origin sends; all of them are accepted, so
+    secrets rotate."""
+
+    http: Http = Http()
+    data: Data = Data()
+    live: Live = Live()
+    keys: dict[str, Key] = Field(default_factory=dict)
+    pops: dict[str, Pop] = Field(default_factory=dict)
+    push: Push = Push()
+    ladder: dict[str, Rung] = Field(default_factory=_small_ladder, min_length=1, max_length=8)
+    audio: Audio = Audio()
+    encoder: Encoder = Encoder()
+    log: Log = Log()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        _names(self.keys, "key id", _KID)
+        _names(self.pops, "POP")
+        _names(self.ladder, "track")
+        if "audio" in self.ladder:
+            raise ValueError("ladder.audio: found a rung of this name, allowed any other")
+        for pop in self.pops.values():
+            _names({name: None for name in pop.hot if name != "*"}, "hot stream")
+        if self.pops and not self.keys:
+            raise ValueError(
+                "pops: found POPs without a key, allowed with at least one [keys.NAME]"
+            )
+        return self
+
+
+def load_config(
+    path: Path | None,
+    *,
+    overrides: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Loaded[Config]:
+    """The checked configuration of `path` (defaults without one). Raises ConfigError with every
+    problem."""
+    return load(Config, path, env_prefix=ENV_PREFIX, overrides=overrides, environ=environ)
+
+
+def secrets_of(config: Config) -> dict[str, bytes]:
+    """Key id -> secret bytes, in the file's order; files are read now. Raises ConfigError."""
+    found: dict[str, bytes] = {}
+    problems: list[str] = []
+    for kid, key in config.keys.items():
+        if key.secret is not None:
+            found[kid] = key.secret.get_secret_value().encode()
+        elif key.secret_file is not None:
+            try:
+                found[kid] = key.secret_file.read_bytes().strip()
+            except OSError as error:
+                problems.append(
+                    f"keys.{kid}.secret_file: found {key.secret_file}: {error.strerror}, "
+                    "allowed a readable file"
+                )
+            else:
+                if len(found[kid]) < 16:
+                    problems.append(
+                        f"keys.{kid}.secret_file: found {len(found[kid])} bytes, allowed 16 or more"
+                    )
+    if problems:
+        raise ConfigError(problems)
+    return found

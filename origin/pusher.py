@@ -1,0 +1,275 @@
+"""Pushing to one POP: everything of the streams it wants, as it is made, over a few connections.
+
+Laws: `publish` never waits and never raises. A track stays on one connection, because the order on
+a connection is the order of truth; tracks are spread over them. A connection that comes up first
+gives the POP what it needs to start (back-fill from the store: inits, newest segments first,
+playlists), then everything as it is made. A POP that is away has no queue: its queue is the store.
+Refusals (409, 422 ...) are counted and logged, never sent again: the POP can pull. Reconnects back
+off with jitter. Bounds: pushqueue.py and pushlink.py; a silent POP is cut after `timeout_s`. Does
+not know: who subscribes and why (subscriptions.py), what media is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from edgecache.signing import sign
+
+from .metrics import Histogram
+from .model import PlaylistVersion, Publication
+from .pushlink import Link
+from .pushqueue import Item, PushQueue
+from .pushwire import Removal, render
+from .window import track_of
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S: Final = 5.0
+_BACKOFF_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 5.0
+_QUIET_S: Final = 10.0  # between two log lines about refusals of one status
+_LATER: Final = frozenset({401, 403, 503})  # nothing will be taken now: leave it alone
+
+Backfill = Callable[[str], list[Publication]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of one POP's pusher: bytes, items, connections, requests on a connection, seconds."""
+
+    queue_bytes: int
+    queue_items: int
+    connections: int
+    pipeline: int
+    timeout_s: float
+
+
+class PopPusher:
+    """Pushes to the POP at `url`. `backfill(stream)` says what a newcomer needs, in order."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        kid: str,
+        secret: bytes,
+        backfill: Backfill,
+        limits: Limits = Limits(),
+    ) -> None:
+        parts = urlsplit(url)
+        self.name = name
+        self.url = url
+        self._address = parts.hostname or "", parts.port or 80
+        self._host = parts.netloc
+        self._sign = functools.partial(sign, kid=kid, secret=secret)
+        self._backfill = backfill
+        self._limits = limits
+        self._queue = PushQueue(
+            lanes=limits.connections, max_bytes=limits.queue_bytes, max_items=limits.queue_items
+        )
+        self._links: list[Link | None] = [None] * limits.connections
+        self._lanes: dict[tuple[str, str], int] = {}
+        self._streams: set[str] = set()
+        self._playlists: dict[str, bool] = {}  # path that the POP has -> has it ENDLIST?
+        self._wanted = asyncio.Event()
+        self._idle = asyncio.Event()  # nothing is pending
+        self._idle.set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._quiet_until: dict[int, float] = {}
+        self.latency = Histogram()
+        self.statuses: Counter[int] = Counter()
+        self.counters: Counter[str] = self._queue.counters
+
+    # -- control
+
+    def start(self) -> None:
+        """Needs a running loop; connections are made once a stream is wanted."""
+        self._now = asyncio.get_running_loop().time
+        self._tasks = [
+            asyncio.create_task(self._keep(lane), name=f"push-{self.name}-{lane}")
+            for lane in range(self._limits.connections)
+        ]
+
+    async def stop(self, drain_s: float = 0.0) -> None:
+        """Give what is queued `drain_s` to be acknowledged, then close. Idempotent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                await self._idle.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def subscribe(self, stream: str) -> None:
+        """From now on `stream` goes to this POP; it gets the live window first."""
+        if stream not in self._streams:
+            self._streams.add(stream)
+            self._wanted.set()
+            for publication in self._backfill(stream):
+                self._enqueue(stream, publication)
+
+    def unsubscribe(self, stream: str) -> None:
+        if stream in self._streams:
+            self._streams.discard(stream)
+            self._queue.forget(stream)
+            for key in [key for key in self._lanes if key[0] == stream]:
+                del self._lanes[key]
+            prefix = f"/live/{stream}/"
+            for path in [path for path in self._playlists if path.startswith(prefix)]:
+                del self._playlists[path]
+
+    @property
+    def streams(self) -> frozenset[str]:
+        return frozenset(self._streams)
+
+    def publish(self, stream: str, publication: Publication) -> None:
+        """The next publication of `stream`; ignored when the stream is not wanted here."""
+        if stream in self._streams:
+            self._enqueue(stream, publication)
+
+    # -- state
+
+    @property
+    def connected(self) -> int:
+        """How many connections are up."""
+        return sum(link is not None for link in self._links)
+
+    def gauges(self) -> dict[str, int]:
+        return {
+            "connections": self.connected,
+            "queued": self._queue.queued,
+            "on_wire": self._queue.on_wire,
+            "pending": self._queue.pending,
+            "queue_bytes": self._queue.bytes,
+        }
+
+    # -- queue
+
+    def _lane_of(self, stream: str, path: str) -> int:
+        """The connection of this track: the one with the fewest tracks when it is first seen."""
+        key = stream, track_of(path)
+        if key not in self._lanes:
+            load = Counter(self._lanes.values())
+            lanes = range(self._limits.connections)
+            self._lanes[key] = min(lanes, key=lambda lane: (load[lane], lane))
+        return self._lanes[key]
+
+    def _enqueue(self, stream: str, publication: Publication) -> None:
+        lane = self._lane_of(stream, publication.path)
+        if self._links[lane] is None:
+            self.counters["away"] += 1
+            return
+        for what in self._with_removal(publication):
+            item = Item(what=what, stream=stream, lane=lane, born_s=self._now())
+            self._queue.push(item)
+        self._idle.clear()
+        self._pump(lane)
+
+    def _with_removal(self, publication: Publication) -> Iterable[Publication | Removal]:
+        """An ended value takes no newer version at a POP: a new epoch, and whatever an earlier
+        origin process left there, is removed first."""
+        if isinstance(publication, PlaylistVersion) and publication.hold_ms:
+            ended = self._playlists.get(publication.path)
+            if ended is None or (ended and not publication.ended):
+                yield Removal(publication.path)
+            self._playlists[publication.path] = publication.ended
+        yield publication
+
+    def _pump(self, lane: int) -> None:
+        link = self._links[lane]
+        while link and link.room and (item := self._queue.take(lane)):
+            head, body = render(item.what, host=self._host, sign=self._signed)
+            link.send(item, head, body)
+
+    def _signed(self, method: str, target: str, fields: Iterable[tuple[str, str]]) -> str:
+        return self._sign(method, target, fields)
+
+    # -- answers
+
+    def _answered(self, item: Item, status: int) -> None:
+        gone = isinstance(item.what, Removal) and status == 404
+        accepted = 200 <= status < 300 or gone
+        self.statuses[status] += 1
+        self._queue.settle(item, accepted=accepted)
+        if not self._queue.pending:
+            self._idle.set()
+        if accepted:
+            self.latency.add(self._now() - item.born_s)
+            return
+        now = self._now()
+        if self._quiet_until.get(status, 0.0) <= now:
+            self._quiet_until[status] = now + _QUIET_S
+            log.warning(
+                "push refused: %d",
+                status,
+                extra={"pop": self.name, "path": item.what.path, "refused": self.statuses[status]},
+            )
+        if status in _LATER and (link := self._links[item.lane]):
+            link.abort()
+
+    # -- connections
+
+    async def _keep(self, lane: int) -> None:
+        """Keep one connection up while anything is wanted."""
+        backoff = _BACKOFF_S
+        while True:
+            await self._wanted.wait()
+            before = self.counters["acknowledged"]
+            try:
+                await self._connect_and_serve(lane)
+            except OSError as error:
+                self.counters["connect_failures"] += 1
+                log.info("push door not reachable: %s", error, extra={"pop": self.name})
+            worked = self.counters["acknowledged"] > before
+            backoff = _BACKOFF_S if worked else min(backoff * 2, _BACKOFF_MAX_S)
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
+
+    async def _connect_and_serve(self, lane: int) -> None:
+        """Until the connection is lost. Raises OSError when there is none to be had in time."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(_CONNECT_S):
+            _, link = await loop.create_connection(
+                lambda: Link(
+                    pipeline=self._limits.pipeline,
+                    on_answer=self._answered,
+                    on_room=lambda: self._pump(lane),
+                ),
+                *self._address,
+            )
+        self.counters["connects"] += 1
+        self._links[lane] = link
+        try:
+            self._fill_lane(lane)
+            while not link.closed.done():
+                if link.stalled_s > self._limits.timeout_s:
+                    self.counters["timeouts"] += 1
+                    log.warning("push door silent, cut", extra={"pop": self.name})
+                    break
+                await asyncio.wait([link.closed], timeout=self._limits.timeout_s / 4)
+        finally:
+            self._links[lane] = None
+            link.abort()
+            self._lose(lane, link)
+            self.counters["disconnects"] += 1
+
+    def _lose(self, lane: int, link: Link) -> None:
+        for item in self._queue.lose(lane, list(link.on_wire)):
+            self._playlists.pop(item.what.path, None)  # perhaps the POP never saw it
+        if not self._queue.pending:
+            self._idle.set()
+
+    def _fill_lane(self, lane: int) -> None:
+        for stream in sorted(self._streams):
+            for publication in self._backfill(stream):
+                if self._lane_of(stream, publication.path) == lane:
+                    self._enqueue(stream, publication)

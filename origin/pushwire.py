@@ -1,0 +1,80 @@
+"""What a push looks like on the wire: publication -> request (ARCHITECTURE.md, "Push").
+
+Laws: pure functions. A request is signed when it is written, never when it is queued: a signature
+is good for 30 s only. Bodies are the publication's own buffers, never copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .model import PLAYLIST_TYPE, MediaObject, PartObject, PlaylistVersion
+
+Field = tuple[str, str]
+Sign = Callable[[str, str, Sequence[Field]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Forget `path`: what is known under it is of another epoch, or will never be complete."""
+
+    path: str
+
+
+Pushed = MediaObject | PlaylistVersion | Removal
+
+
+def size_of(item: Pushed) -> int:
+    """Body bytes."""
+    if isinstance(item, PlaylistVersion):
+        return sum(len(body) for _, body in item.variants)
+    return len(item.body) if isinstance(item, MediaObject) else 0
+
+
+def _object_fields(item: MediaObject) -> list[Field]:
+    fields = [
+        ("Edge-Digest", item.digest),
+        ("Edge-TTL", str(item.ttl_ms)),
+        ("Content-Type", item.content_type),
+        ("Cache-Control", item.cache_control),
+    ]
+    if isinstance(item, PartObject):
+        fields += [("Edge-Segment", item.segment_path), ("Edge-Offset", str(item.offset))]
+        if item.final:
+            fields += [("Edge-Final", "1"), ("Edge-Segment-Digest", item.segment_digest or "")]
+    return fields
+
+
+def _playlist_fields(version: PlaylistVersion) -> list[Field]:
+    variants = ",".join(f"{name}={len(body)}" for name, body in version.variants)
+    return [
+        ("Edge-Digest", version.digest),
+        ("Edge-TTL", str(version.ttl_ms)),
+        ("Edge-Version", ".".join(map(str, version.version))),
+        ("Edge-Hold", str(version.hold_ms)),
+        ("Edge-Advance", str(version.advance)),
+        ("Edge-Ended", "1" if version.ended else "0"),
+        ("Edge-Variants", variants),
+        ("Content-Type", PLAYLIST_TYPE),
+        ("Cache-Control", version.cache_control),
+    ]
+
+
+def render(item: Pushed, *, host: str, sign: Sign) -> tuple[bytes, Sequence[bytes]]:
+    """The head of the request and the buffers of its body."""
+    fields: list[Field] = []
+    body: Sequence[bytes] = ()
+    method = "PUT"
+    if isinstance(item, PlaylistVersion):
+        fields, body = _playlist_fields(item), [part for _, part in item.variants]
+    elif isinstance(item, MediaObject):
+        fields, body = _object_fields(item), [item.body]
+    else:
+        method = "DELETE"
+    lines = [f"{method} {item.path} HTTP/1.1", f"Host: {host}"]
+    if method == "PUT":
+        lines.append(f"Content-Length: {sum(map(len, body))}")
+    lines += [f"{name}: {value}" for name, value in fields]
+    lines.append(f"Authorization: {sign(method, item.path, fields)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body

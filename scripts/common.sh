@@ -30,3 +30,15 @@ done_with() {
     mkdir -p "$STAMP"
     touch "$STAMP/$1"
 }
+
+# One line: path, version and where it was found; or why there is none, and exit 1.
+which_ffmpeg() {
+    "$BIN/python" -c '
+import sys
+from edgecache.errors import ConfigError
+from origin.ffmpeg import find
+try:
+    print(find())
+except ConfigError as error:
+    sys.exit(str(error))'
+}

@@ -1,0 +1,180 @@
+"""What the demo runs and where: ports, settings files, and what people and programs are told.
+
+Laws: every door is on loopback; a port is a free one unless given; a busy one is an error that
+names its option. The secret is written for the owner's eyes only. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from .children import Child
+from .errors import EdgeError
+
+HOST: Final = "127.0.0.1"
+STREAM: Final = "demo"
+OWN_STREAM: Final = "mine"
+
+_EDGE_TOML: Final = """\
+pop.name = "{name}"
+http = {{ listen = "{host}:{http}", drain = "1s" }}
+origin.urls = ["http://{host}:{origin}"]
+keys.demo.secret_file = "{secret}"
+push.listen = "{host}:{push}"
+ingest.listen = "{host}:{rtmp}"
+admin.listen = "{host}:{admin}"
+"""
+_ORIGIN_TOML: Final = """\
+http = {{ listen = "{host}:{origin}", drain = "1s" }}
+data.dir = "{data}"
+keys.demo.secret_file = "{secret}"
+pops.pop-a = {{ push = "http://{host}:{push_a}", hot = ["*"] }}
+pops.pop-b = {{ push = "http://{host}:{push_b}", hot = ["*"] }}
+"""
+_GUIDE: Final = """
+A live broadcast is running on this machine.
+
+  watch      {watch_b}   (POP B; the test pattern is published through POP A)
+             {watch_a}   (POP A)
+  metrics    {metrics}
+  state      http://{host}:{origin}/
+  using      {ffmpeg}
+
+Publish your own, and watch it at {own_watch}
+
+  OBS        Settings, Stream, Service "Custom"; Output: keyframe interval 2 s
+             Server      {server}
+             Stream key  {key}
+  ffmpeg     ffmpeg -re -i FILE -c:v libx264 -preset veryfast -tune zerolatency -g 60 \
+-pix_fmt yuv420p -c:a aac -f flv {server}/{key}
+
+Ctrl-C ends it."""
+
+
+class DemoError(EdgeError):
+    """The demo cannot start or go on: one line; `details` are the last lines of a log."""
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Of the doors on loopback; 0 is a free one."""
+
+    origin: int = 0
+    http_a: int = 0
+    rtmp_a: int = 0
+    push_a: int = 0
+    admin_a: int = 0
+    http_b: int = 0
+    rtmp_b: int = 0
+    push_b: int = 0
+    admin_b: int = 0
+
+
+@dataclass
+class Demo:
+    """What runs, and where."""
+
+    home: Path
+    ports: Ports
+    publish: bool
+    ffmpeg: str = ""
+    running: list[Child] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def own(self) -> str:
+        """The stream that is free for the user's own broadcast."""
+        return OWN_STREAM if self.publish else STREAM
+
+    def at(self, port: int, path: str) -> str:
+        return f"http://{HOST}:{port}{path}"
+
+    def playlists(self, stream: str) -> list[str]:
+        doors = (self.ports.http_a, self.ports.http_b)
+        return [self.at(port, f"/live/{stream}/master.m3u8") for port in doors]
+
+    def metrics(self) -> list[str]:
+        doors = (self.ports.admin_a, self.ports.admin_b, self.ports.origin)
+        return [self.at(port, "/metrics") for port in doors]
+
+    def publish_url(self, stream: str) -> str:
+        return f"rtmp://{HOST}:{self.ports.rtmp_a}/live/{self.keys[stream]}"
+
+    def facts(self) -> dict[str, object]:
+        """What `--json` prints. `publish` is for `own`: nobody else publishes there."""
+        watch = self.at(self.ports.http_b, "/watch/")
+        return {
+            "watch": watch + STREAM,
+            "playlists": self.playlists(STREAM),
+            "publish": self.publish_url(self.own),
+            "metrics": self.metrics(),
+            "pids": {"demo": os.getpid(), **{child.name: child.pid for child in self.running}},
+            "own": {"watch": watch + self.own, "playlists": self.playlists(self.own)},
+        }
+
+    def guide(self) -> str:
+        """The same for people."""
+        server, _, key = self.publish_url(self.own).rpartition("/")
+        return _GUIDE.format(
+            host=HOST,
+            origin=self.ports.origin,
+            watch_a=self.at(self.ports.http_a, f"/watch/{STREAM}"),
+            watch_b=self.at(self.ports.http_b, f"/watch/{STREAM}"),
+            metrics="\n             ".join(self.metrics()),
+            ffmpeg=self.ffmpeg,
+            own_watch=self.at(self.ports.http_b, f"/watch/{self.own}"),
+            server=server,
+            key=key,
+        )
+
+
+def free_ports(wanted: Ports) -> Ports:
+    """Every 0 replaced by a free port. Raises DemoError naming the option of a busy one."""
+    with contextlib.ExitStack() as held:
+        chosen = {}
+        for name, port in sorted(asdict(wanted).items(), key=lambda item: item[1] == 0):
+            door = held.enter_context(socket.socket())
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                door.bind((HOST, port))
+                door.listen(1)  # without it two binds of one port would both succeed
+            except OSError as error:
+                option = "--" + name.replace("_", "-")
+                raise DemoError(f"{option}: port {port} of {HOST}: {error.strerror}") from None
+            chosen[name] = door.getsockname()[1]
+        return Ports(**chosen)
+
+
+def write_settings(demo: Demo) -> dict[str, Path]:
+    """The three configuration files, by program; the secret they share."""
+    secret = demo.home / "secret"
+    secret.touch(mode=0o600)
+    secret.write_text(secrets.token_hex(32))
+    p, common = demo.ports, {"host": HOST, "secret": secret, "origin": demo.ports.origin}
+    (demo.home / "data").mkdir()
+    texts = {
+        "origin": _ORIGIN_TOML.format(
+            data=demo.home / "data", push_a=p.push_a, push_b=p.push_b, **common
+        ),
+        "pop-a": _EDGE_TOML.format(
+            name="pop-a", http=p.http_a, rtmp=p.rtmp_a, push=p.push_a, admin=p.admin_a, **common
+        ),
+        "pop-b": _EDGE_TOML.format(
+            name="pop-b", http=p.http_b, rtmp=p.rtmp_b, push=p.push_b, admin=p.admin_b, **common
+        ),
+    }
+    files = {name: demo.home / f"{name}.toml" for name in texts}
+    for name, text in texts.items():
+        files[name].write_text(text)
+    return files

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -267,14 +267,17 @@ class Upstreams:
         known = {origin.url: origin for origin in self.origins}
         self.origins = tuple(known.get(url) or Origin(url, self._patience) for url in urls)
 
-    def pick(self, after: Origin | None = None) -> Origin | None:
-        """The origin to ask next: the first healthy one other than `after`, else `after` itself if
-        it is healthy; None when every breaker is open."""
+    def pick(self, avoid: Collection[Origin] = ()) -> Origin | None:
+        """The first origin that is healthy and not to be avoided; None when there is none."""
         now = monotonic()
-        rest = [origin for origin in self.origins if origin is not after]
-        if after in self.origins and after is not None:
-            rest.append(after)
-        return next((origin for origin in rest if origin.breaker.allow(now)), None)
+        return next(
+            (
+                origin
+                for origin in self.origins
+                if origin not in avoid and origin.breaker.allow(now)
+            ),
+            None,
+        )
 
     async def close(self) -> None:
         for origin in self.origins:

@@ -1,0 +1,207 @@
+"""What a fill decides: pure functions of a key, a response head and the configuration. Sans-IO.
+
+Law: an origin request is built, never forwarded; a viewer's head is rebuilt from an allow-list;
+only 200 is stored; a body is continued only where its validator proves that the bytes are the same.
+Does not know connections, tasks or the store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from ..config import Cache
+from ..errors import UpstreamError
+from .response import Head
+
+LOOP_TOKEN: Final = "edgecache"  # Cdn-Loop (RFC 8586): who has handled this request
+_FINISH_BYTES: Final = 8 << 20
+_VIEWER_FIELDS: Final = frozenset(
+    (
+        "content-type",
+        "cache-control",
+        "expires",
+        "last-modified",
+        "content-encoding",
+        "content-language",
+    )
+)
+_SEGMENT: Final = re.compile(rb"\.(?:m4s|mp4|m4a|m4v|cmf[avt]|ts|aac|vtt|webm|mp3|jpg)$")
+_PLAYLIST: Final = re.compile(rb"\.(?:m3u8|mpd)(?:\?|$)")
+_MEDIA: Final = re.compile(
+    rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?\.m4s"
+)
+_STREAM: Final = re.compile(rb"/live/([a-z0-9_-]{1,64})/")
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+_DIRECTIVE: Final = re.compile(r'([a-z-]+)(?:=(?:"([^"]*)"|([^\s",]*)))?')
+
+
+def stream_of(key: bytes) -> str:
+    """The stream that `/live/{stream}/…` belongs to; "" for any other key."""
+    match = _STREAM.match(key)
+    return match[1].decode() if match else ""
+
+
+@dataclass(frozen=True, order=True)
+class MediaName:
+    """`/live/{stream}/{epoch}/{track}/{msn}[.{part}].m4s`; part -1: the whole segment."""
+
+    track: tuple[bytes, bytes, bytes]
+    msn: int
+    part: int
+
+
+def media_name(key: bytes) -> MediaName | None:
+    match = _MEDIA.fullmatch(key)
+    if match is None:
+        return None
+    return MediaName(
+        (match[1], match[2], match[3]), int(match[4]), int(match[5]) if match[5] else -1
+    )
+
+
+def is_next(name: MediaName, newest: Mapping[tuple[bytes, bytes, bytes], tuple[int, int]]) -> bool:
+    """Will a push bring `name` next? `newest`: track -> (msn, part) pushed last. A name further
+    ahead than one segment is nobody's next, one at or behind the newest has left the store and is
+    pulled."""
+    if name.track not in newest:
+        return False
+    msn, part = newest[name.track]
+    if name.part < 0:
+        return msn < name.msn <= msn + 1
+    return (msn, part) < (name.msn, name.part) and name.msn <= msn + 1
+
+
+def build_request(key: bytes, host: str, *, offset: int = 0, etag: str = "") -> bytes:
+    """The request for `key`. With `offset`: the rest of the body whose strong validator is
+    `etag`."""
+    lines = [b"GET " + key + b" HTTP/1.1", b"Host: " + host.encode("ascii")]
+    lines += [b"Accept-Encoding: identity", b"Cdn-Loop: " + LOOP_TOKEN.encode()]
+    if offset:
+        lines.append(b"Range: bytes=%d-" % offset)
+        lines.append(b'If-Match: "' + etag.encode("latin-1") + b'"')
+    return b"\r\n".join((*lines, b"", b""))
+
+
+def viewer_fields(head: Head) -> bytes:
+    """The origin's fields that viewers may see, as complete lines. The core adds ETag, CORS and
+    framing."""
+    return b"".join(
+        f"{name.title()}: {value}\r\n".encode("latin-1", "replace")
+        for name, value in head.fields
+        if name in _VIEWER_FIELDS
+    )
+
+
+def directives(value: str) -> dict[str, str]:
+    """`Cache-Control` as name -> argument, lower-case; the first of a repeated one counts."""
+    found: dict[str, str] = {}
+    for name, quoted, bare in _DIRECTIVE.findall(value.lower()):
+        found.setdefault(name, quoted or bare)
+    return found
+
+
+def _seconds(text: str | None) -> int | None:
+    return (
+        min(int(text), 1 << 31) if text is not None and text.isascii() and text.isdigit() else None
+    )
+
+
+def _expires_s(head: Head) -> int | None:
+    """Lifetime from Expires and Date (RFC 9111 5.3); an unreadable Expires is in the past."""
+    if not head.get("expires"):
+        return None
+    try:
+        span = parsedate_to_datetime(head.get("expires")) - parsedate_to_datetime(head.get("date"))
+    except (ValueError, TypeError):
+        return 0
+    return max(int(span.total_seconds()), 0)
+
+
+def freshness_ms(key: bytes, head: Head, cache: Cache) -> tuple[int, int]:
+    """(time to live, grace) of a 200. 0 means: shared with those who wait for it, not kept."""
+    rules = directives(head.get("cache-control"))
+    if {"no-store", "private", "no-cache"} & rules.keys() or head.get("vary").strip() == "*":
+        return 0, 0
+    announced = (_seconds(rules.get("s-maxage")), _seconds(rules.get("max-age")), _expires_s(head))
+    lifetime_s = next((value for value in announced if value is not None), None)
+    if lifetime_s is None:
+        ttl_ms = default_ttl_ms(key, cache)
+    else:
+        ttl_ms = max(lifetime_s - (_seconds(head.get("age")) or 0), 0) * 1000
+    grace_s = _seconds(rules.get("stale-while-revalidate")) or 0
+    return min(ttl_ms, cache.ttl_max), min(grace_s * 1000, cache.ttl_max)
+
+
+def default_ttl_ms(key: bytes, cache: Cache) -> int:
+    """For a response that does not say, by kind of name."""
+    if _PLAYLIST.search(key):
+        return cache.playlist
+    return cache.segment if _SEGMENT.search(key) else cache.other
+
+
+def strong_etag(head: Head) -> str:
+    """The opaque part of a strong validator, "" otherwise."""
+    value = head.get("etag")
+    inner = value[1:-1]
+    quoted = len(value) > 2 and value[0] == value[-1] == '"'
+    return inner if quoted and inner.isascii() and inner.isprintable() and '"' not in inner else ""
+
+
+def announced_digest(head: Head) -> str:
+    """The xxh3-128 that the body must have, if the origin is one of ours; "" otherwise."""
+    for value in (head.get("edge-digest"), strong_etag(head)):
+        if _DIGEST.fullmatch(value):
+            return value
+    return ""
+
+
+def check_status(head: Head) -> int:
+    """0: store it. 4xx: what viewers are answered. Raises UpstreamError when another try may help,
+    or when nobody can use the response (a redirect is not followed: origins come from
+    configuration)."""
+    if head.status == 200:
+        return 0
+    if 400 <= head.status < 500 and head.status not in (408, 412, 416, 421, 425, 429):
+        return head.status
+    kind = "redirect" if 300 <= head.status < 400 else f"status_{head.status // 100}xx"
+    retryable = head.status >= 500 or head.status == 429
+    raise UpstreamError(kind, f"origin answered {head.status}", retryable=retryable)
+
+
+def skip_of(head: Head, *, offset: int, etag: str, length: int) -> int:
+    """How many bytes of the response to a resume request to drop so that it continues at `offset`.
+    Raises UpstreamError("different") when these are not the same bytes (RFC 9110 15.3.7.3)."""
+    if head.status == 206:
+        match = _CONTENT_RANGE.fullmatch(head.get("content-range"))
+        start, total = (int(match[1]), int(match[3])) if match else (-1, -1)
+        same = start == offset and length in (-1, total) and strong_etag(head) in ("", etag)
+        if same:
+            return 0
+    elif head.status == 200:
+        if strong_etag(head) == etag and length in (-1, head.length):
+            return offset
+    elif head.status >= 500 or head.status == 429:
+        raise UpstreamError("status_5xx", f"origin answered {head.status} to a resume")
+    raise UpstreamError("different", "the origin no longer has the same bytes")
+
+
+def worth_finishing(received: int, length: int, ttl_ms: int) -> bool:
+    """Nobody waits any more: is the rest worth fetching for those to come?"""
+    return ttl_ms > 0 and length >= 0 and (length <= _FINISH_BYTES or 2 * received >= length)
+
+
+def tries_elsewhere(reason: str, *, began: bool) -> bool:
+    """After this failure, must the next attempt go to an origin not asked yet? Only a cut is worth
+    the same origin again: one hung or failing origin costs one request per object (reliability.md
+    R3)."""
+    return reason != "cut" and not (began and reason == "slow")
+
+
+def answer_for(reason: str) -> int:
+    """The status for viewers when all attempts are spent."""
+    return {"timeout": 504, "connect_timeout": 504, "unavailable": 503}.get(reason, 502)

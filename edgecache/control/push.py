@@ -1,0 +1,251 @@
+"""The receiver of pushes: authenticated, checked whole, then visible at once.
+
+Law: nothing is visible before its digest matched; the first write wins, other bytes for a known
+name are a conflict (409) and never an overwrite. Parts grow their segment: a part that is ahead of
+its segment waits for the one before it, at most `push.gap`; then it is stored alone and the segment
+is left to be pulled. Bounds: body size (413 at the head), parts waiting (409), segments growing and
+their silence (dropped). Does not know viewers, nor who subscribed to what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import xxhash
+
+from ..config import EdgeConfig
+from ..errors import SignatureError
+from ..signing import Verifier
+from . import policy
+from .http1 import Request, Response, refusal
+from .pushed import Object, Part, PushError, Version, key_of, parse
+
+if TYPE_CHECKING:
+    from .._core import Fill, Plane
+
+log = logging.getLogger(__name__)
+
+_SEGMENTS_MAX: Final = 4096
+_SILENT_S: Final = 30.0  # a segment that stopped growing is no longer ours to finish
+
+
+class _Segment:
+    """One segment that grows by parts; `grown` is set whenever it did, or when it never will
+    again."""
+
+    def __init__(self, fill: Fill) -> None:
+        self.fill = fill
+        self.hash = xxhash.xxh3_128()
+        self.grown = asyncio.Event()
+        self.touched_s = time.monotonic()
+        self.broken = False
+
+    def grow(self, data: bytes) -> bool:
+        self.touched_s = time.monotonic()
+        self.hash.update(data)
+        return self.fill.append(data)
+
+    def wake(self) -> None:
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+
+class PushReceiver:
+    """Handler and gate of the push door. `counts` is monotonic: `accepted.<kind>`,
+    `refused.<reason>` …"""
+
+    def __init__(
+        self,
+        plane: Plane,
+        verifier: Verifier,
+        config: EdgeConfig,
+        *,
+        on_stored: Callable[[bytes], None],
+    ) -> None:
+        self._plane = plane
+        self._verifier = verifier
+        self._config = config
+        self._on_stored = on_stored
+        self._segments: dict[bytes, _Segment] = {}
+        self._waiting = 0
+        self._put_answers = _put_answers()
+        self.counts: Counter[str] = Counter()
+        self.streams: dict[str, float] = {}  # stream -> monotonic time of its newest push
+
+    @property
+    def growing(self) -> int:
+        return len(self._segments)
+
+    def admit(self, request: Request) -> Response | None:
+        """Before the body is read: who is it? Strangers are answered and closed."""
+        try:
+            self._verifier.verify(request.method, request.target, request.fields)
+        except SignatureError as error:
+            return self._refuse(error.status, error.reason, f"not accepted: {error.reason}", True)
+        return None
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            if request.method == "DELETE":
+                return self._remove(key_of(request.target))
+            if request.method != "PUT":
+                raise PushError(405, "method", f"{request.method} is not a push")
+            pushed = parse(request)
+            self._saw(pushed.key)
+            if isinstance(pushed, Version):
+                return self._publish(pushed)
+            if isinstance(pushed, Part):
+                return await self._grow(pushed)
+            return self._store(pushed, "object")
+        except PushError as error:
+            return self._refuse(error.status, error.reason, str(error))
+
+    def sweep(self) -> None:
+        """Once a second or so: let go of segments that stopped growing and of streams long
+        silent."""
+        now = time.monotonic()
+        for key, segment in list(self._segments.items()):
+            if now - segment.touched_s > _SILENT_S:
+                self.counts["segments.silent"] += 1
+                self._break(key, segment)
+        for stream, seen in list(self.streams.items()):
+            if now - seen > 4 * _SILENT_S:
+                del self.streams[stream]
+
+    def close(self) -> None:
+        for key, segment in list(self._segments.items()):
+            self._break(key, segment)
+
+    def _saw(self, key: bytes) -> None:
+        if stream := policy.stream_of(key):
+            self.streams[stream] = time.monotonic()
+
+    def _refuse(self, status: int, reason: str, message: str, close: bool = False) -> Response:
+        self.counts[f"refused.{reason}"] += 1
+        log.warning("push refused: %s", message, extra={"status": status, "reason": reason})
+        return refusal(status, message, close=close)
+
+    def _accept(self, status: int, kind: str, key: bytes) -> Response:
+        self.counts[f"accepted.{kind}"] += 1
+        self._on_stored(key)
+        return Response(status)
+
+    def _answer(self, result: int, kind: str, pushed: Object) -> Response:
+        """PUT_* -> the contract's status."""
+        status, label = self._put_answers[result]
+        if status in (200, 201):
+            self.counts["bytes"] += len(pushed.body) if status == 201 else 0
+            return self._accept(status, kind if status == 201 else label, pushed.key)
+        return self._refuse(status, label, f"{pushed.key.decode()}: {label}")
+
+    def _remove(self, key: bytes) -> Response:
+        self._plane.purge(key)
+        self.counts["accepted.removal"] += 1
+        return Response(204)
+
+    def _store(self, pushed: Object, kind: str) -> Response:
+        result = self._plane.put(
+            pushed.key, pushed.body, pushed.fields, etag=pushed.digest, ttl_ms=pushed.ttl_ms
+        )
+        return self._answer(result, kind, pushed)
+
+    def _publish(self, version: Version) -> Response:
+        msn, parts, last_parts = version.number
+        result = self._plane.publish(
+            version.key, msn=msn, parts=parts, last_parts=last_parts, hold_ms=version.hold_ms,
+            advance=version.advance, ended=version.ended, ttl_ms=version.ttl_ms,
+            fields=version.fields, bodies=version.bodies, etags=version.digests,
+        )  # fmt: skip
+        status, label = self._put_answers[result]
+        if status == 507:
+            return self._refuse(status, label, f"{version.key.decode()}: {label}")
+        return self._accept(204, "stale" if label == "stale" else "version", version.key)
+
+    async def _grow(self, part: Part) -> Response:
+        segment = self._segment_for(part)
+        if segment is not None and part.offset > segment.fill.filled:
+            await self._wait_for_predecessor(segment, part)
+            if part.offset > segment.fill.filled and not segment.broken:
+                self.counts["segments.gap"] += 1
+                self._break(part.segment, segment)
+        if segment is None or segment.broken or part.offset != segment.fill.filled:
+            return self._store(part, "lone_part")  # the segment will be pulled if it is asked for
+        if not segment.grow(part.body):
+            self._break(part.segment, segment)
+            return self._store(part, "lone_part")
+        result = segment.fill.view(
+            part.key, part.offset, len(part.body), part.fields,
+            etag=part.digest, ttl_ms=part.ttl_ms,
+        )  # fmt: skip
+        answer = self._answer(result, "part", part)
+        segment.wake()
+        return self._finish(segment, part) or answer
+
+    def _segment_for(self, part: Part) -> _Segment | None:
+        """The segment that `part` grows; None when it is complete, being pulled, or lost its
+        beginning."""
+        segment = self._segments.get(part.segment)
+        if segment is not None and not segment.fill.live:
+            self._break(part.segment, segment)
+            segment = None
+        if segment is not None or len(self._segments) >= _SEGMENTS_MAX:
+            return segment
+        fill = self._plane.open(part.segment)
+        if fill is None or not fill.begin(200, part.fields, ttl_ms=part.ttl_ms):
+            return None
+        segment = self._segments[part.segment] = _Segment(fill)
+        self._on_stored(part.segment)
+        return segment
+
+    async def _wait_for_predecessor(self, segment: _Segment, part: Part) -> None:
+        if self._waiting >= self._config.push.pending:
+            raise PushError(
+                409, "order", f"edge-offset: found {part.offset}, allowed {segment.fill.filled}"
+            )
+        self._waiting += 1
+        self.counts["parts.waited"] += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.push.gap / 1000):
+                    while part.offset > segment.fill.filled and not segment.broken:
+                        await segment.grown.wait()
+        finally:
+            self._waiting -= 1
+
+    def _finish(self, segment: _Segment, part: Part) -> Response | None:
+        """After the last part; a refusal when the whole is not what it should be."""
+        if part.segment_digest is None:
+            return None
+        if segment.hash.hexdigest().encode() != part.segment_digest:
+            self._break(part.segment, segment)
+            return self._refuse(422, "segment_digest", "edge-segment-digest: found another digest")
+        del self._segments[part.segment]
+        segment.fill.commit(etag=part.segment_digest)
+        self.counts["segments.committed"] += 1
+        return None
+
+    def _break(self, key: bytes, segment: _Segment) -> None:
+        segment.broken = True
+        self._segments.pop(key, None)
+        if segment.fill.live:
+            segment.fill.fail(502)
+        segment.wake()
+
+
+def _put_answers() -> dict[int, tuple[int, str]]:
+    """PUT_* -> (status, label). Imported late: the core is only needed once a plane exists."""
+    from .. import _core
+
+    return {
+        _core.PUT_CREATED: (201, "created"),
+        _core.PUT_SAME: (200, "same"),
+        _core.PUT_CONFLICT: (409, "conflict"),
+        _core.PUT_NO_SPACE: (507, "no_space"),
+        _core.PUT_STALE: (204, "stale"),
+    }

@@ -1,0 +1,184 @@
+"""What a push says: request fields -> a checked value. Sans-IO.
+
+Law: follows ARCHITECTURE.md, "Between origin and edge", to the letter; anything else is refused
+with a sentence that names the field. Does not know the store, signatures or connections.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import xxhash
+
+from ..errors import EdgeError
+from .http1 import Request
+
+_VARY: Final = b"Vary: Accept-Encoding\r\n"
+_GZIP: Final = b"Content-Encoding: gzip\r\n" + _VARY
+VARIANTS: Final = ("full", "full.gzip", "delta", "delta.gzip")
+_KEY: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+_VALUE: Final = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
+
+
+class PushError(EdgeError):
+    """The push cannot be taken; `status` and the message go back to the pusher, `reason` is a
+    counter label."""
+
+    source = "upstream"
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Object:
+    """`fields`: header lines as viewers get them. `digest`: xxh3-128 of the body, hex."""
+
+    key: bytes
+    body: bytes
+    digest: bytes
+    ttl_ms: int
+    fields: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Object):
+    """Bytes [offset, offset + len(body)) of `segment`; `segment_digest` is set on the last one."""
+
+    segment: bytes
+    offset: int
+    segment_digest: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A playlist as of (msn, parts, last_parts); absent variants are None, in the order of
+    VARIANTS."""
+
+    key: bytes
+    ttl_ms: int
+    number: tuple[int, int, int]
+    hold_ms: int
+    advance: int
+    ended: bool
+    fields: tuple[bytes | None, ...]
+    bodies: tuple[bytes | None, ...]
+    digests: tuple[bytes | None, ...]
+
+
+def key_of(target: str, field: str = "request target") -> bytes:
+    """A canonical path. Raises PushError: our own names need no escapes, so there is one spelling."""
+    if not _KEY.fullmatch(target) or {".", ".."} & set(target.split("/")):
+        raise PushError(400, "name", f"{field}: found {target[:80]!r}, allowed a plain path")
+    return target.encode("ascii")
+
+
+def _number(request: Request, name: str, default: str = "") -> int:
+    text = request.get(name, default)
+    if not _NUMBER.fullmatch(text):
+        raise PushError(400, "field", f"{name}: found {text[:40]!r}, allowed a decimal number")
+    return int(text)
+
+
+def _digest(request: Request, name: str) -> bytes:
+    text = request.get(name)
+    if not _DIGEST.fullmatch(text):
+        raise PushError(400, "field", f"{name}: found {text[:40]!r}, allowed 32 hex digits")
+    return text.encode("ascii")
+
+
+def _lines(request: Request) -> bytes:
+    """Content-Type and Cache-Control, stored as served."""
+    lines = b""
+    for name in ("Content-Type", "Cache-Control"):
+        value = request.get(name.lower())
+        if not _VALUE.fullmatch(value):
+            raise PushError(400, "field", f"{name.lower()}: found odd bytes, allowed printable ASCII")
+        if value:
+            lines += f"{name}: {value}\r\n".encode("ascii")
+    return lines
+
+
+def _version_number(request: Request) -> tuple[int, int, int]:
+    text = request.get("edge-version")
+    parts = text.split(".")
+    if len(parts) != 3 or not all(_NUMBER.fullmatch(part) for part in parts):
+        message = f"edge-version: found {text[:40]!r}, allowed msn.parts.last_parts"
+        raise PushError(400, "field", message)
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def _variants(request: Request) -> tuple[bytes | None, ...]:
+    """The concatenated body, cut as Edge-Variants says. The full text must be there."""
+    text = request.get("edge-variants")
+    lengths: dict[str, int] = {}
+    for item in text.split(","):
+        name, _, length = item.strip().partition("=")
+        if name not in VARIANTS[len(lengths) :] or not _NUMBER.fullmatch(length):
+            message = f"edge-variants: found {text[:80]!r}, allowed {', '.join(VARIANTS)} in order"
+            raise PushError(400, "field", message)
+        for skipped in VARIANTS[len(lengths) : VARIANTS.index(name)]:
+            lengths[skipped] = 0
+        lengths[name] = int(length)
+    if sum(lengths.values()) != len(request.body) or not lengths.get("full"):
+        message = f"edge-variants: found {text[:80]!r}, allowed lengths that add up to the body"
+        raise PushError(400, "field", message)
+    bodies: list[bytes | None] = []
+    start = 0
+    for name in VARIANTS:
+        end = start + lengths.get(name, 0)
+        bodies.append(request.body[start:end] if end > start else None)
+        start = end
+    return tuple(bodies)
+
+
+def _version(request: Request, key: bytes) -> Version:
+    bodies = _variants(request)
+    lines = _lines(request)
+    return Version(
+        key=key,
+        ttl_ms=_number(request, "edge-ttl"),
+        number=_version_number(request),
+        hold_ms=_number(request, "edge-hold", "0"),
+        advance=_number(request, "edge-advance", "0"),
+        ended=request.get("edge-ended", "0") == "1",
+        fields=tuple(
+            None if body is None else lines + (_GZIP if name.endswith(".gzip") else _VARY)
+            for name, body in zip(VARIANTS, bodies, strict=True)
+        ),
+        bodies=bodies,
+        digests=tuple(
+            xxhash.xxh3_128_hexdigest(body).encode() if body is not None else None
+            for body in bodies
+        ),
+    )
+
+
+def parse(request: Request) -> Object | Part | Version:
+    """A PUT with its whole body. Raises PushError (400 malformed, 422 the body is not its digest)."""
+    key = key_of(request.target)
+    digest = _digest(request, "edge-digest")
+    if xxhash.xxh3_128_hexdigest(request.body).encode() != digest:
+        raise PushError(422, "digest", "edge-digest: found a body with another digest")
+    if request.get("edge-version"):
+        return _version(request, key)
+    ttl_ms, fields = _number(request, "edge-ttl"), _lines(request)
+    if not request.get("edge-segment"):
+        return Object(key=key, body=request.body, digest=digest, ttl_ms=ttl_ms, fields=fields)
+    final = request.get("edge-final") == "1"
+    return Part(
+        key=key,
+        body=request.body,
+        digest=digest,
+        ttl_ms=ttl_ms,
+        fields=fields,
+        segment=key_of(request.get("edge-segment"), "edge-segment"),
+        offset=_number(request, "edge-offset"),
+        segment_digest=_digest(request, "edge-segment-digest") if final else None,
+    )

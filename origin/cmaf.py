@@ -145,7 +145,7 @@ class Demuxer:
             with body:
                 # data offsets count from the moof, samples must lie in this mdat
                 before = self._position + start - self._moof_at
-                found += _samples(self._init, moof, body, before)
+                found += _Fragment(self._init, body, before).read(moof)
         except CmafError as error:
             self.dropped[error.reason] += 1
 
@@ -165,92 +165,96 @@ def _children(box: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, in
 # --- fragments -------------------------------------------------------------------------------
 
 
-def _samples(init: Init, moof: bytes, mdat: memoryview, before: int) -> list[Frame]:
-    """Frames of one moof whose data lie in `mdat`, which starts `before` bytes after it."""
-    frames: list[Frame] = []
-    try:
-        for kind, start, end in _children(moof, 8, len(moof)):
-            if kind == b"traf":
-                _traf(init, moof, start, end, mdat, before, frames)
-    except struct.error:
-        raise CmafError("truncated", "a field runs past its box") from None
-    return frames
+class _Fragment:
+    """One moof and its mdat, which starts `before` bytes after it. Samples lie in the mdat in order
+    and apart, so that all of them together are no more bytes than were fed."""
 
+    def __init__(self, init: Init, mdat: memoryview, before: int) -> None:
+        self._init = init
+        self._mdat = mdat
+        self._before = before
+        self._taken = 8  # bytes of the mdat
+        self.frames: list[Frame] = []
 
-def _traf(
-    init: Init, moof: bytes, start: int, end: int, mdat: memoryview, before: int, out: list[Frame]
-) -> None:
-    duration, size, flags = init.default_duration, init.default_size, init.default_flags
-    dts: int | None = None
-    for kind, at, stop in _children(moof, start, end):
-        if kind == b"tfhd":
-            given, track = struct.unpack_from(">II", moof, at)
-            if track != init.track_id:
-                raise CmafError("track", f"track {track}, the init section has {init.track_id}")
-            if given & 1:
-                raise CmafError("base_offset", "absolute data offsets are not read")
-            at += 8 + (4 if given & 2 else 0)
-            if given & 0x08:
-                (duration,) = _U32.unpack_from(moof, at)
+    def read(self, moof: bytes) -> list[Frame]:
+        """Its frames. Raises CmafError."""
+        try:
+            for kind, start, end in _children(moof, 8, len(moof)):
+                if kind == b"traf":
+                    self._traf(moof, start, end)
+        except (struct.error, IndexError):
+            raise CmafError("truncated", "a field runs past its box") from None
+        return self.frames
+
+    def _traf(self, moof: bytes, start: int, end: int) -> None:
+        init = self._init
+        duration, size, flags = init.default_duration, init.default_size, init.default_flags
+        dts: int | None = None
+        for kind, at, stop in _children(moof, start, end):
+            if kind == b"tfhd":
+                given, track = struct.unpack_from(">II", moof, at)
+                if track != init.track_id:
+                    raise CmafError("track", f"track {track}, the init section has {init.track_id}")
+                if given & 1:
+                    raise CmafError("base_offset", "absolute data offsets are not read")
+                at += 8 + (4 if given & 2 else 0)
+                if given & 0x08:
+                    (duration,) = _U32.unpack_from(moof, at)
+                    at += 4
+                if given & 0x10:
+                    (size,) = _U32.unpack_from(moof, at)
+                    at += 4
+                if given & 0x20:
+                    (flags,) = _U32.unpack_from(moof, at)
+            elif kind == b"tfdt":
+                (dts,) = struct.unpack_from(">Q" if moof[at] else ">I", moof, at + 4)
+            elif kind == b"trun":
+                if dts is None:
+                    raise CmafError("no_tfdt", "a run without a decode time")
+                dts = self._trun(moof[at:stop], dts, (duration, size, flags))
+
+    def _trun(self, run: bytes, dts: int, defaults: tuple[int, int, int]) -> int:
+        """Take the run's frames; the decode time after it. 8.8.8: per-sample beats first-sample
+        beats defaults. Raises CmafError, struct.error."""
+        duration, size, flags = defaults
+        given, count = struct.unpack_from(">II", run)
+        if not given & 1:
+            raise CmafError("no_offset", "a run without data offset")
+        if len(self.frames) + count > MAX_SAMPLES:
+            raise CmafError("samples", f"{count} more samples, allowed {MAX_SAMPLES} a fragment")
+        cts_format, given = ">i" if given >> 24 else ">I", given & 0xFFFFFF
+        (offset,) = struct.unpack_from(">i", run, 8)
+        at, data_at = 12, offset - self._before
+        first = flags
+        if given & 4:
+            (first,) = _U32.unpack_from(run, at)
+            at += 4
+        for index in range(count):
+            sample_duration, sample_size, cts = duration, size, 0
+            sample_flags = flags if index else first
+            if given & 0x100:
+                (sample_duration,) = _U32.unpack_from(run, at)
                 at += 4
-            if given & 0x10:
-                (size,) = _U32.unpack_from(moof, at)
+            if given & 0x200:
+                (sample_size,) = _U32.unpack_from(run, at)
                 at += 4
-            if given & 0x20:
-                (flags,) = _U32.unpack_from(moof, at)
-        elif kind == b"tfdt":
-            (dts,) = struct.unpack_from(">Q" if moof[at] else ">I", moof, at + 4)
-        elif kind == b"trun":
-            if dts is None:
-                raise CmafError("no_tfdt", "a run without a decode time")
-            dts = _trun(moof[at:stop], (duration, size, flags), mdat, (dts, before), out)
+            if given & 0x400:
+                (sample_flags,) = _U32.unpack_from(run, at)
+                at += 4
+            if given & 0x800:
+                (cts,) = struct.unpack_from(cts_format, run, at)
+                at += 4
+            data = self._take(data_at, sample_size)
+            self.frames.append(Frame(dts, cts, sample_duration, not sample_flags & _NOT_SYNC, data))
+            data_at += sample_size
+            dts += sample_duration
+        return dts
 
-
-def _trun(
-    run: bytes,
-    defaults: tuple[int, int, int],
-    mdat: memoryview,
-    origin: tuple[int, int],
-    out: list[Frame],
-) -> int:
-    """Append the run's frames; the decode time after it. 8.8.8: per-sample beats first-sample
-    beats defaults. Raises CmafError, struct.error."""
-    duration, size, flags = defaults
-    dts, before = origin
-    given, count = struct.unpack_from(">II", run)
-    if not given & 1:
-        raise CmafError("no_offset", "a run without data offset")
-    if count > MAX_SAMPLES:
-        raise CmafError("samples", f"{count} samples in a run, allowed {MAX_SAMPLES}")
-    signed, given = given >> 24, given & 0xFFFFFF
-    (offset,) = struct.unpack_from(">i", run, 8)
-    at, data_at = 12, offset - before
-    first = flags
-    if given & 4:
-        (first,) = _U32.unpack_from(run, at)
-        at += 4
-    for index in range(count):
-        sample_duration, sample_size, cts = duration, size, 0
-        sample_flags = flags if index else first
-        if given & 0x100:
-            (sample_duration,) = _U32.unpack_from(run, at)
-            at += 4
-        if given & 0x200:
-            (sample_size,) = _U32.unpack_from(run, at)
-            at += 4
-        if given & 0x400:
-            (sample_flags,) = _U32.unpack_from(run, at)
-            at += 4
-        if given & 0x800:
-            (cts,) = struct.unpack_from(">i" if signed else ">I", run, at)
-            at += 4
-        if data_at < 8 or data_at + sample_size > len(mdat):
-            raise CmafError("outside", f"sample at {data_at} of {sample_size} is not in the mdat")
-        data = bytes(mdat[data_at : data_at + sample_size])
-        out.append(Frame(dts, cts, sample_duration, not sample_flags & _NOT_SYNC, data))
-        data_at += sample_size
-        dts += sample_duration
-    return dts
+    def _take(self, at: int, size: int) -> bytes:
+        if at < self._taken or at + size > len(self._mdat):
+            raise CmafError("outside", f"sample of {size} bytes at {at} of {len(self._mdat)}")
+        self._taken = at + size
+        return bytes(self._mdat[at : at + size])
 
 
 # --- init sections ---------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class Packager:
         self._slot = 0  # of the part being made, in parts since _origin
         self._origin = 0  # ticks
         self._frames: list[Frame] = []
+        self._phase: int | None = None if self._video else 0  # of key frames behind the grid
         self._last_dts = -1
         self._end_dts = 0
         self._sequence = 0
@@ -99,11 +100,12 @@ class Packager:
         """Segment of `frame`, or why it is dropped."""
         if frame.dts <= self._last_dts:
             return "backward"
-        time = frame.dts if self._video else frame.dts + frame.duration // 2
+        if frame.duration * 1000 > self._unit:
+            return "long"  # than a segment
         newest = self._closed if self._msn is None else self._msn
-        msn = time * self._per // self._unit // self._parts
+        msn = self._segment_at(frame.dts, frame.duration)
         if self._video and frame.sync and msn == newest:
-            msn = (frame.dts + self._early) * self._per // self._unit // self._parts
+            msn = self._segment_at(frame.dts + self._early, 0)
         if msn > newest + MAX_AHEAD:
             return "ahead"
         if self._msn is not None and msn <= self._msn:
@@ -118,11 +120,20 @@ class Packager:
             return "no_key"
         return msn
 
+    def _segment_at(self, dts: int, duration: int) -> int:
+        time = dts - (self._phase or 0) if self._video else dts + duration // 2
+        return time * self._per // self._unit // self._parts
+
     def _open(self, msn: int, frame: Frame) -> None:
         self._msn, self._index, self._slot = msn, 0, 0
         # audio keeps to the grid; video counts from its key frame, which may be off it
         grid = -(-msn * self._parts * self._unit // self._per)
         self._origin = frame.dts if self._video else grid
+        if self._phase is None:
+            # An encoder whose first key frame is a frame late has all of them late (seen with
+            # ffmpeg 9 and the fps filter): follow it, or each segment would lose that frame.
+            late = frame.dts - grid
+            self._phase = late if 0 <= late <= self._early else 0
 
     def _slot_of(self, dts: int, duration: int) -> int:
         time = dts - self._origin + (0 if self._video else duration // 2)
@@ -141,8 +152,7 @@ class Packager:
     def _done(self, frame: Frame, cuts: list[Cut]) -> None:
         """Let the part go when a next frame like this one would not fit it."""
         following = frame._replace(dts=self._end_dts)
-        time = following.dts if self._video else following.dts + following.duration // 2
-        if time * self._per // self._unit // self._parts > self._msn_open():
+        if self._segment_at(following.dts, following.duration) > self._msn_open():
             cuts += self._end_segment()
         elif not self._fits(following):
             cuts.append(self._end_part(final=False))
@@ -192,7 +202,7 @@ class Packager:
 
 def fragment(init: Init, frames: list[Frame], sequence: int) -> bytes:
     """One moof + mdat of `frames`: default-base-is-moof, tfdt and trun version 1. What all samples
-    share goes into tfhd: 10 frames take 152 bytes, 10 fragments of one frame took 1040."""
+    share goes into tfhd: 10 frames take a moof of 140 bytes, 10 moofs of one frame took 1040."""
     durations = [b.dts - a.dts for a, b in pairwise(frames)]
     durations.append(frames[-1].duration)
     sizes = [len(frame.data) for frame in frames]

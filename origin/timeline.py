@@ -258,8 +258,9 @@ class Timeline:
         playlist changed. Only between generations."""
         behind: list[str] = []
         msn = max(track.next_msn for track in self.tracks.values())
-        for name, track in self.tracks.items():
+        for name in self.tracks:
             self.close(name)
+        for name, track in self.tracks.items():
             if track.next_msn < msn:
                 self._fill(track, msn)
                 behind.append(name)
@@ -292,9 +293,17 @@ class Timeline:
     def _fill(self, track: Track, msn: int) -> None:
         while track.next_msn < msn:
             start = track.next_msn * self.timing.segment_ns
-            segment = self._append(track, start_ns=start, end_ns=start + self.timing.segment_ns)
+            end = start + self._lost_ns(track.next_msn)
+            segment = self._append(track, start_ns=start, end_ns=end)
             segment.gap = segment.complete = True
             self._evict(track)
+
+    def _lost_ns(self, msn: int) -> int:
+        """Duration of a gap: what the other tracks have of that segment, so that what follows has
+        the same place in all playlists (6.2.1)."""
+        tracks = self.tracks.values()
+        made = [s.duration_ns for t in tracks for s in t.segments if s.msn == msn and s.complete]
+        return max(made, default=self.timing.segment_ns)
 
     def _append(self, track: Track, *, start_ns: int, end_ns: int) -> Segment:
         generation = self.generations[-1]

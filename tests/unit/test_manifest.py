@@ -1,0 +1,197 @@
+"""The playlists, letter by letter, against tests/golden; and what must hold between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import m3u8
+import pytest
+
+from origin import manifest
+from origin.model import Rendition
+from origin.names import init_path, part_path
+from origin.timeline import NS, Part, Timeline, Timing
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+WALL = 1_763_800_000 * NS
+V360 = Rendition(
+    track="360p",
+    kind="video",
+    bandwidth=800_000,
+    average_bandwidth=700_000,
+    codecs="avc1.4D401E",
+    width=640,
+    height=360,
+    frame_rate=30,
+)
+V180 = Rendition(
+    track="180p",
+    kind="video",
+    bandwidth=300_000,
+    average_bandwidth=250_000,
+    codecs="avc1.4D400D",
+    width=320,
+    height=180,
+    frame_rate=30,
+)
+AUDIO = Rendition(
+    track="audio",
+    kind="audio",
+    bandwidth=110_000,
+    average_bandwidth=96_000,
+    codecs="mp4a.40.2",
+    channels=2,
+    sample_rate=48_000,
+)
+PLAN = [V360, V180, AUDIO]
+
+
+def begin(line: Timeline, *, wall_s: int = 0) -> None:
+    """A generation, with the init sections of all tracks."""
+    number = line.begin_generation(wall_ns=WALL + wall_s * NS).number
+    for name, track in line.tracks.items():
+        line.set_init(name, init_path("s", "t0", name, number), track.rendition)
+
+
+def add(line: Timeline, msn: int, *, parts: int = 6, final: bool = True, skip: str = "") -> None:
+    for name in line.tracks:
+        for i in range(parts if name != skip else 0):
+            start = msn * 2 * NS + i * NS // 3
+            part = Part(
+                path=part_path("s", "t0", name, msn, i),
+                start_ns=start,
+                end_ns=msn * 2 * NS + (i + 1) * NS // 3,
+                independent=not i or name == "audio",
+            )
+            line.add_part(name, msn, part, final=final and i == parts - 1)
+
+
+def stream(window_s: float = 30) -> Timeline:
+    return Timeline(
+        stream="s",
+        epoch="t0",
+        timing=Timing.plan(PLAN, window_s=window_s),
+        renditions=PLAN,
+        first_msn=100,
+    )
+
+
+def first_part() -> Timeline:
+    line = stream()
+    begin(line)
+    add(line, 100, parts=1, final=False)
+    return line
+
+
+def restarted() -> Timeline:
+    """12 segments; then the encoder dies in one that 180p never got, and comes back 5 s later."""
+    line = stream()
+    begin(line)
+    for msn in range(100, 112):
+        add(line, msn)
+    add(line, 112, parts=2, final=False, skip="180p")
+    line.level()
+    begin(line, wall_s=31)
+    add(line, 113)
+    add(line, 114, parts=4, final=False)
+    return line
+
+
+def between() -> Timeline:
+    """The new encoder has sent its init sections, but no part yet."""
+    line = stream()
+    begin(line)
+    add(line, 100)
+    begin(line, wall_s=9)
+    return line
+
+
+def evicted() -> Timeline:
+    """The first generation has left the window, and with it its tag."""
+    line = stream(window_s=6)
+    begin(line)
+    for msn in range(100, 104):
+        add(line, msn)
+    begin(line, wall_s=20)
+    for msn in range(104, 108):
+        add(line, msn)
+    return line
+
+
+def ended() -> Timeline:
+    line = restarted()
+    line.end()
+    return line
+
+
+CASES = {
+    "first_part": manifest.media_playlist(first_part(), "360p"),
+    "restarted_360p": manifest.media_playlist(restarted(), "360p"),
+    "restarted_180p": manifest.media_playlist(restarted(), "180p"),
+    "restarted_audio_delta": manifest.delta_playlist(restarted(), "audio"),
+    "between": manifest.media_playlist(between(), "audio"),
+    "evicted": manifest.media_playlist(evicted(), "180p"),
+    "ended": manifest.media_playlist(ended(), "audio"),
+    "multivariant": manifest.multivariant_playlist("s", PLAN),
+    "multivariant_video_only": manifest.multivariant_playlist("s", [V180]),
+    "multivariant_audio_only": manifest.multivariant_playlist("s", [AUDIO]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    assert CASES[name] == (GOLDEN / f"{name}.m3u8").read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_foreign_parser_reads_it(name: str) -> None:
+    text = CASES[name]
+    assert text is not None
+    playlist = m3u8.loads(text)
+    assert playlist.is_variant == name.startswith("multivariant")
+    assert playlist.is_endlist == (name == "ended")
+    uris = [s.uri for s in playlist.segments if s.uri] + [p.uri for p in playlist.playlists]
+    assert all(uri and not uri.startswith("/") and "://" not in uri for uri in uris)
+
+
+def merge(full_before: str, delta: str) -> str:
+    """What a client makes of a delta update: the skipped lines from the playlist it had."""
+    head, _, rest = delta.partition("#EXT-X-SKIP:SKIPPED-SEGMENTS=")
+    count, _, tail = rest.partition("\n")
+    body = full_before.partition("#EXT-X-MAP")[1] + full_before.partition("#EXT-X-MAP")[2]
+    kept = body.split("\n")
+    ends = [i for i, row in enumerate(kept) if row.endswith(".m4s")]
+    return head + "\n".join(kept[: ends[int(count) - 1] + 1]) + "\n" + tail
+
+
+def without_parts(text: str) -> list[str]:
+    return [r for r in text.split("\n") if not r.startswith(("#EXT-X-PART:", "#EXT-X-MAP"))]
+
+
+def test_a_delta_and_an_older_playlist_make_the_newest() -> None:
+    line = stream()
+    begin(line)
+    for msn in range(100, 110):
+        add(line, msn)
+    before = manifest.media_playlist(line, "360p")
+    add(line, 110)
+    add(line, 111, parts=3, final=False)
+    delta = manifest.delta_playlist(line, "360p")
+    assert delta is not None
+    assert "#EXT-X-SKIP:SKIPPED-SEGMENTS=4\n" in delta  # 100..103 end more than 12 s before the end
+    merged = merge(before, delta).replace("VERSION:9", "VERSION:6")
+    assert without_parts(merged) == without_parts(manifest.media_playlist(line, "360p"))
+
+
+def test_no_delta_when_nothing_can_be_skipped() -> None:
+    assert manifest.delta_playlist(first_part(), "360p") is None
+    assert manifest.delta_playlist(ended(), "360p") is None
+
+
+def test_what_must_be_equal_in_all_renditions() -> None:
+    line = restarted()
+    heads = set()
+    for name in line.tracks:
+        rows = manifest.media_playlist(line, name).split("\n")
+        heads.add(tuple(r for r in rows if "TARGET" in r or "SERVER-CONTROL" in r))
+    assert len(heads) == 1

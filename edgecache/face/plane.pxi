@@ -1,0 +1,213 @@
+"""Plane: one store and its workers, as Python sees them (see _core.pyi)."""
+
+
+cdef class Plane:
+    cdef NativePlane native
+    cdef bint ready
+    cdef bint log_on
+    cdef bytes name
+    cdef list threads
+
+    def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None, bint access_log=False):
+        values = {**DEFAULT_LIMITS, **(limits or {})}
+        unknown = sorted(set(values) - set(DEFAULT_LIMITS))
+        if unknown:
+            raise ValueError(f"limits: unknown {unknown[0]!r}, allowed {', '.join(DEFAULT_LIMITS)}")
+        if not 0 < len(name) <= NAME_BYTES:
+            raise ValueError(f"name: found {len(name)} bytes, allowed 1 to {NAME_BYTES}")
+        if not values["target_bytes"] <= values["header_bytes"] <= RX_BYTES // 4:
+            raise ValueError(f"limits: header_bytes must be between target_bytes and {RX_BYTES // 4}, found {values['header_bytes']}")
+        if not plane_init(&self.native, budget_bytes):
+            raise MemoryError("no memory or descriptors for a data plane")
+        self.native.limits = values
+        self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
+
+    def __dealloc__(self):
+        if self.ready:
+            plane_destroy(&self.native)
+
+    @property
+    def event_fd(self):
+        return self.native.bell.fd
+
+    def start(self, listen_fds):
+        cdef Context *ctx
+        if self.native.workers or not 0 < len(listen_fds) <= WORKERS_MAX:
+            raise ValueError(f"start once, with 1 to {WORKERS_MAX} listening sockets: found {len(listen_fds)}")
+        for index, fd in enumerate(listen_fds):
+            ctx = worker_new(&self.native.store, &self.native.limits, &self.native.bell, _slice(self.name), index, fd, self.log_on)
+            if ctx == NULL:
+                self.stop()
+                raise MemoryError("no memory or descriptors for a worker")
+            self.native.contexts[index] = ctx
+            self.native.workers = index + 1
+        for index in range(self.native.workers):
+            thread = threading.Thread(target=self._run, args=(index,), name=f"worker-{index}")
+            thread.start()
+            self.threads.append(thread)
+
+    def _run(self, int index):
+        with nogil:
+            worker_run(self.native.contexts[index])
+
+    def drain(self):
+        with nogil:
+            plane_order(&self.native, MESSAGE_DRAIN)
+
+    def stop(self):
+        with nogil:
+            plane_order(&self.native, MESSAGE_STOP)
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+        self.misses(1 << 30).clear()
+        for index in range(self.native.workers):
+            worker_free(self.native.contexts[index])
+            self.native.contexts[index] = NULL
+        self.native.workers = 0
+
+    def misses(self, int limit=1024):
+        cdef Entry *entry
+        bell_answer(&self.native.bell)
+        fills = []
+        for index in range(self.native.workers):
+            while len(fills) < limit:
+                entry = up_take(&self.native.contexts[index].up)
+                if entry == NULL:
+                    break
+                fills.append(_fill(self, entry))
+        return fills
+
+    def log_records(self, int limit=4096):
+        cdef LogRecord *record
+        records = []
+        for index in range(self.native.workers):
+            record = log_peek(&self.native.contexts[index].log)
+            while record != NULL and len(records) < limit:
+                records.append((record.wall_ns, record.duration_us, record.status, record.bytes_out, record.cache,
+                                b"HEAD" if record.head_only else b"GET", _bytes(record.target, record.target_len)))
+                log_next(&self.native.contexts[index].log)
+                record = log_peek(&self.native.contexts[index].log)
+        return records
+
+    def open(self, bytes key):
+        cdef Slice name = _slice(key)
+        cdef Entry *entry
+        with nogil:
+            entry = plane_open(&self.native, name)
+        return _fill(self, entry) if entry != NULL else None
+
+    def put(self, bytes key, const unsigned char[::1] body not None, bytes fields, *, int status=200, bytes etag, int64_t ttl_ms, int64_t grace_ms=0):
+        cdef Slice name = _slice(key)
+        cdef Slice head = _slice(fields)
+        cdef Slice tag = _slice(etag)
+        cdef Slice data = slice_of(&body[0] if body.shape[0] else NULL, body.shape[0])
+        cdef Stamp stamp = _stamp(ttl_ms, grace_ms)
+        cdef int result
+        with nogil:
+            result = plane_put(&self.native, name, data, status, head, tag, stamp)
+        return result
+
+    def publish(self, bytes key, *, uint64_t msn, uint32_t parts, uint32_t last_parts, uint32_t hold_ms, uint32_t advance, bint ended,
+                int64_t ttl_ms, fields, bodies, etags):
+        cdef Slice body[VARIANTS]
+        cdef Slice head[VARIANTS]
+        cdef Slice tag[VARIANTS]
+        cdef Slice name = _slice(key)
+        cdef LiveVersion *version
+        cdef Stamp stamp = _stamp(ttl_ms, 0)
+        cdef int result
+        if not len(fields) == len(bodies) == len(etags) == VARIANTS or bodies[0] is None:
+            raise ValueError(f"fields, bodies and etags are {VARIANTS} each, and the first body is not None")
+        for i in range(VARIANTS):
+            body[i] = slice_of(NULL, 0)
+            if bodies[i] is not None:
+                body[i], head[i], tag[i] = _slice(bodies[i]), _slice(fields[i]), _slice(etags[i])
+        version = version_new(body, head, tag, &self.native.store.used)
+        if version == NULL:
+            return _PUT_NO_SPACE
+        version.msn, version.parts, version.last_parts = msn, parts, last_parts
+        version.hold_ms, version.advance, version.ended = hold_ms, advance, ended
+        with nogil:
+            result = plane_publish(&self.native, name, version, stamp.ttl_ms)
+        return result
+
+    def version(self, bytes key):
+        cdef Entry *entry = self._find(key)
+        cdef LiveVersion *version
+        cdef uint64_t seq
+        if entry == NULL:
+            return None
+        found = None
+        if entry_state(entry) == ENTRY_LIVE:
+            version = store_version(&self.native.store, entry, &seq)
+            found = (version.msn, version.parts, version.last_parts)
+            version_release(version)
+        entry_release(entry)
+        return found
+
+    cdef Entry *_find(self, bytes key):
+        cdef Slice name = _slice(key)
+        cdef Entry *entry
+        with nogil:
+            entry = plane_find(&self.native, name)
+        return entry
+
+    def lookup(self, bytes key):
+        cdef Entry *entry = self._find(key)
+        cdef uint64_t now_us = clock_us()
+        cdef int state
+        if entry == NULL:
+            return None
+        state = entry_state(entry)
+        found = {
+            "state": STATES.get(state, b"failed"), "status": entry.status, "waiters": load_relaxed_u32(&entry.waiters),
+            "size": entry_filled(entry) if state in (ENTRY_FILLING, ENTRY_COMPLETE) else 0, "pushed": int(entry.pushed),
+            "age_ms": (now_us - entry.stored_us) // 1000 if entry.stored_us else 0,
+            "ttl_ms": max(0, <int64_t>load_relaxed_u64(&entry.expires_ms) - <int64_t>(now_us // 1000)),
+        }
+        entry_release(entry)
+        return found
+
+    def purge(self, bytes key):
+        cdef Slice name = _slice(key)
+        cdef bint gone
+        with nogil:
+            gone = plane_purge(&self.native, name)
+        return gone
+
+    def purge_prefix(self, bytes prefix):
+        cdef Slice name = _slice(prefix)
+        cdef uint64_t count
+        with nogil:
+            count = store_purge_prefix(&self.native.store, name)
+        return count
+
+    def open_connections(self):
+        return sum(worker["connections_now"] for worker in self.worker_counters())
+
+    def worker_counters(self):
+        return [_counters(self.native.contexts[i]) for i in range(self.native.workers)]
+
+    def counters(self):
+        totals = dict.fromkeys(COUNTER_HELP, 0)
+        for worker in self.worker_counters():
+            for name, value in worker.items():
+                totals[name] += value
+        totals.update({
+            "store_bytes_now": load_relaxed_u64(&self.native.store.used), "store_budget_bytes": self.native.store.budget,
+            "store_entries_now": load_relaxed_u64(&self.native.store.entries), "store_evicted": load_relaxed_u64(&self.native.store.evicted),
+            "store_expired": load_relaxed_u64(&self.native.store.expired), "store_purged": load_relaxed_u64(&self.native.store.purged),
+            "store_refused": load_relaxed_u64(&self.native.store.refused),
+        })
+        return totals
+
+    def histograms(self):
+        found = {}
+        for index, name in enumerate(HISTOGRAM_HELP):
+            counts, total = [0] * BUCKETS, 0
+            for worker in range(self.native.workers):
+                counts = [c + load_relaxed_u64(&self.native.contexts[worker].stats.h[index].counts[b]) for b, c in enumerate(counts)]
+                total += load_relaxed_u64(&self.native.contexts[worker].stats.h[index].sum_us)
+            found[name] = (counts, total)
+        return found

@@ -1,0 +1,196 @@
+"""Conn: the transport of one viewer. Socket, input buffer, deadline. Hands bytes to the protocol; knows no objects and no HTTP.
+
+An idle connection owns no buffer: reads land in the worker's scratch, and only what is left over when the turn ends (a partial head, or requests pipelined behind one that
+waits) is copied into a borrowed buffer. Edge-triggered: one epoll registration for life, and a read is only tried when the last one filled its buffer or an event came.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove
+from edgecache.native.base cimport EC_CHECK, EC_LIVE_BUFFER, live_add
+from edgecache.native.context cimport (
+    CONN_BORROWED, CONN_MAGIC, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn, Context,
+)
+from edgecache.native.pool cimport pool_give, pool_take
+from edgecache.native.stats cimport C_accepted, C_bytes_in, C_closed, C_connections_now, stat_add
+from edgecache.native.sys cimport (
+    EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, close, epoll_ctl, epoll_event, epoll_set_ptr, errno_get, recv,
+    setsockopt, SOL_SOCKET, ssize_t,
+)
+from edgecache.native.timer cimport timer_cancel, timer_set
+
+
+cdef extern from *:
+    """
+    static inline void socket_reset_on_close(int fd) { struct linger l = {1, 0}; setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l); }
+    """
+    void socket_reset_on_close(int fd) nogil
+
+
+cdef enum RecvResult:
+    RECV_SOME
+    RECV_NONE                            # nothing now
+    RECV_END                             # the peer is done, or the socket broke
+    RECV_FULL                            # no room: the head is larger than allowed
+
+
+cdef inline Conn *conn_new(Context *ctx, int fd) noexcept nogil:
+    """Registered with epoll. NULL: no room (the caller closes fd)."""
+    cdef epoll_event event
+    cdef Conn *conn = <Conn *>pool_take(&ctx.conn_pool)
+    if conn == NULL:
+        return NULL
+    conn.magic = CONN_MAGIC
+    conn.fd = fd
+    conn.flags = CONN_WRITABLE
+    conn.timer.owner = conn
+    epoll_set_ptr(&event, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn)
+    if epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0:
+        pool_give(&ctx.conn_pool, conn)
+        return NULL
+    conn.next = ctx.conns
+    if ctx.conns != NULL:
+        ctx.conns.prev = conn
+    ctx.conns = conn
+    stat_add(&ctx.stats, C_accepted, 1)
+    stat_add(&ctx.stats, C_connections_now, 1)
+    timer_set(&ctx.wheel, &conn.timer, ctx.now_ms + ctx.limits.first_byte_ms)
+    return conn
+
+
+cdef inline void conn_deadline(Context *ctx, Conn *conn, uint32_t after_ms) noexcept nogil:
+    timer_set(&ctx.wheel, &conn.timer, ctx.now_ms + after_ms)
+
+
+cdef inline void _buffer_free(Conn *conn) noexcept nogil:
+    if conn.flags & CONN_BORROWED:
+        free(conn.input)
+        live_add(EC_LIVE_BUFFER, -1)
+        conn.flags &= ~<uint32_t>CONN_BORROWED
+    conn.input = NULL
+    conn.input_cap = 0
+
+
+cdef inline void _unqueue(Context *ctx, Conn *conn) noexcept nogil:
+    """Rare (closed by a deadline or a drain between two turns), so a walk will do."""
+    cdef Conn *before = NULL
+    cdef Conn *at = ctx.ready_first
+    while at != conn:
+        before = at
+        at = at.next_ready
+    if before != NULL:
+        before.next_ready = conn.next_ready
+    else:
+        ctx.ready_first = conn.next_ready
+    if ctx.ready_last == conn:
+        ctx.ready_last = before
+
+
+cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
+    """The exchange, if any, is gone already."""
+    EC_CHECK(conn, CONN_MAGIC)
+    if conn.flags & CONN_QUEUED:
+        _unqueue(ctx, conn)
+    timer_cancel(&conn.timer)
+    close(conn.fd)
+    _buffer_free(conn)
+    if conn.prev != NULL:
+        conn.prev.next = conn.next
+    else:
+        ctx.conns = conn.next
+    if conn.next != NULL:
+        conn.next.prev = conn.prev
+    stat_add(&ctx.stats, C_closed, 1)
+    stat_add(&ctx.stats, C_connections_now, <uint64_t>-1)
+    pool_give(&ctx.conn_pool, conn)
+
+
+cdef inline void conn_queue(Context *ctx, Conn *conn) noexcept nogil:
+    """More can be done for it without waiting; others first."""
+    if conn.flags & CONN_QUEUED:
+        return
+    conn.flags |= CONN_QUEUED
+    conn.next_ready = NULL
+    if ctx.ready_last != NULL:
+        ctx.ready_last.next_ready = conn
+    else:
+        ctx.ready_first = conn
+    ctx.ready_last = conn
+
+
+cdef inline bint _buffer_grow(Conn *conn, uint32_t capacity) noexcept nogil:
+    """Move what is left into a borrowed buffer of at least `capacity`. False: no memory."""
+    cdef uint8_t *buffer = <uint8_t *>malloc(capacity)
+    cdef uint32_t left = conn.input_len - conn.input_off
+    if buffer == NULL:
+        return False
+    if left:
+        memcpy(buffer, conn.input + conn.input_off, left)
+    _buffer_free(conn)
+    live_add(EC_LIVE_BUFFER, 1)
+    conn.flags |= CONN_BORROWED
+    conn.input = buffer
+    conn.input_cap = capacity
+    conn.input_off = 0
+    conn.input_len = left
+    return True
+
+
+cdef inline bint _input_room(Context *ctx, Conn *conn) noexcept nogil:
+    """Make sure there is room to read into: scratch when nothing is left over, else the borrowed buffer, larger if need be."""
+    cdef uint32_t left = conn.input_len - conn.input_off
+    if not conn.flags & CONN_BORROWED:
+        if left == 0:
+            conn.input = ctx.rx
+            conn.input_cap = RX_BYTES
+            conn.input_off = 0
+            conn.input_len = 0
+        return True
+    if conn.input_off and left:
+        memmove(conn.input, conn.input + conn.input_off, left)
+    conn.input_off = 0
+    conn.input_len = left
+    if conn.input_len < conn.input_cap:
+        return True
+    return _buffer_grow(conn, RX_BYTES)
+
+
+cdef inline RecvResult conn_recv(Context *ctx, Conn *conn) noexcept nogil:
+    """One read behind what is there."""
+    cdef ssize_t n
+    cdef size_t room
+    if not conn.flags & CONN_READABLE:
+        return RECV_NONE
+    if not _input_room(ctx, conn):
+        return RECV_END
+    room = conn.input_cap - conn.input_len
+    if room == 0:
+        return RECV_FULL
+    while True:
+        n = recv(conn.fd, conn.input + conn.input_len, room, 0)
+        if n > 0:
+            conn.input_len += <uint32_t>n
+            if <size_t>n < room and not conn.flags & CONN_PEER_DONE:
+                conn.flags &= ~<uint32_t>CONN_READABLE
+            stat_add(&ctx.stats, C_bytes_in, <uint64_t>n)
+            return RECV_SOME
+        if n == 0:
+            return RECV_END
+        if errno_get() == EINTR:
+            continue
+        if errno_get() == EAGAIN:
+            conn.flags &= ~<uint32_t>CONN_READABLE
+            return RECV_NONE
+        return RECV_END
+
+
+cdef inline bint conn_stash(Conn *conn) noexcept nogil:
+    """End of turn: nothing may point into the worker's scratch any more. False: no memory to keep what is left over."""
+    cdef uint32_t left = conn.input_len - conn.input_off
+    if left == 0:
+        _buffer_free(conn)
+        conn.input_off = 0
+        conn.input_len = 0
+        return True
+    if conn.flags & CONN_BORROWED:
+        return True
+    return _buffer_grow(conn, SMALL_BUFFER_BYTES if left < SMALL_BUFFER_BYTES else RX_BYTES)

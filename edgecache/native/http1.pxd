@@ -1,0 +1,321 @@
+"""HTTP/1.1 on a connection: requests in order, one exchange at a time, keep-alive, refusals, lingering close.
+
+http1_turn() is the only way in: it goes on with whatever the connection can do now and returns when it must wait. Pipelined requests wait in the input behind the exchange
+under way, so answers leave in order and nothing is read ahead of a viewer that does not read.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from edgecache.native.base cimport EC_ASSERT
+from edgecache.native.conn cimport (
+    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_queue, conn_recv, conn_stash, socket_reset_on_close,
+)
+from edgecache.native.context cimport (
+    CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, PHASE_PARKED, PHASE_SENDING, PHASE_STARVED, Conn,
+    Context, Exchange, Hold,
+)
+from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_release, entry_state
+from edgecache.native.exchange cimport (
+    exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send, exchange_timeout,
+    exchange_unparked, preflight_answer,
+)
+from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_use
+from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS
+from edgecache.native.mailbox cimport bell_ring, up_post
+from edgecache.native.request cimport METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse
+from edgecache.native.send cimport PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, Progress
+from edgecache.native.stats cimport (
+    C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle, C_closed_write_timeout, C_collapsed, C_misses, C_park_drained,
+    C_park_gone, C_requests, C_shed, stat_add,
+)
+from edgecache.native.store cimport entry_fail, store_acquire, store_hash
+from edgecache.native.sys cimport SHUT_WR, shutdown
+from edgecache.native.target cimport Target, target_parse
+from edgecache.native.types cimport Slice, cbyte, slice_of
+
+
+cdef enum:
+    TURN_REQUESTS = 32                   # then others get their turn
+    LINGER_MS = 2000
+    LINGER_READS = 64                    # of RX_BYTES: what we are ready to throw away
+
+
+# ---------------------------------------------------------------- closing
+
+cdef inline void http1_close(Context *ctx, Conn *conn, int reason) noexcept nogil:
+    """Now. `reason`: the counter it goes under; −1: the peer closed, or the answer said close."""
+    cdef Exchange *x = conn.exchange
+    if reason >= 0:
+        stat_add(&ctx.stats, reason, 1)
+    if x != NULL:
+        if x.phase != PHASE_SENDING:
+            stat_add(&ctx.stats, C_park_drained if ctx.stopping else C_park_gone, 1)
+        if x.begun:                      # mid-answer: a reset, so that nobody takes the end for an end
+            socket_reset_on_close(conn.fd)
+        exchange_log(ctx, x)
+        exchange_free(ctx, x)
+    conn_free(ctx, conn)
+
+
+cdef inline void _linger(Context *ctx, Conn *conn) noexcept nogil:
+    """Our FIN after the answer; then read until the peer's, or a close with bytes unread would reset the answer away (RFC 9112 9.6)."""
+    shutdown(conn.fd, SHUT_WR)
+    conn.flags |= CONN_LINGER
+    conn.requests = 0
+    conn_deadline(ctx, conn, LINGER_MS)
+
+
+cdef inline void _linger_turn(Context *ctx, Conn *conn) noexcept nogil:
+    cdef RecvResult got
+    while True:
+        conn.input_off = conn.input_len
+        got = conn_recv(ctx, conn)
+        conn.requests += 1
+        if got == RECV_NONE and conn_stash(conn):
+            return
+        if got == RECV_NONE or got == RECV_END or got == RECV_FULL or conn.requests > LINGER_READS:
+            http1_close(ctx, conn, -1)
+            return
+
+
+# ---------------------------------------------------------------- one request
+
+cdef inline Hold *_lookup(Context *ctx, Slice key, bint reserve, bint *created) noexcept nogil:
+    cdef uint64_t hash = store_hash(ctx.store, key)
+    cdef Hold *hold = hold_find(ctx, hash, key)
+    cdef Entry *entry
+    created[0] = False
+    if hold != NULL and hold_servable(ctx, hold):
+        return hold
+    entry = store_acquire(ctx.store, hash, key, ctx.now_ms, reserve, created)
+    if entry == NULL:
+        return NULL
+    if hold != NULL and hold.entry == entry:
+        entry_release(entry)
+        return hold
+    return hold_new(ctx, entry)
+
+
+cdef inline Hold *_resolve(Context *ctx, Target *target, bint *created) noexcept nogil:
+    """The hold to answer from. A playlist's live value goes by its path; anything else by path and directives."""
+    cdef Hold *hold
+    if target.full.len != target.path.len:
+        hold = _lookup(ctx, target.path, False, created)
+        if hold != NULL and entry_state(hold.entry) == ENTRY_LIVE:
+            return hold
+    return _lookup(ctx, target.full, True, created)
+
+
+cdef inline bint _ask(Context *ctx, Entry *entry) noexcept nogil:
+    """MISS to the control plane. False: its box is full; the entry fails at once, for everybody."""
+    if up_post(&ctx.up, entry):
+        bell_ring(ctx.control)
+        stat_add(&ctx.stats, C_misses, 1)
+        return True
+    entry_fail(ctx.store, entry, 503, 0)
+    stat_add(&ctx.stats, C_shed, 1)
+    return False
+
+
+cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noexcept nogil:
+    cdef Target target
+    cdef Hold *hold
+    cdef bint created = False
+    cdef int state
+    if request.method == METHOD_OPTIONS:
+        return preflight_answer(ctx, x)
+    if not target_parse(request.target, ctx.key, &target) or target.bad_directives:
+        stat_add(&ctx.stats, C_bad_requests, 1)
+        return exchange_error(ctx, x, 400, 0)
+    x.want = target.want
+    hold = _resolve(ctx, &target, &created)
+    if hold == NULL:
+        stat_add(&ctx.stats, C_shed, 1)
+        return exchange_error(ctx, x, 503, 0)
+    hold_use(hold)
+    x.hold = hold
+    state = entry_state(hold.entry)
+    if created:
+        x.cache = CACHE_MISS
+        _ask(ctx, hold.entry)
+    elif state != ENTRY_COMPLETE and state != ENTRY_LIVE and state != ENTRY_FAILED:
+        x.cache = CACHE_COLLAPSED
+        stat_add(&ctx.stats, C_collapsed, 1)
+    else:
+        x.cache = CACHE_HIT
+    return exchange_decide(ctx, x)
+
+
+cdef inline Progress _refuse(Context *ctx, Conn *conn, int status) noexcept nogil:
+    """A request that cannot be trusted: one answer, then close; never look for a next request in those bytes."""
+    cdef Exchange *x = exchange_new(ctx, conn)
+    if x == NULL:
+        return PROGRESS_BROKEN
+    conn.flags |= CONN_CLOSE
+    conn.input_off = conn.input_len
+    stat_add(&ctx.stats, C_bad_requests, 1)
+    stat_add(&ctx.stats, C_closed_bad_request, 1)
+    return exchange_error(ctx, x, status, 0)
+
+
+cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
+    cdef Request request
+    cdef Exchange *x
+    cdef int status = request_parse(conn.input + conn.input_off, head_len, ctx.limits, &request)
+    stat_add(&ctx.stats, C_requests, 1)
+    if status:
+        return _refuse(ctx, conn, status)
+    conn.input_off += <uint32_t>head_len
+    conn.scanned = 0
+    conn.requests += 1
+    conn.progress_bytes = 0
+    x = exchange_new(ctx, conn)
+    if x == NULL:
+        return PROGRESS_BROKEN
+    if not request.keep_alive or ctx.draining:
+        conn.flags |= CONN_CLOSE
+    x.head_only = request.method == METHOD_HEAD
+    x.gzip = request.gzip
+    x.old_client = request.minor == 0
+    x.validator = request.if_none_match
+    x.range = request.range
+    x.ranged = request.range.data != NULL and request.if_range.data == NULL and not x.head_only
+    return _dispatch(ctx, x, &request)
+
+
+cdef inline int _skip_crlf(Conn *conn) noexcept nogil:
+    """Empty lines before a request line are ignored (RFC 9112 2.2); two at most."""
+    cdef int lines = 0
+    while (lines < 2 and conn.scanned == 0 and conn.input_len - conn.input_off >= 2
+           and conn.input[conn.input_off] == 13 and conn.input[conn.input_off + 1] == 10):
+        conn.input_off += 2
+        lines += 1
+    return lines
+
+
+cdef inline int _head_ready(Context *ctx, Conn *conn, size_t *head_len) noexcept nogil:
+    """1: a head of *head_len bytes is at the front of the input. 0: not yet. Else the status to refuse with."""
+    cdef cbyte *data
+    cdef uint32_t length
+    _skip_crlf(conn)
+    data = conn.input + conn.input_off
+    length = conn.input_len - conn.input_off
+    head_len[0] = request_end(data, conn.scanned, length) if length else 0
+    if head_len[0] > ctx.limits.header_bytes or (head_len[0] == 0 and length > ctx.limits.header_bytes):
+        return 414 if _line_open(data, ctx.limits.target_bytes) else 431
+    if head_len[0]:
+        return 1
+    conn.scanned = length - 2 if length > 2 else 0
+    return 0
+
+
+cdef inline bint _line_open(cbyte *data, size_t length) noexcept nogil:
+    cdef size_t i
+    for i in range(length):
+        if data[i] == 10:
+            return False
+    return True
+
+
+# ---------------------------------------------------------------- turns
+
+cdef inline bint _answered(Context *ctx, Conn *conn) noexcept nogil:
+    """The exchange is out: free it, and say whether the connection goes on (it is closed or lingering otherwise)."""
+    exchange_log(ctx, conn.exchange)
+    exchange_free(ctx, conn.exchange)
+    if not conn.flags & CONN_CLOSE:
+        conn_deadline(ctx, conn, ctx.limits.keepalive_ms)
+        return True
+    _linger(ctx, conn)
+    conn.flags |= CONN_READABLE
+    _linger_turn(ctx, conn)
+    return False
+
+
+cdef inline bint http1_settle(Context *ctx, Conn *conn, Progress progress) noexcept nogil:
+    """What an exchange's progress means for its connection. True: it may go on to the next request."""
+    if progress == PROGRESS_DONE:
+        return _answered(ctx, conn)
+    if progress == PROGRESS_BROKEN:
+        http1_close(ctx, conn, -1)
+        return False
+    if progress == PROGRESS_PARKED and conn.flags & CONN_PEER_DONE:
+        http1_close(ctx, conn, -1)       # nobody is there to wait
+        return False
+    if not conn_stash(conn):
+        http1_close(ctx, conn, C_shed)
+    return False
+
+
+cdef inline bint _await_input(Context *ctx, Conn *conn, RecvResult got) noexcept nogil:
+    """Nothing to parse. True: bytes came, try again."""
+    cdef uint32_t left
+    if got == RECV_END:
+        http1_close(ctx, conn, -1)
+        return False
+    if got != RECV_NONE:
+        return True
+    left = conn.input_len - conn.input_off
+    if left and not conn.flags & CONN_READABLE and conn.timer.deadline_ms > ctx.now_ms + ctx.limits.header_ms:
+        conn_deadline(ctx, conn, ctx.limits.header_ms)   # from the first byte of the head, not from the last
+    if not conn_stash(conn):
+        http1_close(ctx, conn, C_shed)
+    return False
+
+
+cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
+    """Do what can be done for this connection now. It may be gone afterwards."""
+    cdef int turns = 0
+    cdef int ready
+    cdef size_t head_len = 0
+    cdef Progress progress
+    if conn.flags & CONN_LINGER:
+        _linger_turn(ctx, conn)
+        return
+    while turns < TURN_REQUESTS:
+        turns += 1
+        if conn.exchange != NULL:
+            if conn.exchange.phase != PHASE_SENDING:
+                if conn.flags & CONN_PEER_DONE:
+                    http1_close(ctx, conn, -1)
+                return
+            if not conn.flags & CONN_WRITABLE:
+                return
+            progress = exchange_send(ctx, conn.exchange)
+        else:
+            ready = _head_ready(ctx, conn, &head_len)
+            if ready == 0:
+                if not _await_input(ctx, conn, conn_recv(ctx, conn)):
+                    return
+                continue
+            progress = _request(ctx, conn, head_len) if ready == 1 else _refuse(ctx, conn, ready)
+        if not http1_settle(ctx, conn, progress):
+            return
+    if not conn_stash(conn):
+        http1_close(ctx, conn, C_shed)
+        return
+    conn_queue(ctx, conn)
+
+
+cdef inline void http1_expired(Context *ctx, Conn *conn) noexcept nogil:
+    """Its deadline passed: what that means depends on what it was doing."""
+    cdef Exchange *x = conn.exchange
+    if x == NULL:
+        if conn.flags & CONN_LINGER:
+            http1_close(ctx, conn, -1)
+        elif conn.input_len > conn.input_off:
+            http1_close(ctx, conn, C_closed_header_timeout)
+        else:
+            http1_close(ctx, conn, C_closed_idle)
+    elif x.phase == PHASE_SENDING:
+        http1_close(ctx, conn, C_closed_write_timeout)
+    elif http1_settle(ctx, conn, exchange_timeout(ctx, x)):
+        conn_queue(ctx, conn)
+
+
+cdef inline void http1_release(Context *ctx, Conn *conn) noexcept nogil:
+    """Drain: a parked exchange is answered 503, and the connection closes behind it."""
+    cdef Exchange *x = conn.exchange
+    conn.flags |= CONN_CLOSE
+    if x != NULL and x.phase == PHASE_PARKED:
+        stat_add(&ctx.stats, C_park_drained, 1)
+        if http1_settle(ctx, conn, exchange_error(ctx, exchange_unparked(ctx, x), 503, 0)):
+            conn_queue(ctx, conn)

@@ -1,0 +1,205 @@
+"""Plane: the data plane of one POP as the face sees it: a store, its workers, and what happens between a change in the store and the workers that wait for it.
+
+Every function here may be called without the GIL by the one control thread. A change is made first, then told: the entry's state is released, a full fence, then the bits of the
+workers that are interested are read; a worker sets its bit, then reads the state. One of the two always sees the other.
+"""
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+from edgecache.native.base cimport bits_get, clock_us, fence_full, lowest_bit
+from edgecache.native.blob cimport Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal
+from edgecache.native.context cimport Context
+from edgecache.native.entry cimport ENTRY_FILLING, ENTRY_RESERVED, Entry, entry_acquire, entry_dead, entry_filled, entry_release, entry_state
+from edgecache.native.head cimport Head, head_free, head_new
+from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
+from edgecache.native.mailbox cimport MESSAGE_DRAIN, MESSAGE_STOP, Bell, MessageKind, bell_init, down_post, down_ready
+from edgecache.native.store cimport (
+    PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail, store_acquire, store_complete, store_destroy,
+    store_hash, store_init, store_make_room, store_publish, store_purge_entry,
+)
+from edgecache.native.sys cimport close
+from edgecache.native.types cimport Limits, Slice, cbyte, slice_of
+
+
+cdef enum:
+    WORKERS_MAX = 64                     # one bit each in entry.interest
+
+
+cdef struct Plane:
+    Store store
+    Limits limits
+    Bell bell                            # rung by workers
+    int workers
+    Context *contexts[WORKERS_MAX]
+
+
+cdef struct Stamp:                       # how long what is stored may be served
+    uint64_t ttl_ms
+    uint64_t grace_ms
+
+
+cdef inline bint plane_init(Plane *plane, uint64_t budget) noexcept nogil:
+    memset(plane, 0, sizeof(Plane))
+    return store_init(&plane.store, budget) and bell_init(&plane.bell)
+
+
+cdef inline void plane_destroy(Plane *plane) noexcept nogil:
+    """After every worker was freed."""
+    store_destroy(&plane.store)
+    if plane.bell.fd > 0:
+        close(plane.bell.fd)
+
+
+cdef inline void plane_tell(Plane *plane, Entry *entry) noexcept nogil:
+    """The entry changed: READY to every worker that is interested."""
+    cdef uint64_t bits
+    cdef int worker
+    fence_full()
+    bits = bits_get(&entry.interest)
+    while bits:
+        worker = lowest_bit(bits)
+        bits &= bits - 1
+        if worker < plane.workers and plane.contexts[worker] != NULL:
+            down_ready(&plane.contexts[worker].down, worker, entry)
+
+
+cdef inline void plane_order(Plane *plane, MessageKind kind) noexcept nogil:
+    cdef int i
+    for i in range(plane.workers):
+        if plane.contexts[i] != NULL:
+            down_post(&plane.contexts[i].down, kind, NULL)
+
+
+cdef inline Blob *_blob_for(Plane *plane, int64_t length) noexcept nogil:
+    if not store_make_room(&plane.store, <uint64_t>length if length > 0 else 0):
+        return NULL
+    if 0 <= length <= plane.limits.heap_max_bytes:
+        return blob_new_heap(<uint64_t>length, &plane.store.used)
+    return blob_new_memfd(&plane.store.used)
+
+
+cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields, int64_t length, Slice etag, Stamp stamp) noexcept nogil:
+    """False: somebody else settled the entry, or there is no room (then it fails with 503)."""
+    cdef uint64_t now_us = clock_us()
+    cdef uint64_t now_ms = now_us // 1000
+    cdef Blob *blob = _blob_for(plane, length)
+    cdef Head *head = head_new(status, length, fields, etag)
+    cdef bint ours = False
+    if blob == NULL or head == NULL:
+        fill_fail(plane, entry, 503, 0)
+    else:
+        ours = entry_begin(&plane.store, entry, blob, head, status, length, now_ms + stamp.ttl_ms, now_ms + stamp.ttl_ms + stamp.grace_ms, now_us)
+    if not ours:
+        blob_release(blob)
+        head_free(head)
+        return False
+    plane_tell(plane, entry)
+    return True
+
+
+cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data, uint64_t length) noexcept nogil:
+    """False: no room for it, or the fill ended."""
+    if entry_state(entry) != ENTRY_FILLING:
+        return False
+    if not store_make_room(&plane.store, length) or not blob_append(entry.blob, data, length):
+        return False
+    plane_tell(plane, entry)
+    return True
+
+
+cdef inline bint fill_commit(Plane *plane, Entry *entry, Slice fields, Slice etag) noexcept nogil:
+    """With an unknown length or a validator learnt late, a new head replaces the first for answers to come."""
+    cdef Head *head = NULL
+    cdef int64_t length
+    if entry_state(entry) != ENTRY_FILLING:
+        return False
+    if entry.length < 0 or etag.len:
+        length = <int64_t>entry_filled(entry)
+        head = head_new(entry.status, length, fields, etag)
+        if head == NULL:
+            fill_fail(plane, entry, 503, 0)
+            return False
+    blob_seal(entry.blob)
+    entry_commit(&plane.store, entry, head)
+    plane_tell(plane, entry)
+    return True
+
+
+cdef inline void fill_fail(Plane *plane, Entry *entry, int status, uint64_t ttl_ms) noexcept nogil:
+    entry_fail(&plane.store, entry, status, clock_us() // 1000 + ttl_ms if ttl_ms else 0)
+    plane_tell(plane, entry)
+
+
+cdef inline PutResult fill_view(Plane *plane, Entry *parent, Slice key, uint64_t offset, uint64_t length, Slice fields, Slice etag,
+                                Stamp stamp) noexcept nogil:
+    """[offset, offset + length) of the parent's body, filled already, as an entry of its own."""
+    blob_acquire(parent.blob)
+    return _complete(plane, key, parent, parent.blob, offset, <int64_t>length, 200, fields, etag, stamp)
+
+
+cdef inline PutResult plane_put(Plane *plane, Slice key, Slice body, int status, Slice fields, Slice etag, Stamp stamp) noexcept nogil:
+    cdef Blob *blob = _blob_for(plane, <int64_t>body.len)
+    if blob == NULL or not blob_append(blob, body.data, body.len):
+        blob_release(blob)
+        return PUT_NO_SPACE
+    blob_seal(blob)
+    return _complete(plane, key, NULL, blob, 0, <int64_t>body.len, status, fields, etag, stamp)
+
+
+cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *blob, uint64_t offset, int64_t length, int status, Slice fields,
+                                Slice etag, Stamp stamp) noexcept nogil:
+    """Consumes one reference of blob."""
+    cdef uint64_t now_us = clock_us()
+    cdef uint64_t expires_ms = now_us // 1000 + stamp.ttl_ms
+    cdef Entry *entry = NULL
+    cdef PutResult result = PUT_NO_SPACE
+    cdef Head *head = head_new(status, length, fields, etag)
+    if head != NULL:
+        result = store_complete(&plane.store, key, parent, blob, offset, length, head, status, expires_ms, expires_ms + stamp.grace_ms,
+                                now_us, &entry)
+    if result != PUT_CREATED:
+        blob_release(blob)
+        head_free(head)
+        return result
+    plane_tell(plane, entry)
+    entry_release(entry)
+    return result
+
+
+cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *version, uint64_t ttl_ms) noexcept nogil:
+    """Consumes the caller's reference of `version`."""
+    cdef uint64_t now_us = clock_us()
+    cdef Entry *entry = NULL
+    cdef PutResult result
+    version.published_us = now_us
+    result = store_publish(&plane.store, key, version, now_us // 1000 + ttl_ms, &entry)
+    if result != PUT_CREATED:
+        version_release(version)
+        return result
+    plane_tell(plane, entry)
+    entry_release(entry)
+    return result
+
+
+cdef inline Entry *plane_open(Plane *plane, Slice key) noexcept nogil:
+    """A reserved entry to be filled by a push, referenced; NULL when the key is complete, live, or somebody is filling it."""
+    cdef bint created = False
+    cdef Entry *entry = store_acquire(&plane.store, store_hash(&plane.store, key), key, clock_us() // 1000, True, &created)
+    if entry != NULL and entry_state(entry) != ENTRY_RESERVED:
+        entry_release(entry)
+        return NULL
+    return entry
+
+
+cdef inline Entry *plane_find(Plane *plane, Slice key) noexcept nogil:
+    cdef bint created
+    return store_acquire(&plane.store, store_hash(&plane.store, key), key, 0, False, &created)
+
+
+cdef inline bint plane_purge(Plane *plane, Slice key) noexcept nogil:
+    """Whoever is parked on it is told: a fill that goes on still answers them, a live value is asked for again."""
+    cdef Entry *entry = store_purge_entry(&plane.store, key)
+    if entry == NULL:
+        return False
+    plane_tell(plane, entry)
+    entry_release(entry)
+    return True

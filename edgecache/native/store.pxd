@@ -1,0 +1,430 @@
+"""Store: the index of one POP. Key hash → entry, a byte budget, eviction by SIEVE, expiry by age.
+
+Law: one mutex over the index, taken by the control plane for every change and by a worker only for a key that it does not hold already; never held across a system call
+(what leaves the index is freed after the lock), never taken while holding the GIL. The first write wins: a name that is complete is never given other bytes.
+
+The budget counts what blobs, entries and versions really take. Over it, SIEVE walks from the oldest object: visited ones get their bit cleared and stay, others leave
+(NSDI'24: a hit writes one bit, and only when it is clear). What is evicted but still being sent counts until the last reader lets go; a write that would go
+beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE).
+"""
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memset
+from edgecache.native.base cimport (
+    EC_ASSERT, key_hash, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32, store_release_ptr, store_release_u32, store_release_u64,
+)
+from edgecache.native.blob cimport Blob, blob_acquire, blob_filled
+from edgecache.native.entry cimport (
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, EntryState, entry_acquire, entry_become, entry_is,
+    entry_new, entry_release, entry_state,
+)
+from edgecache.native.head cimport Head, head_etag, head_free, head_new
+from edgecache.native.live cimport LiveVersion, version_acquire, version_newer, version_release
+from edgecache.native.sys cimport (
+    getrandom, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock,
+)
+from edgecache.native.types cimport Slice, slice_equal, slice_of
+
+
+cdef enum:
+    STORE_BUCKETS = 65536
+    EVICT_STEPS = 64                     # entries looked at under one lock
+    EVICT_ROUNDS = 64                    # locks taken by one write, so that it never walks the whole index
+
+
+cdef enum PutResult:
+    PUT_CREATED
+    PUT_SAME
+    PUT_CONFLICT
+    PUT_NO_SPACE
+    PUT_STALE
+
+
+cdef struct Store:
+    pthread_mutex_t lock
+    uint64_t seed[4]
+    uint64_t budget
+    uint64_t used                        # bytes taken now; blobs, entries and versions keep it
+    uint64_t entries                     # in the index
+    uint64_t evicted
+    uint64_t expired
+    uint64_t purged
+    uint64_t refused                     # writes for which there was no room
+    Entry *oldest                        # SIEVE queue
+    Entry *newest
+    Entry *hand                          # where SIEVE stopped
+    Entry *cursor                        # where expiry stopped
+    Entry *graveyard                     # left the index under the lock, released after it
+    Entry **buckets
+
+
+cdef inline bint store_init(Store *store, uint64_t budget) noexcept nogil:
+    memset(store, 0, sizeof(Store))
+    store.buckets = <Entry **>calloc(STORE_BUCKETS, sizeof(Entry *))
+    if store.buckets == NULL or getrandom(store.seed, sizeof(store.seed), 0) != sizeof(store.seed):
+        return False
+    store.budget = budget
+    pthread_mutex_init(&store.lock, NULL)
+    return True
+
+
+cdef inline uint64_t store_hash(Store *store, Slice key) noexcept nogil:
+    return key_hash(key.data, key.len, store.seed)
+
+
+cdef inline Entry *_find(Store *store, uint64_t hash, Slice key) noexcept nogil:
+    cdef Entry *entry = store.buckets[hash % STORE_BUCKETS]
+    while entry != NULL and not entry_is(entry, hash, key):
+        entry = entry.chain
+    return entry
+
+
+cdef inline void _unlock(Store *store) noexcept nogil:
+    cdef Entry *dead = store.graveyard
+    cdef Entry *after
+    store.graveyard = NULL
+    pthread_mutex_unlock(&store.lock)
+    while dead != NULL:
+        after = dead.chain
+        entry_release(dead)
+        dead = after
+
+
+cdef inline void _queue_insert(Store *store, Entry *entry) noexcept nogil:
+    entry.older = store.newest
+    entry.newer = NULL
+    if store.newest != NULL:
+        store.newest.newer = entry
+    else:
+        store.oldest = entry
+    store.newest = entry
+
+
+cdef inline void _insert(Store *store, Entry *entry) noexcept nogil:
+    """The index takes over the caller's reference."""
+    cdef Entry **bucket = &store.buckets[entry.hash % STORE_BUCKETS]
+    entry.chain = bucket[0]
+    bucket[0] = entry
+    store.entries += 1
+    _queue_insert(store, entry)
+
+
+cdef inline void _queue_remove(Store *store, Entry *entry) noexcept nogil:
+    if store.hand == entry:
+        store.hand = entry.newer
+    if store.cursor == entry:
+        store.cursor = entry.newer
+    if entry.older != NULL:
+        entry.older.newer = entry.newer
+    else:
+        store.oldest = entry.newer
+    if entry.newer != NULL:
+        entry.newer.older = entry.older
+    else:
+        store.newest = entry.older
+
+
+cdef inline void _chain_remove(Store *store, Entry *entry) noexcept nogil:
+    cdef Entry **link = &store.buckets[entry.hash % STORE_BUCKETS]
+    while link[0] != entry:
+        EC_ASSERT(link[0] != NULL)
+        link = &link[0].chain
+    link[0] = entry.chain
+    store.entries -= 1
+    store_release_u32(&entry.dead, 1)
+    entry.chain = store.graveyard
+    store.graveyard = entry
+
+
+cdef inline void _view_link(Store *store, Entry *view, Entry *parent) noexcept nogil:
+    """From the queue to the views of `parent`: it lives and leaves with it."""
+    _queue_remove(store, view)
+    entry_acquire(parent)
+    view.parent = parent
+    view.next_view = parent.views
+    parent.views = view
+
+
+cdef inline void _view_unlink(Entry *view) noexcept nogil:
+    cdef Entry **link = &view.parent.views
+    while link[0] != view:
+        link = &link[0].next_view
+    link[0] = view.next_view
+
+
+cdef inline void _remove(Store *store, Entry *entry) noexcept nogil:
+    """Out of the index, with its views: dead. Readers that hold it go on."""
+    cdef Entry *view
+    if entry.parent != NULL:
+        _view_unlink(entry)
+    else:
+        while entry.views != NULL:
+            view = entry.views
+            entry.views = view.next_view
+            _chain_remove(store, view)
+        _queue_remove(store, entry)
+    _chain_remove(store, entry)
+
+
+cdef inline bint _evictable(Entry *entry) noexcept nogil:
+    cdef EntryState state = entry_state(entry)
+    return state == ENTRY_COMPLETE or state == ENTRY_FAILED or (state == ENTRY_LIVE and load_relaxed_u32(&entry.waiters) == 0)
+
+
+cdef inline bint _over(Store *store, uint64_t more, uint64_t limit) noexcept nogil:
+    return load_relaxed_u64(&store.used) + more > limit
+
+
+cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
+    """Called without the lock, before a write of `more` bytes. False: even after evicting there is no room."""
+    cdef int rounds = 0
+    cdef int steps
+    cdef Entry *entry
+    while _over(store, more, store.budget) and rounds < EVICT_ROUNDS:
+        rounds += 1
+        pthread_mutex_lock(&store.lock)
+        for steps in range(EVICT_STEPS):
+            entry = store.hand if store.hand != NULL else store.oldest
+            if entry == NULL:
+                break
+            store.hand = entry.newer
+            if load_relaxed_u32(&entry.visited):
+                store_relaxed_u32(&entry.visited, 0)
+            elif _evictable(entry):
+                _remove(store, entry)
+                store.evicted += 1
+                break
+        _unlock(store)
+    if _over(store, more, store.budget + store.budget // 16):
+        store.refused += 1
+        return False
+    return True
+
+
+cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_t now_ms, bint reserve, bint *created) noexcept nogil:
+    """A referenced entry, or NULL (absent and not `reserve`, or no memory). One that may not be served any more is replaced.
+
+    With `reserve` an absent key gets a RESERVED entry, *created is set, and the caller must see that it is filled."""
+    cdef Entry *entry
+    created[0] = False
+    if reserve and _over(store, 0, store.budget):
+        store_make_room(store, 0)
+    pthread_mutex_lock(&store.lock)
+    entry = _find(store, hash, key)
+    if entry != NULL and _evictable(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
+        _remove(store, entry)
+        store.expired += 1
+        entry = NULL
+    if entry == NULL and reserve and not _over(store, 0, store.budget + store.budget // 16):
+        entry = entry_new(key, hash, &store.used)
+        if entry != NULL:
+            _insert(store, entry)
+            created[0] = True
+    if entry != NULL:
+        entry_acquire(entry)
+    _unlock(store)
+    return entry
+
+
+cdef inline bint entry_ended(Entry *entry) noexcept nogil:
+    cdef EntryState state = entry_state(entry)
+    return state == ENTRY_COMPLETE or state == ENTRY_FAILED
+
+
+cdef inline LiveVersion *store_version(Store *store, Entry *entry, uint64_t *seq) noexcept nogil:
+    """The newest version with a reference for the caller."""
+    cdef LiveVersion *version
+    pthread_mutex_lock(&store.lock)
+    version = entry.version
+    seq[0] = entry.version_seq
+    version_acquire(version)
+    _unlock(store)
+    return version
+
+
+cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head, int status, int64_t length,
+                             uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us) noexcept nogil:
+    """RESERVED → FILLING: takes over blob and head. False: the entry is not ours to fill any more (both stay the caller's)."""
+    cdef bint ours
+    pthread_mutex_lock(&store.lock)
+    ours = entry_state(entry) == ENTRY_RESERVED
+    if ours:
+        entry.status = status
+        entry.blob = blob
+        entry.length = length
+        entry.head = head
+        entry.stored_us = now_us
+        entry.expires_ms = expires_ms
+        entry.drop_ms = drop_ms
+        entry_become(entry, ENTRY_FILLING)
+    _unlock(store)
+    return ours
+
+
+cdef inline void entry_commit(Store *store, Entry *entry, Head *head) noexcept nogil:
+    """FILLING → COMPLETE; `head` replaces the first one (its length and validator are known now)."""
+    pthread_mutex_lock(&store.lock)
+    entry.length = <int64_t>(blob_filled(entry.blob) - entry.offset)
+    if head != NULL:
+        entry.first_head = <Head *>entry.head            # answers in flight still send from it
+        store_release_ptr(&entry.head, head)
+    entry_become(entry, ENTRY_COMPLETE)
+    _unlock(store)
+
+
+cdef inline void entry_fail(Store *store, Entry *entry, int status, uint64_t expires_ms) noexcept nogil:
+    """RESERVED or FILLING → FAILED. With expires_ms in the future it stays in the index as a negative entry."""
+    pthread_mutex_lock(&store.lock)
+    if not entry_ended(entry) and entry_state(entry) != ENTRY_LIVE:
+        entry.status = status
+        store_release_u64(&entry.expires_ms, expires_ms)
+        entry.drop_ms = expires_ms
+        entry_become(entry, ENTRY_FAILED)
+        if expires_ms == 0 and not entry.dead:
+            _remove(store, entry)
+    _unlock(store)
+
+
+cdef inline PutResult store_complete(Store *store, Slice key, Entry *parent, Blob *blob, uint64_t offset, int64_t length, Head *head, int status,
+                                     uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us, Entry **out) noexcept nogil:
+    """Publish a whole body under `key` at once; takes over head and one reference of blob when PUT_CREATED. *out: the entry, referenced."""
+    cdef uint64_t hash = store_hash(store, key)
+    cdef Entry *entry
+    cdef PutResult result = PUT_CREATED
+    cdef bint room = store_make_room(store, 0)
+    out[0] = NULL
+    pthread_mutex_lock(&store.lock)
+    entry = _find(store, hash, key)
+    if entry != NULL and entry_state(entry) == ENTRY_COMPLETE:
+        result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head), head_etag(head)) else PUT_CONFLICT
+    elif entry != NULL and entry_state(entry) == ENTRY_LIVE:
+        result = PUT_CONFLICT
+    elif not room or (parent != NULL and parent.dead):
+        result = PUT_NO_SPACE
+    else:
+        if entry != NULL and entry_state(entry) != ENTRY_RESERVED:
+            _remove(store, entry)        # a negative entry, or a fill that lost the race: its own readers finish on it
+            entry = NULL
+        if entry == NULL:
+            entry = entry_new(key, hash, &store.used)
+            if entry != NULL:
+                _insert(store, entry)
+        if entry == NULL:
+            result = PUT_NO_SPACE
+        else:
+            if parent != NULL:
+                _view_link(store, entry, parent)
+            entry.status = status
+            entry.blob = blob
+            entry.offset = offset
+            entry.length = length
+            entry.head = head
+            entry.stored_us = now_us
+            entry.expires_ms = expires_ms
+            entry.drop_ms = drop_ms
+            entry.pushed = True
+            entry_become(entry, ENTRY_COMPLETE)
+            entry_acquire(entry)
+            out[0] = entry
+    _unlock(store)
+    return result
+
+
+cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *version, uint64_t expires_ms, Entry **out) noexcept nogil:
+    """Make `version` the newest of `key`; takes over one reference when PUT_CREATED. A pulled copy under the same key gives way."""
+    cdef uint64_t hash = store_hash(store, key)
+    cdef Entry *entry
+    cdef LiveVersion *old = NULL
+    cdef PutResult result = PUT_CREATED
+    cdef bint room = store_make_room(store, 0)
+    out[0] = NULL
+    pthread_mutex_lock(&store.lock)
+    entry = _find(store, hash, key)
+    if entry != NULL and entry_state(entry) != ENTRY_LIVE and entry_state(entry) != ENTRY_RESERVED:
+        _remove(store, entry)
+        entry = NULL
+    if entry == NULL and room:
+        entry = entry_new(key, hash, &store.used)
+        if entry != NULL:
+            _insert(store, entry)
+    if entry == NULL:
+        result = PUT_NO_SPACE
+    elif entry.version != NULL and not version_newer(version.msn, version.parts, version.ended, entry.version):
+        result = PUT_STALE
+    else:
+        old = entry.version
+        entry.version = version
+        store_release_u64(&entry.expires_ms, expires_ms)
+        entry.drop_ms = expires_ms
+        store_release_u64(&entry.version_seq, entry.version_seq + 1)
+        entry_become(entry, ENTRY_LIVE)
+        entry_acquire(entry)
+        out[0] = entry
+    _unlock(store)
+    version_release(old)
+    return result
+
+
+cdef inline Entry *store_purge_entry(Store *store, Slice key) noexcept nogil:
+    """What left, with a reference for the caller; NULL: nothing there."""
+    cdef uint64_t hash = store_hash(store, key)
+    cdef Entry *entry
+    pthread_mutex_lock(&store.lock)
+    entry = _find(store, hash, key)
+    if entry != NULL:
+        entry_acquire(entry)
+        _remove(store, entry)
+        store.purged += 1
+    _unlock(store)
+    return entry
+
+
+cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nogil:
+    """Walks the index in slices, so that no worker waits long for the lock. Returns how many left."""
+    cdef uint64_t count = 0
+    cdef Entry *entry
+    cdef Entry *chain
+    cdef int bucket
+    for bucket in range(STORE_BUCKETS):
+        if bucket % 1024 == 0:
+            pthread_mutex_lock(&store.lock)
+        entry = store.buckets[bucket]
+        while entry != NULL:
+            chain = entry.chain
+            if entry.key_len >= prefix.len and memcmp(entry.key, prefix.data, prefix.len) == 0:
+                _remove(store, entry)
+                count += 1
+                chain = store.buckets[bucket]            # views of it may have left this bucket too
+            entry = chain
+        if bucket % 1024 == 1023:
+            _unlock(store)
+    store.purged += count
+    return count
+
+
+cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept nogil:
+    """One bounded walk over the queue: what may not be served any more leaves. Called by a worker's clock, so it goes on when Python hangs."""
+    cdef Entry *entry
+    cdef Entry *newer
+    pthread_mutex_lock(&store.lock)
+    entry = store.cursor if store.cursor != NULL else store.oldest
+    while entry != NULL and steps > 0:
+        newer = entry.newer
+        store.cursor = newer
+        if entry.drop_ms <= now_ms and _evictable(entry):
+            _remove(store, entry)
+            store.expired += 1
+        entry = newer
+        steps -= 1
+    _unlock(store)
+
+
+cdef inline void store_destroy(Store *store) noexcept nogil:
+    pthread_mutex_lock(&store.lock)
+    while store.oldest != NULL:
+        _remove(store, store.oldest)
+    _unlock(store)
+    EC_ASSERT(store.entries == 0)
+    free(store.buckets)
+    store.buckets = NULL
+    pthread_mutex_destroy(&store.lock)

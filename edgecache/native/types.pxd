@@ -1,0 +1,38 @@
+"""Plain values shared by all native files: slices, limits. No behaviour beyond comparing and copying bytes."""
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp
+
+
+ctypedef const unsigned char cbyte
+
+
+cdef struct Slice:                       # bytes that somebody else owns
+    cbyte *data
+    size_t len
+
+
+cdef struct Limits:                      # from the configuration; read-only once the workers run
+    uint32_t header_bytes                # request head, all of it (431 beyond)
+    uint32_t target_bytes                # request target (414 beyond)
+    uint32_t header_fields               # fields in a request head (431 beyond)
+    uint32_t first_byte_ms               # silence after accept
+    uint32_t header_ms                   # first byte of a head to its end
+    uint32_t keepalive_ms                # idle between requests
+    uint32_t write_ms                    # no progress while sending
+    uint32_t fill_ms                     # parked on a fill (504 beyond)
+    uint32_t max_connections             # per worker; 503 and close beyond
+    uint32_t max_parked                  # per worker; 503 beyond
+    uint32_t max_holds                   # entries a worker keeps a reference to while idle
+    uint32_t heap_max_bytes              # bodies up to this live on the heap and leave by writev; larger ones in memfds by sendfile
+    uint64_t pacing_bytes_s              # SO_MAX_PACING_RATE of a viewer's socket; 0: off
+
+
+cdef inline Slice slice_of(cbyte *data, size_t length) noexcept nogil:
+    cdef Slice s
+    s.data = data
+    s.len = length
+    return s
+
+
+cdef inline bint slice_equal(Slice a, Slice b) noexcept nogil:
+    return a.len == b.len and memcmp(a.data, b.data, a.len) == 0

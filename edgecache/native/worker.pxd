@@ -1,0 +1,316 @@
+"""Worker: one thread, one listener, one epoll loop.
+
+A turn: wait; handle the sockets that epoll named; then, never nested in each other: the mailbox, a slice of the wake queue, connections with more to do, the clock. Waking ten
+thousand parked exchanges is one pass over a list, cut into slices of WAKE_SLICE between which sockets are served, so that hits keep their latency meanwhile.
+
+Law: the thread holds no GIL and takes none; only worker_free touches a Context from another thread, after the join.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from edgecache.native.base cimport bits_clear, clock_us
+from edgecache.native.conn cimport conn_new, conn_queue
+from edgecache.native.context cimport (
+    CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, CONTEXT_MAGIC, HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn,
+    Context, Exchange, Hold, Output,
+)
+from edgecache.native.entry cimport Entry, entry_release
+from edgecache.native.exchange cimport exchange_woken
+from edgecache.native.hold cimport hold_of, hold_rotate, hold_sweep, hold_wake
+from edgecache.native.http1 cimport http1_close, http1_expired, http1_release, http1_settle, http1_turn
+from edgecache.native.log cimport log_destroy, log_init
+from edgecache.native.mailbox cimport (
+    MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, Bell, Message, bell_answer, down_destroy, down_init, down_overflowed, down_take, up_destroy,
+    up_init,
+)
+from edgecache.native.pool cimport pool_destroy, pool_init
+from edgecache.native.send cimport Progress
+from edgecache.native.stats cimport C_accept_paused, C_closed_refused, C_holds_now, C_loops, stat_add, stat_get
+from edgecache.native.store cimport Store, store_expire
+from edgecache.native.sys cimport (
+    EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
+    MSG_DONTWAIT, MSG_NOSIGNAL, SO_MAX_PACING_RATE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, block_all_signals, close,
+    epoll_create1, epoll_ctl, epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get, send, setsockopt,
+)
+from edgecache.native.timer cimport Timer, WHEEL_TICK_MS, wheel_expired, wheel_init
+from edgecache.native.types cimport Limits, Slice, slice_of
+
+
+cdef enum:
+    EVENTS = 256
+    ACCEPT_SLICE = 64
+    WAKE_SLICE = 128
+    READY_SLICE = 64
+    MAIL_SLICE = 1024
+    ACCEPT_PAUSE_MS = 100
+    SWEEP_MS = 1000
+    EXPIRE_STEPS = 4096
+
+
+# ---------------------------------------------------------------- accepting
+
+cdef inline void _listen_again(Context *ctx) noexcept nogil:
+    cdef epoll_event event
+    ctx.accept_again_ms = 0
+    epoll_set_ptr(&event, EPOLLIN, NULL)                 # the listener is the event without a connection
+    epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.listen_fd, &event)
+
+
+cdef inline void _listen_pause(Context *ctx) noexcept nogil:
+    """No descriptors: stop listening for a moment instead of spinning on a readable listener."""
+    stat_add(&ctx.stats, C_accept_paused, 1)
+    epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, ctx.listen_fd, NULL)
+    ctx.accept_again_ms = ctx.now_ms + ACCEPT_PAUSE_MS
+
+
+cdef inline void _turn_away(Context *ctx, int fd) noexcept nogil:
+    cdef const char *answer = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nCache-Control: no-store\r\n"
+                               b"Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n")
+    cdef size_t length = 0
+    while answer[length]:
+        length += 1
+    send(fd, answer, length, MSG_NOSIGNAL | MSG_DONTWAIT)
+    close(fd)
+    stat_add(&ctx.stats, C_closed_refused, 1)
+
+
+cdef inline void _accept(Context *ctx) noexcept nogil:
+    cdef int i
+    cdef int fd
+    for i in range(ACCEPT_SLICE):
+        fd = accept4(ctx.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno_get() == EINTR or errno_get() == ECONNABORTED:
+                continue
+            if errno_get() != EAGAIN:
+                _listen_pause(ctx)
+            return
+        if ctx.conn_pool.used >= ctx.limits.max_connections or conn_new(ctx, fd) == NULL:
+            _turn_away(ctx, fd)
+
+
+# ---------------------------------------------------------------- the parts of a turn
+
+cdef inline void _socket_event(Context *ctx, Conn *conn, uint32_t events) noexcept nogil:
+    if events & (EPOLLERR | EPOLLHUP):
+        http1_close(ctx, conn, -1)
+        return
+    if events & EPOLLRDHUP:
+        conn.flags |= CONN_PEER_DONE | CONN_READABLE
+    if events & EPOLLIN:
+        conn.flags |= CONN_READABLE
+    if events & EPOLLOUT:
+        conn.flags |= CONN_WRITABLE
+    if not conn.flags & CONN_QUEUED:
+        http1_turn(ctx, conn)
+
+
+cdef inline void _drain(Context *ctx) noexcept nogil:
+    cdef Conn *conn = ctx.conns
+    cdef Conn *after
+    if not ctx.draining and not ctx.accept_again_ms:
+        epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, ctx.listen_fd, NULL)
+    ctx.draining = True
+    ctx.accept_again_ms = 0
+    while conn != NULL:
+        after = conn.next
+        http1_release(ctx, conn)
+        conn = after
+
+
+cdef inline void _wake_everything(Context *ctx) noexcept nogil:
+    cdef Hold *hold = ctx.holds
+    while hold != NULL:
+        hold_wake(ctx, hold)
+        hold = hold.next
+
+
+cdef inline void _mail(Context *ctx) noexcept nogil:
+    cdef Message message
+    cdef Hold *hold
+    cdef int i
+    bell_answer(&ctx.down.bell)
+    if down_overflowed(&ctx.down):
+        _wake_everything(ctx)
+    for i in range(1 << 30):
+        if not down_take(&ctx.down, &message):
+            return
+        if message.kind == MESSAGE_READY:
+            bits_clear(&message.entry.posted, <uint64_t>1 << ctx.index)
+            hold = hold_of(ctx, message.entry)
+            if hold != NULL:
+                hold_wake(ctx, hold)
+            entry_release(message.entry)
+        elif message.kind == MESSAGE_DRAIN:
+            _drain(ctx)
+        else:
+            ctx.stopping = True
+
+
+cdef inline void _wake_slice(Context *ctx) noexcept nogil:
+    """Look at up to WAKE_SLICE parked exchanges of the first hold of the queue."""
+    cdef Hold *hold = ctx.wake_first
+    cdef Exchange *x
+    cdef Conn *conn
+    cdef int i
+    if hold == NULL:
+        return
+    for i in range(WAKE_SLICE):
+        if hold.wake_left == 0:
+            break
+        hold.wake_left -= 1
+        x = hold.waiters.first
+        conn = x.conn
+        if http1_settle(ctx, conn, exchange_woken(ctx, x)):
+            conn_queue(ctx, conn)        # a pipelined request may wait behind it
+    hold_rotate(ctx)
+
+
+cdef inline void _ready_slice(Context *ctx) noexcept nogil:
+    cdef Conn *conn
+    cdef int i
+    for i in range(READY_SLICE):
+        conn = ctx.ready_first
+        if conn == NULL:
+            return
+        ctx.ready_first = conn.next_ready
+        if ctx.ready_first == NULL:
+            ctx.ready_last = NULL
+        conn.flags &= ~<uint32_t>CONN_QUEUED
+        http1_turn(ctx, conn)
+
+
+cdef inline void _clock(Context *ctx) noexcept nogil:
+    cdef Timer *timer
+    if ctx.accept_again_ms and ctx.now_ms >= ctx.accept_again_ms:
+        _listen_again(ctx)
+    while True:
+        timer = wheel_expired(&ctx.wheel, ctx.now_ms)
+        if timer == NULL:
+            break
+        http1_expired(ctx, <Conn *>timer.owner)
+    if ctx.now_ms >= ctx.sweep_ms:
+        ctx.sweep_ms = ctx.now_ms + SWEEP_MS
+        hold_sweep(ctx, False)
+        ctx.stats.c[C_holds_now] = ctx.hold_pool.used
+        if ctx.index == 0:
+            store_expire(ctx.store, ctx.now_ms, EXPIRE_STEPS)
+
+
+cdef inline void _tell_time(Context *ctx) noexcept nogil:
+    ctx.now_us = clock_us()
+    ctx.now_ms = ctx.now_us // 1000
+
+
+# ---------------------------------------------------------------- life
+
+cdef inline void worker_run(Context *ctx) noexcept nogil:
+    """Until STOP. Called once, by the thread that owns the worker."""
+    cdef epoll_event events[EVENTS]
+    cdef void *who
+    cdef int n
+    cdef int i
+    cdef bint mail
+    block_all_signals()
+    _tell_time(ctx)
+    wheel_init(&ctx.wheel, ctx.now_ms)
+    _listen_again(ctx)
+    while not ctx.stopping:
+        n = epoll_wait(ctx.epoll_fd, events, EVENTS, 0 if ctx.wake_first != NULL or ctx.ready_first != NULL else WHEEL_TICK_MS)
+        _tell_time(ctx)
+        stat_add(&ctx.stats, C_loops, 1)
+        mail = False
+        for i in range(n):
+            who = epoll_get_ptr(&events[i])
+            if who == NULL:
+                _accept(ctx)
+            elif who == ctx:
+                mail = True
+            else:
+                _socket_event(ctx, <Conn *>who, events[i].events)
+        if mail:
+            _mail(ctx)
+        _wake_slice(ctx)
+        _ready_slice(ctx)
+        _clock(ctx)
+    _shut(ctx)
+
+
+cdef inline void _shut(Context *ctx) noexcept nogil:
+    cdef Conn *conn
+    while ctx.ready_first != NULL:
+        conn = ctx.ready_first
+        ctx.ready_first = conn.next_ready
+        conn.flags &= ~<uint32_t>CONN_QUEUED
+    while ctx.conns != NULL:
+        http1_close(ctx, ctx.conns, -1)
+    while ctx.wake_first != NULL:
+        hold_rotate(ctx)
+    hold_sweep(ctx, True)
+
+
+cdef inline void listener_options(int fd, const Limits *limits) noexcept nogil:
+    """Set once on the listener; accepted sockets inherit both, which saves two system calls a connection."""
+    cdef int one = 1
+    cdef uint64_t rate = limits.pacing_bytes_s
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+    if rate:
+        setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof(rate))
+
+
+cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
+    cdef epoll_event event
+    pool_init(&ctx.conn_pool, sizeof(Conn))
+    pool_init(&ctx.exchange_pool, sizeof(Exchange))
+    pool_init(&ctx.output_pool, sizeof(Output))
+    pool_init(&ctx.hold_pool, sizeof(Hold))
+    ctx.table = <Hold **>calloc(HOLD_BUCKETS, sizeof(Hold *))
+    ctx.rx = <unsigned char *>malloc(RX_BYTES)
+    ctx.key = <unsigned char *>malloc(KEY_BYTES)
+    ctx.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+    if ctx.table == NULL or ctx.rx == NULL or ctx.key == NULL or ctx.epoll_fd < 0:
+        return False
+    if not up_init(&ctx.up) or not down_init(&ctx.down) or not log_init(&ctx.log, log_on):
+        return False
+    epoll_set_ptr(&event, EPOLLIN, ctx)
+    return epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.down.bell.fd, &event) == 0
+
+
+cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *control, Slice name, int index, int listen_fd, bint log_on) noexcept nogil:
+    """NULL: no memory or no descriptors. The listener stays the caller's to close."""
+    cdef Context *ctx = <Context *>calloc(1, sizeof(Context))
+    if ctx == NULL:
+        return NULL
+    ctx.magic = CONTEXT_MAGIC
+    ctx.index = index
+    ctx.listen_fd = listen_fd
+    ctx.store = store
+    ctx.limits = limits
+    ctx.control = control
+    memcpy(ctx.name_text, name.data, name.len if name.len < NAME_BYTES else NAME_BYTES)
+    ctx.name = slice_of(ctx.name_text, name.len if name.len < NAME_BYTES else NAME_BYTES)
+    listener_options(listen_fd, limits)
+    if not _worker_parts(ctx, log_on):
+        worker_free(ctx)
+        return NULL
+    return ctx
+
+
+cdef inline void worker_free(Context *ctx) noexcept nogil:
+    """After the thread has been joined."""
+    pool_destroy(&ctx.conn_pool)
+    pool_destroy(&ctx.exchange_pool)
+    pool_destroy(&ctx.output_pool)
+    pool_destroy(&ctx.hold_pool)
+    if ctx.up.slots != NULL:
+        up_destroy(&ctx.up)
+    if ctx.down.slots != NULL:
+        down_destroy(&ctx.down)
+    log_destroy(&ctx.log)
+    if ctx.epoll_fd > 0:
+        close(ctx.epoll_fd)
+    free(ctx.table)
+    free(ctx.rx)
+    free(ctx.key)
+    ctx.magic = 0
+    free(ctx)

@@ -4,7 +4,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
-CORE := setup.py edgecache/_core.pyx $(wildcard edgecache/native/*.pxd edgecache/native/*.h)
+CORE := setup.py edgecache/_core.pyx $(wildcard edgecache/native/*.pxd edgecache/native/*.h) \
+	$(wildcard edgecache/face/*.pxi)
 PROBE := $(wildcard tests/native/*.pyx tests/native/*.pxd)
 BROWSER := $(wildcard tests/browser/package.json tests/browser/package-lock.json)
 export PYTHON VENV STAMP

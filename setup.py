@@ -13,6 +13,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 NATIVE = Path("edgecache/native")
+PARTS = [*NATIVE.glob("*.pxd"), *NATIVE.glob("*.h"), *Path("edgecache/face").glob("*.pxi")]
 DEBUG = os.environ.get("EDGECACHE_DEBUG", "") == "1"
 SANITIZE = os.environ.get("EDGECACHE_SANITIZE", "")
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
@@ -29,7 +30,7 @@ sanitizer = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 core = Extension(
     "edgecache._core",
     ["edgecache/_core.pyx"],
-    depends=sorted(str(path) for path in NATIVE.iterdir() if path.suffix in {".pxd", ".h"}),
+    depends=sorted(map(str, PARTS)),
     include_dirs=[str(NATIVE)],
     extra_compile_args=[*flags, *sanitizer],
     extra_link_args=sanitizer,

@@ -20,7 +20,11 @@ MODULES = sorted(
     if path.name != "__main__.py"
 )
 # Import name of a distribution where the two differ.
-DISTRIBUTION = {"prometheus_client": "prometheus-client", "imageio_ffmpeg": "imageio-ffmpeg"}
+DISTRIBUTION = {
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "prometheus_client": "prometheus-client",
+    "pydantic_core": "pydantic",
+}
 SLOW = {"aiohttp", "pydantic_settings", "prometheus_client", "uvloop"}
 
 

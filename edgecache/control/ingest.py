@@ -13,7 +13,7 @@ import logging
 import socket
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from ..flv import Tag
 from ..rtmp import Ended, Event, PublishRequested, RtmpError, Session
@@ -99,13 +99,12 @@ class _Publisher(asyncio.Protocol):
         self.gone = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
         self._socket = transport.get_extra_info("socket")
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.set_write_buffer_limits(high=_UNREAD_BYTES)
+        self._transport.set_write_buffer_limits(high=_UNREAD_BYTES)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""
         self._timer = self._loop.call_later(self._limits.publish_s, self._late)

@@ -1,4 +1,4 @@
-"""Counters of the origin as Prometheus exposition, and the one histogram type that feeds it.
+"""The origin's counters as Prometheus exposition.
 
 Laws: base units (seconds, bytes), prefix `origin_`, counters end in `_total`. Numbers are read at
 the scrape from where they are counted; nothing is counted twice. Does not know how things are
@@ -7,44 +7,100 @@ counted.
 
 from __future__ import annotations
 
-import bisect
+from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
-# Chosen for low-latency HLS: publish to acknowledged is a millisecond, a part a third of a second.
-BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from edgecache import __version__
+
+from .store import Store
+from .subscriptions import Subscriptions
+
+Answers = Counter[tuple[str, int]]
+
+_HELP: Final = {
+    "streams_live": "Streams that are live.",
+    "streams_ended": "Ended streams that are still served.",
+    "objects": "Parts, segments and inits held.",
+    "memory_bytes": "Media bytes in memory.",
+    "waiters": "Requests that wait for a part or a playlist version.",
+}
 
 
-class Histogram:
-    """Counts of durations by bucket. One owner thread."""
+class OriginCollector(Collector):
+    """Reads the live objects at each scrape; no label grows with viewers or paths."""
 
-    __slots__ = ("counts", "sum_s")
+    def __init__(self, store: Store, subscriptions: Subscriptions, answers: Answers) -> None:
+        self._store = store
+        self._subscriptions = subscriptions
+        self._answers = answers
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
-        self.sum_s = 0.0
+    def describe(self) -> list[Metric]:
+        return []  # registering must not scrape
 
-    def add(self, seconds: float) -> None:
-        self.counts[bisect.bisect_left(BUCKETS_S, seconds)] += 1
-        self.sum_s += seconds
+    def render(self) -> bytes:
+        """Exposition text 0.0.4."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
 
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
+    def collect(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily("origin_build_info", "The running version.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        yield from self._requests()
+        yield from self._stored()
+        yield from self._pushed()
 
-    def quantile(self, q: float) -> float:
-        """Upper bound of the bucket that holds quantile `q`, seconds; 0 without samples."""
-        rank = q * self.count
-        seen = 0
-        for bound, count in zip((*BUCKETS_S, float("inf")), self.counts, strict=True):
-            seen += count
-            if count and seen >= rank:
-                return bound
-        return 0.0
+    def _requests(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "origin_http_responses", "Answers by route and status.", labels=["route", "status"]
+        )
+        for (route, status), count in sorted(self._answers.items()):
+            requests.add_metric([route, str(status)], count)
+        yield requests
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """(le, count) rows as Prometheus wants them."""
-        rows, seen = [], 0
-        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), self.counts, strict=True):
-            seen += count
-            rows.append((bound, float(seen)))
-        return rows
+    def _stored(self) -> Iterator[Metric]:
+        for name, value in self._store.gauges().items():
+            yield GaugeMetricFamily(f"origin_store_{name}", _HELP[name], value=value)
+        events = CounterMetricFamily(
+            "origin_store_events", "What happened in the store, by kind.", labels=["event"]
+        )
+        for name, value in sorted(self._store.events().items()):
+            events.add_metric([name], value)
+        yield events
+
+    def _pushed(self) -> Iterator[Metric]:
+        items = CounterMetricFamily(
+            "origin_push_items",
+            "enqueued = acknowledged + refused + dropped + superseded + lost + pending.",
+            labels=["pop", "event"],
+        )
+        gauges = GaugeMetricFamily(
+            "origin_push_state", "Queue and connections of a POP now.", labels=["pop", "of"]
+        )
+        statuses = CounterMetricFamily(
+            "origin_push_answers", "Answers of a POP by status.", labels=["pop", "status"]
+        )
+        latency = HistogramMetricFamily(
+            "origin_push_latency_seconds", "From publish to acknowledged.", labels=["pop"]
+        )
+        for pusher in self._subscriptions.pushers():
+            for event, count in sorted(pusher.counters.items()):
+                items.add_metric([pusher.name, event], count)
+            for name, value in pusher.gauges().items():
+                gauges.add_metric([pusher.name, name], value)
+            for status, count in sorted(pusher.statuses.items()):
+                statuses.add_metric([pusher.name, str(status)], count)
+            histogram = pusher.latency
+            latency.add_metric([pusher.name], histogram.cumulative(), sum_value=histogram.sum_s)
+        yield from (items, gauges, statuses, latency)

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from edgecache.signing import sign
 
-from .metrics import Histogram
+from .histogram import Histogram
 from .model import PlaylistVersion, Publication
 from .pushlink import Link
 from .pushqueue import Item, PushQueue
@@ -64,7 +64,7 @@ class PopPusher:
         kid: str,
         secret: bytes,
         backfill: Backfill,
-        limits: Limits = Limits(),
+        limits: Limits,
     ) -> None:
         parts = urlsplit(url)
         self.name = name
@@ -151,6 +151,18 @@ class PopPusher:
             "on_wire": self._queue.on_wire,
             "pending": self._queue.pending,
             "queue_bytes": self._queue.bytes,
+        }
+
+    def describe(self) -> dict[str, object]:
+        """One row of the state page."""
+        names = ("enqueued", "acknowledged", "refused", "dropped", "superseded", "lost", "away")
+        return {
+            "name": self.name,
+            "url": self.url,
+            "streams": sorted(self._streams),
+            **self.gauges(),
+            **{name: self.counters[name] for name in names},
+            "latency_ms": {f"p{q}": self.latency.quantile(q / 100) * 1000 for q in (50, 99)},
         }
 
     # -- queue

@@ -88,9 +88,9 @@ class Store:
     def _add_object(self, window: Window, item: MediaObject, now: float) -> None:
         epoch = item.path.split("/")[3]
         if epoch != window.epoch:
-            window.start_epoch(epoch, now + _LINGER_S)
-            if self._disk:
+            if self._disk and window.ended:
                 self._disk.drop_index(window.stream)
+            window.start_epoch(epoch, now + _LINGER_S)
         known = window.find(item.path)
         if known is not None:
             self.counters["duplicates" if known.digest == item.digest else "conflicts"] += 1
@@ -136,6 +136,9 @@ class Store:
     def streams(self) -> Iterator[Window]:
         """Every window, for the state page."""
         yield from self._windows.values()
+
+    def window(self, stream: str) -> Window | None:
+        return self._windows.get(stream)
 
     def backfill(self, stream: str, segments: int) -> list[Publication]:
         """What a POP that has nothing needs of a live stream, in order: inits, the newest
@@ -262,6 +265,11 @@ class Store:
             "memory_bytes": sum(window.memory_bytes for window in windows),
             "waiters": self._waiting,
         }
+
+    def events(self) -> dict[str, int]:
+        """Everything counted, the disk's with a prefix."""
+        disk = self._disk.counters if self._disk else {}
+        return dict(self.counters) | {f"disk_{name}": count for name, count in disk.items()}
 
     def close(self) -> None:
         """Release everybody who waits (they get 503)."""

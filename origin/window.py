@@ -338,9 +338,9 @@ class Window:
     def to_files(self, files: Iterable[tuple[str, Path]]) -> None:
         """The bytes of these segments are on disk now; parts are no longer listed, so they go."""
         for path, file in files:
-            segment = self.objects.get(path)
-            if not self.ended or segment is None:
-                return
+            segment = self.objects.get(path) if self.ended else None
+            if segment is None:
+                continue
             for part in segment.parts:
                 self.objects.pop(part.path, None)
             segment.file, segment.chunks, segment.parts = file, [], []

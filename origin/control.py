@@ -1,0 +1,243 @@
+"""What POPs and operators ask: publish, ingest, subscriptions, state, health, metrics.
+
+Laws: what changes something is signed (edgecache/signing.py); a publisher is refused before a byte
+of media is read (`Expect: 100-continue` is answered only then). Media bodies have no size limit and
+are never held: back-pressure reaches the publisher. Bounds: 64 KiB for any other body. Every
+refusal is a status and one clear line. Does not know media, nor how a stream is encoded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Final, Protocol, TypeVar
+
+import xxhash
+from aiohttp import StreamReader, hdrs, web
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from edgecache.errors import EdgeError
+from edgecache.signing import Verifier
+
+from .catalog import Catalog
+from .config import Url
+from .store import Store, StoreError
+from .subscriptions import SubscriptionError, Subscriptions
+
+BODY_MAX: Final = 64 * 1024
+_FLV: Final = ("video/x-flv", "application/octet-stream")
+_STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_KID: Final = web.RequestKey("kid", str)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+Json = dict[str, object]
+
+
+class RefusedError(EdgeError):
+    """Ingest says no; `status` is 409 (has a publisher) or 503 (no room)."""
+
+    source = "downstream"
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Ingest(Protocol):
+    """The encoding half of the data centre."""
+
+    def check(self, stream: str) -> None:
+        """Raises RefusedError when `stream` cannot be published now."""
+
+    async def serve(self, stream: str, body: StreamReader, *, publisher: str) -> None:
+        """A whole FLV byte stream. Raises RefusedError, or ValueError for bytes that are no FLV."""
+
+    def describe(self, stream: str) -> Json:
+        """Renditions, publisher, encoder of `stream` for the state page."""
+
+
+class PublishAsk(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    key: str = Field(max_length=256)
+    addr: str = Field("", max_length=64)
+
+
+class SubscribeAsk(BaseModel):
+    """`viewers` is optional: how many watch each stream at this POP."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    pop: Name
+    push: Url
+    streams: list[Name] = Field(max_length=4096)
+    lease_ms: int = Field(ge=1000)
+    viewers: dict[Name, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=4096)
+
+
+Ask = TypeVar("Ask", bound=BaseModel)
+
+
+class Control:
+    """The routes. `ready` says whether new work is taken; `scrape` renders the metrics."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        subscriptions: Subscriptions,
+        ingest: Ingest,
+        verifier: Verifier,
+        public: str,
+        ready: Callable[[], bool],
+        scrape: Callable[[], bytes],
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._subscriptions = subscriptions
+        self._ingest = ingest
+        self._verifier = verifier
+        self._public = public
+        self._ready = ready
+        self._scrape = scrape
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/api/publish", self.publish),
+            web.put("/ingest/{stream}", self.ingest, expect_handler=self.expect),
+            web.post("/api/subscriptions", self.subscribe),
+            web.get("/api/streams", self.streams),
+            web.get("/metrics", self.metrics),
+            web.get("/healthz", self.healthy),
+            web.get("/readyz", self.readiness),
+        ]
+
+    # -- signed
+
+    def _verify(self, request: web.Request) -> None:
+        """Once a request, because its nonce counts once. Raises SignatureError."""
+        if _KID not in request:
+            request[_KID] = self._verifier.verify(
+                request.method, request.raw_path, request.headers.items()
+            )
+
+    async def _ask(self, request: web.Request, model: type[Ask]) -> Ask:
+        """The signed JSON body, checked. Raises SignatureError, StoreError(400)."""
+        self._verify(request)
+        body = await request.read()
+        digest = request.headers.get("Edge-Digest")
+        if digest is not None and digest != xxhash.xxh3_128_hexdigest(body):
+            raise StoreError(422, "Edge-Digest: does not belong to this body")
+        try:
+            return model.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            raise StoreError(400, f"{where}: {first['msg']}") from None
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """Which stream a key may publish, and where to."""
+        ask = await self._ask(request, PublishAsk)
+        stream = self._catalog.check_key(ask.key)
+        if stream is None:
+            raise StoreError(403, "key: not known here")
+        base = self._public or f"http://{request.host}"
+        return web.json_response({"stream": stream, "ingest": [f"{base}/ingest/{stream}"]})
+
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Refuse before the publisher sends anything (RFC 9110 10.1.1)."""
+        self._admit(request)
+        if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return None
+
+    def _admit(self, request: web.Request) -> str:
+        self._verify(request)
+        stream = request.match_info["stream"]
+        if not _STREAM.fullmatch(stream):
+            raise StoreError(400, f"stream: found {stream[:80]!r}, allowed {_STREAM.pattern}")
+        if request.content_type not in _FLV:
+            raise StoreError(415, f"Content-Type: found {request.content_type}, allowed {_FLV[0]}")
+        if not self._ready():
+            raise StoreError(503, "the origin is going away")
+        try:
+            self._ingest.check(stream)
+        except RefusedError as error:
+            raise StoreError(error.status, error.reason) from None
+        return stream
+
+    async def ingest(self, request: web.Request) -> web.Response:
+        """One publisher's media until it ends."""
+        stream = self._admit(request)
+        publisher = request.headers.get("Edge-Publisher", request.remote or "")
+        try:
+            await self._ingest.serve(stream, request.content, publisher=publisher)
+        except RefusedError as error:
+            raise StoreError(error.status, error.reason) from None
+        except ValueError as error:
+            raise StoreError(400, f"body: {error}") from None
+        return web.json_response({"stream": stream})
+
+    async def subscribe(self, request: web.Request) -> web.Response:
+        """A POP's lease on streams, and their states."""
+        ask = await self._ask(request, SubscribeAsk)
+        try:
+            lease_s = self._subscriptions.subscribe(
+                ask.pop,
+                ask.push,
+                streams=ask.streams,
+                lease_s=ask.lease_ms / 1000,
+                viewers=dict(ask.viewers),
+            )
+        except SubscriptionError as error:
+            raise StoreError(429, str(error)) from None
+        states = {stream: self._store.state(stream) for stream in ask.streams}
+        return web.json_response({"lease_ms": round(lease_s * 1000), "streams": states})
+
+    # -- open
+
+    async def streams(self, _request: web.Request) -> web.Response:
+        """Everything the state page shows."""
+        pops = [pusher.describe() for pusher in self._subscriptions.pushers()]
+        body = {"streams": [self._row(name) for name in self._names()], "pops": pops}
+        headers = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
+        return web.json_response(body, headers=headers)
+
+    def _names(self) -> list[str]:
+        known = {row.name for row in self._catalog.streams()}
+        return sorted(known | {window.stream for window in self._store.streams()})
+
+    def _row(self, stream: str) -> Json:
+        window = self._store.window(stream)
+        listed = window.playlists.items() if window else ()
+        return {
+            "name": stream,
+            "state": self._store.state(stream),
+            "epoch": window.epoch if window else None,
+            "playlists": {path: ".".join(map(str, slot.newest.version)) for path, slot in listed},
+            "bytes": window.memory_bytes if window else 0,
+            "viewers": self._subscriptions.viewers(stream),
+            **self._ingest.describe(stream),
+        }
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(
+            body=self._scrape(), headers={"Content-Type": kind, "Cache-Control": "no-store"}
+        )
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers={"Cache-Control": "no-store"})
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        ready = self._ready()
+        text = json.dumps({"ready": ready, "reasons": [] if ready else ["draining"]})
+        return web.Response(
+            status=200 if ready else 503,
+            text=text + "\n",
+            content_type="application/json",
+            headers={"Cache-Control": "no-store"},
+        )

@@ -1,0 +1,102 @@
+"""origin/catalog.py"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from origin.catalog import MAX_KEYS, Catalog, CatalogError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.db"
+
+
+def test_a_key_opens_its_stream_and_no_other(path: Path) -> None:
+    with Catalog(path) as catalog:
+        key = catalog.create_key("cam_1")
+        other = catalog.create_key("other")
+        assert catalog.check_key(key) == "cam_1"
+        assert catalog.check_key(key.replace("cam_1_", "other_")) is None
+        assert catalog.check_key(key[:-1]) is None
+        assert catalog.check_key(other) == "other"
+
+
+@pytest.mark.parametrize("key", ["", "_", "cam", "cam_", "CAM_00", "a/b_00", "ü_00", "cam_\udcff"])
+def test_nonsense_opens_nothing(path: Path, key: str) -> None:
+    with Catalog(path) as catalog:
+        catalog.create_key("cam")
+        assert catalog.check_key(key) is None
+
+
+def test_the_secret_is_not_in_the_file(path: Path) -> None:
+    with Catalog(path) as catalog:
+        key = catalog.create_key("cam")
+    secret = key.rpartition("_")[2]
+    assert len(bytes.fromhex(secret)) == 16
+    for file in path.parent.iterdir():
+        assert secret.encode() not in file.read_bytes()
+
+
+def test_a_revoked_key_opens_nothing(path: Path) -> None:
+    with Catalog(path) as catalog:
+        key, kept = catalog.create_key("cam"), catalog.create_key("cam")
+        first = catalog.keys()[0]
+        assert catalog.revoke_key(first.id)
+        assert not catalog.revoke_key(first.id)
+        assert not catalog.revoke_key(999)
+        assert catalog.check_key(key) is None
+        assert catalog.check_key(kept) == "cam"
+
+
+def test_another_process_adds_a_key(path: Path) -> None:
+    """The command line writes while the server has the file open."""
+    with Catalog(path) as server, Catalog(path) as command:
+        assert server.check_key(command.create_key("cam")) == "cam"
+
+
+def test_keys_of_a_stream_are_bounded(path: Path) -> None:
+    with Catalog(path) as catalog:
+        for _ in range(MAX_KEYS):
+            catalog.create_key("cam")
+        with pytest.raises(CatalogError, match="revoke one first"):
+            catalog.create_key("cam")
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "a/b", "x" * 65, "é"])
+def test_stream_names_are_checked(path: Path, name: str) -> None:
+    with Catalog(path) as catalog, pytest.raises(CatalogError, match="allowed"):
+        catalog.create_key(name)
+
+
+def test_states_survive_and_settle(path: Path) -> None:
+    with Catalog(path) as catalog:
+        catalog.set_state("cam", "live")
+        catalog.set_state("old", "ended")
+    with Catalog(path) as catalog:
+        assert catalog.settle() == 1
+        assert {row.name: row.state for row in catalog.streams()} == {
+            "cam": "ended",
+            "old": "ended",
+        }
+        assert catalog.state("nobody") is None
+
+
+def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    (tmp_path / "noise").write_bytes(b"this is no database" * 100)
+    with pytest.raises(CatalogError, match="cannot be opened"):
+        Catalog(tmp_path / "noise")
+    with pytest.raises(CatalogError, match="cannot be opened"):
+        Catalog(tmp_path)
+
+
+def test_a_newer_file_is_left_alone(path: Path) -> None:
+    Catalog(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(CatalogError, match="newer software"):
+        Catalog(path)

@@ -25,10 +25,8 @@ def timeline(*, window_s: float = 12) -> Timeline:
 def add(line: Timeline, track: str, msn: int, *, parts: int = 6, final: bool = True) -> None:
     """`parts` parts of a third of a second; the last one final if asked."""
     for i in range(parts):
-        start = msn * 2 * NS + i * NS // 3
-        part = Part(
-            path=f"/{track}/{msn}.{i}", start_ns=start, end_ns=start + NS // 3, independent=not i
-        )
+        start, end = (msn * 2 * NS + j * NS // 3 for j in (i, i + 1))
+        part = Part(path=f"/{track}/{msn}.{i}", start_ns=start, end_ns=end, independent=not i)
         line.add_part(track, msn, part, final=final and i == parts - 1)
 
 

@@ -1,0 +1,407 @@
+"""Real encoders' bytes become publications that keep every promise: order, digests, numbers, and
+playlists that name only what exists. Both ffmpegs that the project supports."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import os
+import selectors
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import imageio_ffmpeg
+import m3u8
+import pytest
+
+from origin.model import MediaObject, PartObject, PlaylistVersion, Publication, Rendition, digest_of
+from origin.names import epoch_of
+from origin.packager import CLOSING
+from origin.presentation import IMMUTABLE, Presentation
+
+SECONDS = 10.5
+UNIX_S = 1_763_800_000
+WALL = UNIX_S * 1_000_000_000
+PLAN = [
+    Rendition(
+        track="180p", kind="video", bandwidth=300_000, average_bandwidth=250_000, frame_rate=30
+    ),
+    Rendition(
+        track="90p", kind="video", bandwidth=120_000, average_bandwidth=100_000, frame_rate=30
+    ),
+    Rendition(track="audio", kind="audio", bandwidth=70_000, average_bandwidth=64_000),
+]
+ENCODERS = {"debian": shutil.which("ffmpeg") or "", "wheel": imageio_ffmpeg.get_ffmpeg_exe()}
+Chunks = tuple[tuple[str, bytes], ...]
+
+
+@pytest.fixture(params=sorted(ENCODERS))
+def ffmpeg(request: pytest.FixtureRequest) -> str:
+    if not ENCODERS[request.param]:
+        pytest.skip("no ffmpeg in PATH")
+    return str(ENCODERS[request.param])
+
+
+def command(ffmpeg: str, offset_s: float, fds: list[int]) -> list[str]:
+    muxer = (
+        "-f mp4 -movflags +cmaf+frag_every_frame+frag_discont+skip_trailer -use_editlist 0"
+        " -avoid_negative_ts disabled -muxdelay 0 -muxpreload 0 -flush_packets 1"
+        f" -output_ts_offset {offset_s:.3f} -t {SECONDS}"
+    )
+    x264 = (
+        "-c:v libx264 -preset ultrafast -tune zerolatency -threads:v 1 -pix_fmt yuv420p -g 120"
+        " -keyint_min 1 -sc_threshold 0 -force_key_frames expr:gte(t,n_forced*2)"
+        " -video_track_timescale 90000"
+    )
+    source = "-f lavfi -i testsrc2=size=320x180:rate=30"
+    sound = "-f lavfi -i sine=frequency=440:sample_rate=48000"
+    return [
+        ffmpeg,
+        *f"-hide_banner -loglevel error -nostats {source} {sound} -filter_complex".split(),
+        "[0:v:0]fps=30:start_time=0,split=2[s0][s1];[s0]setsar=1[v0];[s1]scale=160:90,setsar=1[v1]",
+        *f"-map [v0] {x264} -b:v 250k {muxer} pipe:{fds[0]}".split(),
+        *f"-map [v1] {x264} -b:v 100k {muxer} pipe:{fds[1]}".split(),
+        *f"-map 1:a:0 -c:a aac -b:a 64k -ac 2 -ar 48000 {muxer} pipe:{fds[2]}".split(),
+    ]
+
+
+@cache
+def encode(ffmpeg: str, offset_s: float) -> Chunks:
+    """(track, bytes) as they came out of the pipes of one run. Raises on a run over 60 s."""
+    pipes = {rendition.track: os.pipe() for rendition in PLAN}
+    writers = [write for _, write in pipes.values()]
+    process = subprocess.Popen(
+        command(ffmpeg, offset_s, writers), stdin=subprocess.DEVNULL, pass_fds=writers
+    )
+    for write in writers:
+        os.close(write)
+    chunks: list[tuple[str, bytes]] = []
+    deadline = time.monotonic() + 60
+    try:
+        with selectors.DefaultSelector() as selector:
+            for track, (read, _) in pipes.items():
+                fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, 1 << 20)
+                selector.register(read, selectors.EVENT_READ, track)
+            while selector.get_map():
+                for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
+                    data = os.read(key.fd, 65536)
+                    if data:
+                        chunks.append((key.data, data))
+                    else:
+                        selector.unregister(key.fd)
+                assert time.monotonic() < deadline
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        for read, _ in pipes.values():
+            os.close(read)
+    return tuple(chunks)
+
+
+class Ledger:
+    """Takes publications in their order and holds them to what the contracts say."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.segments: dict[str, bytes] = {}
+        self.complete: set[str] = set()
+        self.playlists: dict[str, PlaylistVersion] = {}
+        self.parts: list[PartObject] = []
+        self._msn: dict[str, tuple[int, int]] = {}
+        self._uris: dict[tuple[str, int], str] = {}
+
+    def take(self, publications: Iterable[Publication]) -> None:
+        for publication in publications:
+            if isinstance(publication, PlaylistVersion):
+                self._playlist(publication)
+                continue
+            assert publication.path not in self.objects, "a name was used twice"
+            assert digest_of(publication.body) == publication.digest
+            assert publication.cache_control == IMMUTABLE
+            self.objects[publication.path] = publication.body
+            if isinstance(publication, PartObject):
+                self._part(publication)
+
+    def _part(self, part: PartObject) -> None:
+        assert part.segment_path not in self.complete
+        body = self.segments.get(part.segment_path, b"")
+        assert part.offset == len(body)
+        self.segments[part.segment_path] = body + part.body
+        assert part.final == (part.segment_digest is not None)
+        if part.final:
+            self.complete.add(part.segment_path)
+            assert part.segment_digest == digest_of(body + part.body)
+        self.parts.append(part)
+
+    def _playlist(self, version: PlaylistVersion) -> None:
+        before = self.playlists.get(version.path)
+        assert before is None or (version.version > before.version and not before.ended)
+        assert gzip.decompress(version.full_gzip) == version.full
+        assert (version.delta is None) == (version.delta_gzip is None)
+        if version.delta is not None and version.delta_gzip is not None:
+            assert gzip.decompress(version.delta_gzip) == version.delta
+            assert len(version.delta) < len(version.full)
+            m3u8.loads(version.delta.decode())
+        self.playlists[version.path] = version
+        playlist = m3u8.loads(version.full.decode())
+        base = version.path.rpartition("/")[0] + "/"
+        if playlist.is_variant:
+            assert version.hold_ms == 0
+            listed = [p.uri for p in playlist.playlists] + [m.uri for m in playlist.media]
+            assert all(base + uri in self.playlists for uri in listed)
+            return
+        self._media(version, playlist, base)
+
+    def _media(self, version: PlaylistVersion, playlist: m3u8.M3U8, base: str) -> None:
+        numbers = (playlist.media_sequence, playlist.discontinuity_sequence or 0)
+        assert numbers >= self._msn.get(version.path, (0, 0))
+        self._msn[version.path] = numbers
+        for index, segment in enumerate(playlist.segments):
+            if segment.uri is None:
+                continue  # the open one
+            msn = playlist.media_sequence + index
+            assert self._uris.setdefault((version.path, msn), segment.uri) == segment.uri
+            assert segment.uri.endswith(f"/{msn}.m4s")
+            assert round(segment.duration) <= playlist.target_duration
+            assert (base + segment.uri in self.complete) != bool(segment.gap_tag)
+            assert segment.gap_tag or base + segment.init_section.uri in self.objects
+        listed = [part for segment in playlist.segments for part in segment.parts]
+        assert all(base + part.uri in self.objects for part in listed)
+        target = playlist.part_inf.part_target
+        assert all(part.duration <= target for part in listed)
+        assert playlist.is_endlist == version.ended
+        if version.ended:
+            return
+        hints = [line for line in version.full.decode().split("\n") if "PRELOAD-HINT" in line]
+        hint = hints[-1].split('"')[1]
+        assert base + hint not in self.objects
+        assert hint.endswith(f"/{version.msn}.{version.parts}.m4s")
+        assert len(playlist.rendition_reports) == len(self._msn) - 1
+
+
+def presentation(**changes: float) -> Presentation:
+    return Presentation("s", epoch=epoch_of(UNIX_S), renditions=PLAN, **changes)  # type: ignore[arg-type]
+
+
+def feed(show: Presentation, chunks: Iterable[tuple[str, bytes]]) -> Iterator[Publication]:
+    for track, data in chunks:
+        yield from show.feed(track, data, WALL)
+
+
+def check_media(ledger: Ledger, ffmpeg: str, folder: Path, *, init: str, frames: int) -> None:
+    """Init and segments of each track, concatenated, decode without a word, and the decode
+    timestamps have no hole."""
+    for rendition in PLAN:
+        names = [p for p in ledger.segments if f"/{rendition.track}/" in p]
+        body = next(b for p, b in ledger.objects.items() if p.endswith(f"{rendition.track}/{init}"))
+        path = folder / f"{rendition.track}.mp4"
+        path.write_bytes(body + b"".join(ledger.segments[name] for name in names))
+        run = [ffmpeg, "-v", "error", "-nostdin", "-i", str(path)]
+        decoded = subprocess.run([*run, "-f", "null", "-"], capture_output=True, timeout=60)
+        assert (decoded.returncode, decoded.stderr) == (0, b"")
+        listed = subprocess.run(
+            [*run, "-c", "copy", "-copyts", "-f", "framecrc", "-"], capture_output=True, timeout=60
+        )
+        rows = [r.split(b",") for r in listed.stdout.split(b"\n") if r and not r.startswith(b"#")]
+        times = [(int(row[1]), int(row[3])) for row in rows]
+        steps = {b[0] - a[0] - a[1] for a, b in pairwise(times)}
+        assert steps == {0}
+        if rendition.kind == "video":
+            assert len(times) == frames
+
+
+def test_one_run_of_a_real_encoder(ffmpeg: str, tmp_path: Path) -> None:
+    show, ledger = presentation(), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    assert (start.generation, start.msn, start.offset_s) == (0, UNIX_S // 2, UNIX_S)
+    chunks = encode(ffmpeg, start.offset_s)
+    ledger.take(feed(show, chunks))
+    live = dict(ledger.playlists)
+    ledger.take(show.end())
+    assert show.faults == {}
+    assert show.drops == {"early": 1}  # AAC priming
+    # aligned: all tracks have the same parts in the same segments
+    shapes = {
+        tuple((p.msn - start.msn, p.index) for p in ledger.parts if p.track == rendition.track)
+        for rendition in PLAN
+    }
+    assert shapes == {(*((m, i) for m in range(5) for i in range(6)), (5, 0), (5, 1))}
+    for part in ledger.parts:
+        assert part.duration_s <= show.timing.part_target_ns / 1e9
+        assert part.final or part.duration_s >= 0.85 * show.timing.part_target_ns / 1e9
+        assert part.index or part.independent
+    video = [round(p.duration_s, 4) for p in ledger.parts if p.track == "180p"]
+    assert video == [0.3333] * 31 + [0.1667]
+    assert ledger.complete == set(ledger.segments)
+    check_media(ledger, ffmpeg, tmp_path, init="init0.mp4", frames=round(SECONDS * 30))
+    # the last live versions, and the ones that end the stream
+    assert live["/live/s/180p.m3u8"].version == (start.msn + 5, 1, 6)
+    assert live["/live/s/180p.m3u8"].hold_ms == 6000
+    assert live["/live/s/180p.m3u8"].advance == 8
+    assert all(v.ended for p, v in ledger.playlists.items() if "master" not in p)
+    master = m3u8.loads(ledger.playlists["/live/s/master.m3u8"].full.decode())
+    info = [p.stream_info for p in master.playlists]
+    assert [i.resolution for i in info] == [(320, 180), (160, 90)]
+    assert all("avc1." in i.codecs and "mp4a.40.2" in i.codecs for i in info)
+
+
+def test_a_classic_player_plays_the_ended_stream(ffmpeg: str, tmp_path: Path) -> None:
+    """Files laid out as on the wire, read by ffmpeg's own HLS client."""
+    show, ledger = presentation(), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    ledger.take(feed(show, encode(ffmpeg, start.offset_s)))
+    ledger.take(show.end())
+    playlists = {path: version.full for path, version in ledger.playlists.items()}
+    for path, body in (ledger.objects | ledger.segments | playlists).items():
+        target = tmp_path / path.removeprefix("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(body)
+    master = tmp_path / "live/s/master.m3u8"
+    words = f"-v error -nostdin -allowed_extensions ALL -i {master} -map 0:v:0 -f framecrc -"
+    run = subprocess.run([ffmpeg, *words.split()], capture_output=True, timeout=60)
+    rows = [row for row in run.stdout.split(b"\n") if row and not row.startswith(b"#")]
+    assert run.returncode == 0
+    assert len(rows) == round(SECONDS * 30)
+
+
+def test_an_encoder_dies_and_another_goes_on(ffmpeg: str, tmp_path: Path) -> None:
+    show, ledger = presentation(), Ledger()
+    first = show.begin_generation(wall_ns=WALL)
+    chunks = encode(ffmpeg, first.offset_s)
+    # died in its fourth segment or so; audio never got further than the third
+    cut = [chunk for chunk in chunks if chunk[0] != "audio"][: len(chunks)]
+    sound = [chunk for chunk in chunks if chunk[0] == "audio"]
+    ledger.take(feed(show, _bytes(cut, 0.7) + _bytes(sound, 0.45)))
+    ledger.take(show.end_generation())
+    lacking = ledger.playlists["/live/s/audio.m3u8"]
+    assert b"#EXT-X-GAP\n" in lacking.full
+    assert len({ledger.playlists[f"/live/s/{r.track}.m3u8"].msn for r in PLAN}) == 1
+    second = show.begin_generation(wall_ns=WALL + 20 * 10**9)
+    assert second.generation == 1
+    assert second.msn == lacking.msn
+    ledger.take(feed(show, encode(ffmpeg, second.offset_s)))
+    ledger.take(show.end())
+    for rendition in PLAN:
+        text = ledger.playlists[f"/live/s/{rendition.track}.m3u8"].full.decode()
+        assert text.count("#EXT-X-DISCONTINUITY\n") == 1
+        head, tail = text.split("#EXT-X-DISCONTINUITY\n")
+        assert f'{rendition.track}/init0.mp4"' in head
+        assert tail.startswith(f'#EXT-X-MAP:URI="{epoch_of(UNIX_S)}/{rendition.track}/init1.mp4"')
+        assert "#EXT-X-PROGRAM-DATE-TIME:2025-11-22T08:27:00.0" in tail
+    assert ledger.complete == set(ledger.segments)
+    later = Ledger()
+    later.objects = ledger.objects
+    later.segments = {p: b for p, b in ledger.segments.items() if int(Path(p).stem) >= second.msn}
+    check_media(later, ffmpeg, tmp_path, init="init1.mp4", frames=round(SECONDS * 30))
+
+
+def _bytes(chunks: list[tuple[str, bytes]], share: float) -> list[tuple[str, bytes]]:
+    """The first part of each track's bytes, cut anywhere."""
+    total: dict[str, int] = {}
+    for track, data in chunks:
+        total[track] = total.get(track, 0) + len(data)
+    left = {track: int(size * share) for track, size in total.items()}
+    kept: list[tuple[str, bytes]] = []
+    for track, data in chunks:
+        kept.append((track, data[: left[track]]))
+        left[track] = max(0, left[track] - len(data))
+    return kept
+
+
+def test_a_segment_whose_last_part_had_left_is_closed(ffmpeg: str) -> None:
+    """The encoder dies exactly between two parts: the segment's bytes still become final."""
+    show, ledger = presentation(), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    publications: list[Publication] = []
+    for track, data in encode(ffmpeg, start.offset_s):
+        for i in range(0, len(data), 200):
+            made = show.feed(track, data[i : i + 200], WALL)
+            publications += made
+            if any(isinstance(p, PartObject) and p.index == 2 for p in made):
+                break
+        else:
+            continue
+        break
+    ledger.take(publications)
+    ledger.take(show.end_generation())
+    assert ledger.complete == set(ledger.segments)
+    assert [p for p in ledger.parts if p.body == CLOSING and p.index == 3 and p.duration_s == 0]
+
+
+def test_a_short_window_lets_go(ffmpeg: str) -> None:
+    show, ledger = presentation(segment_s=1.0, part_s=0.2, window_s=3.0), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    chunks = encode(ffmpeg, start.offset_s)
+    forgotten: list[str] = []
+    for chunk in chunks:
+        ledger.take(feed(show, [chunk]))
+        forgotten += show.forget()
+    # key frames come every 2 s only: every other segment cannot begin, and is a gap
+    assert set(show.drops) == {"early", "no_key"}
+    text = ledger.playlists["/live/s/180p.m3u8"].full.decode()
+    assert "#EXT-X-GAP" in text
+    assert forgotten
+    assert set(forgotten) <= set(ledger.objects) | set(ledger.segments)
+    assert not any(path.removeprefix("/live/s/") in text for path in forgotten)
+
+
+def test_garbage_is_a_fault_and_not_an_exception(ffmpeg: str) -> None:
+    show, ledger = presentation(), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    chunks = list(encode(ffmpeg, start.offset_s))
+    half = len(chunks) // 2
+    ledger.take(feed(show, [*chunks[:half], ("90p", b"<html>502 Bad Gateway"), *chunks[half:]]))
+    assert list(show.faults) == ["90p"]
+    assert show.faults["90p"].reason == "oversize"
+    ledger.take(show.end())
+    assert ledger.complete == set(ledger.segments)
+    assert show.drops["bytes"] > 0
+
+
+def test_versions_grow_across_epochs() -> None:
+    """A stream that comes back under its name must not look older than it did."""
+    before, after = presentation(), None
+    after = Presentation("s", epoch=epoch_of(UNIX_S + 60), renditions=PLAN)
+    first, second = before.begin_generation(wall_ns=WALL), after.begin_generation(wall_ns=WALL)
+    assert second.msn == first.msn + 30
+
+
+@pytest.mark.parametrize(
+    ("stream", "renditions", "message"),
+    [
+        ("../x", PLAN, "stream name"),
+        ("s", [], "0 renditions"),
+        ("s", [PLAN[0], PLAN[0]], "2 renditions"),
+        ("s", [Rendition(track="A", kind="audio", bandwidth=1, average_bandwidth=1)], "track name"),
+    ],
+)
+def test_what_cannot_be_presented(stream: str, renditions: list[Rendition], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Presentation(stream, epoch="t0", renditions=renditions)
+
+
+def test_generations_do_not_overlap() -> None:
+    show = presentation()
+    show.begin_generation(wall_ns=WALL)
+    with pytest.raises(ValueError, match="has not ended"):
+        show.begin_generation(wall_ns=WALL)
+    assert show.end_generation() == []
+    assert show.end() == []
+    with pytest.raises(ValueError, match="has ended"):
+        show.begin_generation(wall_ns=WALL)
+
+
+def test_an_init_section_alone_publishes_no_playlist(ffmpeg: str) -> None:
+    show = presentation()
+    start = show.begin_generation(wall_ns=WALL)
+    data = b"".join(d for track, d in encode(ffmpeg, start.offset_s) if track == "audio")
+    (init,) = show.feed("audio", data[: data.index(b"moof") - 4], WALL)
+    assert isinstance(init, MediaObject)
+    assert init.content_type == "audio/mp4"
+    assert init.path.endswith("/audio/init0.mp4")

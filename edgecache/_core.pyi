@@ -2,7 +2,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-BUILD: Final[dict[str, str]]          # cython, compiler, debug flag
+BUILD: Final[dict[str, str]]          # compiler, debug flag
+COUNTER_HELP: Final[dict[str, str]]   # name -> help text, in the order of counters()
+HISTOGRAM_HELP: Final[dict[str, str]]
 PUT_CREATED: Final[int]
 PUT_SAME: Final[int]
 PUT_CONFLICT: Final[int]
@@ -31,7 +33,7 @@ class Fill:
 
 class Plane:
     """One store and its workers. Thread-safe only under the GIL (one control thread)."""
-    def __init__(self, *, name: bytes, budget_bytes: int, limits: dict[str, int] = ...) -> None: ...
+    def __init__(self, *, name: bytes, budget_bytes: int, limits: dict[str, int] = ..., access_log: bool = False) -> None: ...
     @property
     def event_fd(self) -> int: ...                   # readable when misses() or log_records() has something
     def start(self, listen_fds: Sequence[int]) -> None: ...   # one worker thread per listening socket (SO_REUSEPORT)

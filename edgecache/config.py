@@ -79,7 +79,7 @@ class Http(Section):
     listen: Listen = "0.0.0.0:8080"
     workers: int = Field(0, ge=0, le=256)  # 0: one per core
     target_max: Size = Field(4 * KIB, ge=256, le=16 * KIB)  # longer request target: 414, close
-    header_max: Size = Field(16 * KIB, ge=KIB, le=64 * KIB)  # larger request head: 431, close
+    header_max: Size = Field(16 * KIB, ge=KIB, le=16 * KIB)  # larger request head: 431, close
     header_fields: int = Field(64, ge=8, le=256)  # more request fields: 431, close
     first_byte: DurationMs = Field(10 * SECOND_MS, ge=100)  # silence after connecting: close
     header: DurationMs = Field(5 * SECOND_MS, ge=100)  # request head not complete: close

@@ -27,6 +27,10 @@ _VIEWER_FIELDS: Final = frozenset(
         "last-modified",
         "content-encoding",
         "content-language",
+        "content-disposition",
+        "content-security-policy",
+        "referrer-policy",
+        "x-content-type-options",
     )
 )
 _SEGMENT: Final = re.compile(rb"\.(?:m4s|mp4|m4a|m4v|cmf[avt]|ts|aac|vtt|webm|mp3|jpg)$")

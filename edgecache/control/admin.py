@@ -1,0 +1,139 @@
+"""The operators' door: health, readiness, metrics, purge, explain, state.
+
+Law: never on the viewers' port; loopback by default. A browser that was lured here is refused: the
+Host must be an address or a name we listen on, and what changes something is a POST without an
+Origin. Does not know how anything works, only whom to ask.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, urlsplit
+
+from . import policy
+from .http1 import Request, Response, refusal
+
+if TYPE_CHECKING:
+    from .._core import Plane
+
+_TEXT_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+_NO_STORE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+_DIRECTIVES: Final = ("_HLS_msn", "_HLS_part", "_HLS_skip")
+
+State = dict[str, object]
+
+
+def _json(value: object, status: int = 200) -> Response:
+    text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+    return Response(status, text.encode(), "application/json", _NO_STORE)
+
+
+def host_is_ours(host: str, names: frozenset[str]) -> bool:
+    """Is the Host field (host[:port]) an address literal, localhost, or one of `names`?"""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def key_for(url: str) -> bytes:
+    """The key that a viewer's URL or path leads to, if it is spelt canonically."""
+    parts = urlsplit(url)
+    if not parts.path.endswith(".m3u8"):
+        return parts.path.encode()
+    query = parse_qs(parts.query)
+    kept = [f"{name}={query[name][0]}" for name in _DIRECTIVES if name in query]
+    return (parts.path + ("?" + "&".join(kept) if kept else "")).encode()
+
+
+def explain(plane: Plane, url: str, state: State) -> State:
+    """Where the answer to `url` comes from now, in words and numbers."""
+    key = key_for(url)
+    playlist = key.partition(b"?")[0]
+    version = plane.version(playlist)
+    found = plane.lookup(key) or (plane.lookup(playlist) if version is not None else None)
+    if version is not None:
+        why = "a pushed playlist: answered from its newest version, or held until it is wanted"
+    elif found is None:
+        why = "not here: the next request is a miss and is filled from an origin"
+    else:
+        why = f"in the store, state {_text(found['state'])}"
+    stream = policy.stream_of(key)
+    streams = state.get("streams")
+    return {
+        "key": key.decode("latin-1"),
+        "why": why,
+        "stream": stream,
+        "subscription": streams.get(stream) if isinstance(streams, dict) else None,
+        "version": list(version) if version else None,
+        "entry": {name: _text(value) for name, value in found.items()} if found else None,
+        "origins": state.get("origins"),
+    }
+
+
+def _text(value: int | bytes) -> int | str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+class Admin:
+    """Handler of the admin door. `reasons()` is empty when traffic is welcome."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        *,
+        reasons: Callable[[], list[str]],
+        metrics: Callable[[], bytes],
+        state: Callable[[], State],
+        hosts: frozenset[str] = frozenset(),
+    ) -> None:
+        self._plane = plane
+        self._reasons = reasons
+        self._state = state
+        self._hosts = hosts
+        self._routes: Mapping[str, tuple[str, Callable[[Mapping[str, str]], Response]]] = {
+            "/healthz": ("GET", lambda _: Response(200, b"ok\n", fields=_NO_STORE)),
+            "/readyz": ("GET", self._readyz),
+            "/metrics": ("GET", lambda _: Response(200, metrics(), _TEXT_METRICS, _NO_STORE)),
+            "/state": ("GET", lambda _: _json(state())),
+            "/explain": ("GET", self._explain),
+            "/purge": ("POST", self._purge),
+        }
+
+    async def handle(self, request: Request) -> Response:
+        if not host_is_ours(request.get("host"), self._hosts):
+            return refusal(421, "Host: allowed an address, localhost or the configured name")
+        parts = urlsplit(request.target)
+        if parts.path not in self._routes:
+            return refusal(404, "known here: " + " ".join(self._routes))
+        method, route = self._routes[parts.path]
+        if request.method not in (method, "HEAD" if method == "GET" else method):
+            return refusal(405, f"{parts.path} takes {method}")
+        if method == "POST" and request.get("origin"):
+            return refusal(403, "not from a web page")
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        return route(query)
+
+    def _readyz(self, _: Mapping[str, str]) -> Response:
+        reasons = self._reasons()
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    def _explain(self, query: Mapping[str, str]) -> Response:
+        if "url" not in query:
+            return refusal(400, "explain?url=/live/…: url is missing")
+        return _json(explain(self._plane, query["url"], self._state()))
+
+    def _purge(self, query: Mapping[str, str]) -> Response:
+        """Acknowledged once no new request can get the old bytes."""
+        if ("key" in query) == ("prefix" in query):
+            return refusal(400, "purge?key=/path or purge?prefix=/path/: exactly one of them")
+        if "key" in query:
+            return _json({"purged": int(self._plane.purge(query["key"].encode("latin-1")))})
+        return _json({"purged": self._plane.purge_prefix(query["prefix"].encode("latin-1"))})

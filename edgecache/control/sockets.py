@@ -1,0 +1,102 @@
+"""Listening sockets, and the few lines of systemd's protocols: made or inherited before anything
+else starts.
+
+Law: an address that is taken is an error, never shared by accident: SO_REUSEPORT alone would let a
+second daemon steal half of the connections. Inherited sockets (LISTEN_FDS) win over configured
+addresses of the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ..config import split_address
+from ..errors import EdgeError
+
+_BACKLOG: Final = 4096
+_FIRST_FD: Final = 3
+
+
+class ListenError(EdgeError):
+    """An address cannot be listened on; the message names the setting."""
+
+    source = "config"
+
+
+def listen(setting: str, address: str, count: int = 1) -> list[socket.socket]:
+    """`count` sockets on one address, which the kernel balances. Port 0: one free port for all."""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            _bind(probe, where, reuse_port=False)
+            where = where if port else probe.getsockname()
+        sockets = [socket.socket(family, kind, protocol) for _ in range(count)]
+        for item in sockets:
+            _bind(item, where, reuse_port=count > 1)
+            item.listen(_BACKLOG)
+            item.setblocking(False)
+    except OSError as error:
+        text = f"{setting}: found {address}, which cannot be listened on: {error.strerror or error}"
+        raise ListenError(text) from None
+    return sockets
+
+
+def _bind(item: socket.socket, where: object, *, reuse_port: bool) -> None:
+    item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if item.family == socket.AF_INET6:
+        item.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    item.bind(where)  # type: ignore[arg-type]  # as getaddrinfo gave it
+
+
+def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, list[socket.socket]]:
+    """Sockets passed by a service manager: name -> sockets; without names they are all `http`."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, list[socket.socket]] = {}
+    for index in range(count):
+        item = socket.socket(fileno=_FIRST_FD + index)
+        item.setblocking(False)
+        os.set_inheritable(item.fileno(), False)
+        known = names[index] if index < len(names) else ""
+        found.setdefault(known if known in ("push", "admin", "ingest") else "http", []).append(item)
+    return found
+
+
+def spread(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
+    """`count` sockets out of fewer: the same ones again (accepts are then shared, not balanced)."""
+    return [
+        sockets[i] if i < len(sockets) else sockets[i % len(sockets)].dup() for i in range(count)
+    ]
+
+
+def shown(item: socket.socket) -> str:
+    """`host:port` of a bound socket."""
+    host, port = item.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
+    """sd_notify(3): tell the service manager, if there is one. Never fails."""
+    path = environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+        out.settimeout(1)
+        out.sendto(state.encode(), "\0" + path[1:] if path[0] == "@" else path)
+
+
+def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """How often WATCHDOG=1 is due (half of what the manager allows); None when it is off."""
+    text = environ.get("WATCHDOG_USEC", "")
+    return int(text) / 2e6 if text.isdigit() and int(text) else None

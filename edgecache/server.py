@@ -1,0 +1,377 @@
+"""The daemon: builds every part from the configuration; start, reload, drain, stop in order.
+
+Law: all sockets are bound before anything starts; READY is said when viewers are served. The first
+SIGTERM drains (viewers finish within `http.drain`), the second ends at once. A reload applies what
+it can, says what needs a restart, and keeps everything when the new configuration is wrong. Owns
+the control thread's loop and all parts; knows nothing of their insides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from . import __version__, logs, signing
+from .config import EdgeConfig, load_secrets
+from .control import sockets
+from .control.admin import Admin, State
+from .control.admission import Admission
+from .control.fill import Filler
+from .control.http1 import Limits
+from .control.httpd import Door
+from .control.ingest import IngestRouter
+from .control.interest import Interest
+from .control.metrics import EdgeCollector, Page
+from .control.push import PushReceiver
+from .control.upstream import Patience, Upstreams
+from .errors import ConfigError, EdgeError
+from .settings import Loaded
+
+if TYPE_CHECKING:
+    import socket
+
+    from ._core import Plane
+
+log = logging.getLogger(__name__)
+
+_MISSES: Final = 1024
+_TICK_S: Final = 1.0
+_CACHE: Final = ("hit", "miss", "collapsed", "live", "woken", "error")
+_LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
+
+Reload = Callable[[], Loaded[EdgeConfig]]
+
+
+class StartError(EdgeError):
+    """The daemon cannot start; the message is one line for a person."""
+
+    source = "config"
+
+
+def make_plane(config: EdgeConfig) -> Plane:
+    """Raises StartError when the core is not built or refuses its limits."""
+    try:
+        from ._core import Plane
+    except ImportError as error:
+        text = (
+            f"the native core is missing ({error}): build it with `make build` or `pip install .`"
+        )
+        raise StartError(text) from None
+    try:
+        return Plane(
+            name=config.pop.name.encode(),
+            budget_bytes=config.cache.memory,
+            limits=config.limits(),
+            access_log=config.log.access,
+        )
+    except (ValueError, MemoryError) as error:
+        raise StartError(f"the native core refuses to start: {error}") from None
+
+
+class Daemon:
+    """One POP. `await run()` returns after a drain; raises StartError, ListenError or
+    ConfigError."""
+
+    def __init__(self, loaded: Loaded[EdgeConfig], reload: Reload) -> None:
+        config = self._config = loaded.value
+        self._reload = reload
+        self._secrets = load_secrets(config)
+        self._redact()
+        self._sockets = self._listen()
+        self._plane = make_plane(config)
+        self._draining = False
+        self._reloads = {"applied": 0, "rejected": 0}
+        self._started_s = time.monotonic()
+        self._verifier = signing.Verifier(self._secrets)
+        origin = config.origin
+        self._upstreams = Upstreams(
+            origin.urls,
+            Patience(
+                connect_s=origin.connect / 1000,
+                min_rate=origin.min_rate,
+                idle_s=origin.idle / 1000,
+                connections=origin.connections,
+                failures=origin.breaker_failures,
+                open_s=origin.breaker_open / 1000,
+            ),
+        )
+        self._filler = Filler(self._upstreams, config)
+        self._receiver = PushReceiver(self._plane, self._verifier, config, on_stored=self._stored)
+        self._push = Door(
+            "push",
+            self._receiver.handle,
+            limits=Limits(body_bytes=config.cache.object_max, connections=config.push.connections),
+            admit=self._receiver.admit,
+        )
+        self._interest = self._make_interest()
+        self._ingest = IngestRouter(
+            admission=Admission(
+                data_centres=config.ingest.data_centres or origin.urls, sign=self._sign
+            ),
+            sign=self._sign,
+        )
+        self._admin = self._make_admin()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # -- parts
+
+    def _listen(self) -> dict[str, list[socket.socket]]:
+        """Every socket of every door, before anything else starts."""
+        config, given = self._config, sockets.inherited()
+        found: dict[str, list[socket.socket]] = {}
+        wanted = {"http": config.http.listen, "push": config.push.listen}
+        wanted |= {"ingest": config.ingest.listen, "admin": config.admin.listen}
+        for name, address in wanted.items():
+            count = config.workers() if name == "http" else 1
+            if name in given:
+                found[name] = sockets.spread(given[name], count)
+            elif address:
+                found[name] = sockets.listen(f"{name}.listen", address, count)
+        return found
+
+    def _redact(self) -> None:
+        for secret in self._secrets.values():
+            logs.redact(secret.decode("latin-1"))
+
+    def _sign(self, method: str, target: str, fields: signing.Fields = ()) -> str:
+        """With the first key; without any, what is sent cannot be believed by anybody."""
+        kid, secret = next(iter(self._secrets.items()), ("none", b""))
+        return signing.sign(method, target, fields, kid=kid, secret=secret)
+
+    def _make_interest(self) -> Interest | None:
+        """None when nobody could push to us."""
+        if "push" not in self._sockets or not self._secrets:
+            return None
+        port = self._sockets["push"][0].getsockname()[1]
+        interest = Interest(
+            self._plane,
+            self._config.interest,
+            pop=self._config.pop.name,
+            push_url=self._config.push_url(port),
+            sign=self._sign,
+        )
+        interest.origins = self._config.origin.urls
+        return interest
+
+    def _make_admin(self) -> Door:
+        counts = {
+            "fill": lambda: self._filler.counts,
+            "push": lambda: self._receiver.counts,
+            "push_door": lambda: self._push.counts,
+            "ingest": lambda: self._ingest.counts,
+            "admin_door": lambda: self._admin.counts,
+        }
+        if (interest := self._interest) is not None:
+            counts["interest"] = lambda: interest.counts
+        page = Page(
+            EdgeCollector(
+                self._plane, counts, self._gauges, origins=lambda: self._upstreams.origins
+            )
+        )
+        host = self._config.admin.listen.rpartition(":")[0]
+        admin = Admin(
+            self._plane,
+            reasons=self._reasons,
+            metrics=page.render,
+            state=self.state,
+            hosts=frozenset((host, self._config.pop.name)),
+        )
+        return Door("admin", admin.handle, limits=Limits(connections=32))
+
+    def _stored(self, key: bytes) -> None:
+        self._filler.pushed(key)
+        if self._interest is not None:
+            self._interest.stored(key)
+
+    # -- life
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        stop, now = asyncio.Event(), asyncio.Event()
+
+        def asked_to_stop() -> None:
+            (now if stop.is_set() else stop).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        try:
+            await self._start()
+            await stop.wait()
+            await self._drain(now)
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
+        listening = self._sockets
+        if "push" in listening:
+            await self._push.start(listening["push"][0])
+        if "ingest" in listening:
+            await self._ingest.start(listening["ingest"][0])
+        if "admin" in listening:
+            await self._admin.start(listening["admin"][0])
+        asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
+        self._plane.start([item.fileno() for item in listening["http"]])
+        self._tasks.append(asyncio.create_task(self._housekeeping()))
+        if self._interest is not None:
+            self._tasks.append(asyncio.create_task(self._interest.run()))
+        where = {name: sockets.shown(items[0]) for name, items in listening.items()}
+        log.info("serving", extra={**where, "workers": len(listening["http"])})
+        sockets.notify("READY=1\nSTATUS=serving")
+
+    async def _drain(self, now: asyncio.Event) -> None:
+        """Until viewers are gone, the deadline passes, or a second signal."""
+        self._draining = True
+        sockets.notify("STOPPING=1")
+        log.info("draining", extra={"connections": self._plane.open_connections()})
+        self._ingest.drain()
+        self._plane.drain()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._config.http.drain / 1000
+        while self._plane.open_connections() and loop.time() < until and not now.is_set():
+            try:
+                await asyncio.wait_for(now.wait(), 0.02)
+            except TimeoutError:
+                continue
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._ingest.stop()
+        await self._push.close(1.0)
+        self._receiver.close()
+        await self._filler.close()
+        await self._upstreams.close()
+        await self._admin.close(0.1)
+        asyncio.get_running_loop().remove_reader(self._plane.event_fd)
+        self._plane.stop()
+        for items in self._sockets.values():
+            for item in items:
+                item.close()
+        log.info("stopped")
+
+    def _on_event(self) -> None:
+        """Misses and access-log records are ready."""
+        misses = self._plane.misses(_MISSES)
+        if self._interest is not None:
+            for fill in misses:
+                self._interest.missed(fill.key)
+        self._filler.take(misses)
+        records = self._plane.log_records() if self._config.log.access else []
+        for unix_ns, duration_us, status, bytes_out, cache, method, target in records:
+            fields: dict[str, int | str] = {"at_ns": unix_ns, "duration_us": duration_us}
+            fields |= {"status": status, "bytes": bytes_out, "cache": _CACHE[cache]}
+            log.info("%s %s", method.decode(), target.decode("latin-1"), extra=fields)
+        if len(misses) == _MISSES:
+            asyncio.get_running_loop().call_soon(self._on_event)
+
+    async def _housekeeping(self) -> None:
+        """A round trip of the loop is what the watchdog is fed from, never a timer thread."""
+        watchdog_s = sockets.watchdog_s()
+        while True:
+            await asyncio.sleep(min(_TICK_S, watchdog_s or _TICK_S))
+            self._receiver.sweep()
+            if self._config.log.access:
+                self._on_event()
+            if watchdog_s:
+                sockets.notify("WATCHDOG=1")
+
+    # -- signals
+
+    def reload(self) -> None:
+        """SIGHUP: take the log level, origins and secrets; name the rest that differs."""
+        try:
+            fresh = self._reload().value
+            secrets = load_secrets(fresh)
+        except ConfigError as error:
+            self._reloads["rejected"] += 1
+            for problem in error.problems:
+                log.error("configuration rejected, the old one stays: %s", problem)
+            return
+        self._reloads["applied"] += 1
+        old, new = _flat(self._config), _flat(fresh)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        restart = [key for key in changed if key not in _LIVE and not key.startswith("keys.")]
+        self._secrets = secrets
+        self._redact()
+        self._verifier.replace_secrets(secrets)
+        self._upstreams.replace(fresh.origin.urls)
+        if self._interest is not None:
+            self._interest.origins = fresh.origin.urls
+        logs.set_level(fresh.log.level)
+        log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
+
+    def _dump(self) -> None:
+        log.warning("state %s", json.dumps(self.state(), sort_keys=True))
+
+    # -- looks
+
+    def _reasons(self) -> list[str]:
+        """Why traffic should go elsewhere; empty: it is welcome."""
+        reasons = ["draining"] if self._draining else []
+        origins = self._upstreams.origins
+        if origins and not any(origin.breaker.closed for origin in origins):
+            reasons.append("no origin is healthy")
+        return reasons
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            "fills_running": self._filler.running,
+            "segments_growing": self._receiver.growing,
+            "push_connections": self._push.connections,
+            "publishers": self._ingest.publishers,
+            "streams_watched": len(self._interest.watch.streams) if self._interest else 0,
+            "uptime_seconds": time.monotonic() - self._started_s,
+            "reloads_applied": self._reloads["applied"],
+            "reloads_rejected": self._reloads["rejected"],
+        }
+
+    def state(self) -> State:
+        """What the daemon knows now, for people and tools."""
+        now = time.monotonic()
+        watched = self._interest.watch.streams if self._interest else {}
+        return {
+            "pop": self._config.pop.name,
+            "version": __version__,
+            "ready": self._reasons(),
+            "listening": {name: sockets.shown(items[0]) for name, items in self._sockets.items()},
+            "connections": self._plane.open_connections(),
+            "origins": {o.url: {"healthy": o.breaker.closed} for o in self._upstreams.origins},
+            "streams": {
+                name: {
+                    "state": stream.state,
+                    "viewers_parked": stream.viewers,
+                    "idle_s": round(now - stream.seen_s, 1),
+                    "playlists": {
+                        key.decode(): self._plane.version(key) for key in sorted(stream.playlists)
+                    },
+                }
+                for name, stream in watched.items()
+            },
+            "pushed": {s: round(now - seen, 1) for s, seen in self._receiver.streams.items()},
+        }
+
+
+def _flat(config: EdgeConfig) -> dict[str, str]:
+    return {key: value for key, value, _ in Loaded(config, {}).rows()}
+
+
+def serve(loaded: Loaded[EdgeConfig], reload: Reload) -> None:
+    """Run a daemon until it is asked to stop. Raises StartError, ListenError or ConfigError."""
+    import uvloop
+
+    config = loaded.value
+    logs.setup(level=config.log.level, fmt=config.log.format)
+
+    async def main() -> None:
+        await Daemon(loaded, reload).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -134,8 +134,7 @@ def demo(
 
 
 @app.command()
-def explain(url: str, admin: Port = Annotated[int, typer.Option(min=0, max=65535, help="a port; 0: a free one")]
-AdminUrl = _ADMIN) -> None:
+def explain(url: str, admin: AdminUrl = _ADMIN) -> None:
     """Say where the answer to URL comes from now, and why."""
     from urllib.parse import quote
 
@@ -145,8 +144,7 @@ AdminUrl = _ADMIN) -> None:
 @app.command()
 def purge(
     key: Annotated[str, typer.Argument(help="path; with a / at its end: everything below it")],
-    admin: Port = Annotated[int, typer.Option(min=0, max=65535, help="a port; 0: a free one")]
-AdminUrl = _ADMIN,
+    admin: AdminUrl = _ADMIN,
 ) -> None:
     """Forget KEY at this POP. Returns once no new request can get the old bytes."""
     from urllib.parse import quote

@@ -27,15 +27,10 @@ from origin.presentation import IMMUTABLE, Presentation
 SECONDS = 10.5
 UNIX_S = 1_763_800_000
 WALL = UNIX_S * 1_000_000_000
-PLAN = [
-    Rendition(
-        track="180p", kind="video", bandwidth=300_000, average_bandwidth=250_000, frame_rate=30
-    ),
-    Rendition(
-        track="90p", kind="video", bandwidth=120_000, average_bandwidth=100_000, frame_rate=30
-    ),
-    Rendition(track="audio", kind="audio", bandwidth=70_000, average_bandwidth=64_000),
-]
+V180 = Rendition(track="180p", kind="video", bandwidth=300_000, average_bandwidth=250_000)
+V90 = Rendition(track="90p", kind="video", bandwidth=120_000, average_bandwidth=100_000)
+AUDIO = Rendition(track="audio", kind="audio", bandwidth=70_000, average_bandwidth=64_000)
+PLAN = [V180, V90, AUDIO]
 ENCODERS = {"debian": shutil.which("ffmpeg") or "", "wheel": imageio_ffmpeg.get_ffmpeg_exe()}
 Chunks = tuple[tuple[str, bytes], ...]
 

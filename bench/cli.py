@@ -1,0 +1,126 @@
+"""`python -m bench [SCENARIO…]`: run scenarios, show tables, write results.json and report.html.
+
+Exit status: 0 done · 1 nothing could be measured or the set-up is wrong · 130 interrupted. What was
+measured before an interruption is written, and everything that was started is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import scenario as scenarios
+from .errors import BenchError
+from .facts import facts
+from .netns import can_isolate
+from .report import write_report
+from .results import Run, write_json
+from .runner import Plan, absent, available, execute
+from .stage import Stage, stage
+from .table import markdown, show
+
+RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+_PLAIN_WIDTH: Final = 170  # a table in a file or a pipe is not folded
+OUT: Final = Path("build/bench")
+_HEAD: Final = "# Results\n\nDated runs, newest first; `python -m bench --record` adds one.\n"
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="default: all")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="turns every server takes")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="short; not to be quoted")] = False,
+    out: Annotated[Path, typer.Option(help="where results.json and report.html go")] = OUT,
+    servers: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
+    record: Annotated[bool, typer.Option("--record", help="add to bench/RESULTS.md")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="list scenarios and end")] = False,
+) -> None:
+    """Named questions about this cache and its peers, answered on this machine."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
+    try:
+        chosen = [scenarios.load(name, quick=quick) for name in names or scenarios.names()]
+        if listed:
+            for each in chosen:
+                console.print(f"[bold]{each.name}[/]: {each.question}")
+            return
+        only = frozenset(filter(None, servers.split(",")))
+        _bench(Plan(chosen, 1 if quick and rounds == 3 else rounds, only), console, out,
+               quick=quick, record=record)  # fmt: skip
+    except BenchError as error:
+        console.print(f"bench: {error}", style="red", markup=False)
+        raise typer.Exit(1) from None
+
+
+def _bench(plan: Plan, console: Console, out: Path, *, quick: bool, record: bool) -> None:
+    _raise_limits()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = False
+    with stage(quick=quick) as here:
+        run = Run(facts(here.network), plan.rounds, quick, list(_notes(plan, here)))
+        for note in run.notes:
+            console.print(f"! {note}", style="yellow", markup=False)
+        try:
+            with _progress(console, plan.steps()) as progress:
+                task = progress.add_task("", total=plan.steps())
+                execute(plan, here, run, lambda what: progress.update(task, description=what),
+                        lambda: progress.advance(task))  # fmt: skip
+        except KeyboardInterrupt:
+            interrupted = True
+            run.notes.append("interrupted: not every sample was taken")
+    show(run, console)
+    _write(run, console, out, record=record and not interrupted)
+    if interrupted:
+        raise typer.Exit(130)
+    if not any(cell.samples for result in run.scenarios for cell in result.cases):
+        raise BenchError("nothing was measured")
+
+
+def _notes(plan: Plan, here: Stage) -> Iterator[str]:
+    reason = can_isolate()
+    if reason:
+        yield f"on loopback ({reason}): its 64 KiB MTU hides costs and invents others"
+    if here.network.server_cpus == here.network.client_cpus:
+        yield "one core only: clients and server take it from each other"
+    yield from absent(plan, available(here))
+
+
+def _raise_limits() -> None:
+    """Thousands of viewers need as many descriptors as this process may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int) -> Iterator[Progress]:
+    columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("{task.description}"))  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=total == 0) as progress:
+        yield progress
+
+
+def _write(run: Run, console: Console, out: Path, *, record: bool) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(run, out / "results.json")
+    write_report(run, out / "report.html")
+    console.print(f"\nwritten: {out / 'results.json'}, {out / 'report.html'}")
+    if record:
+        older = RESULTS.read_text().removeprefix(_HEAD) if RESULTS.exists() else ""
+        RESULTS.write_text(f"{_HEAD}\n{markdown(run)}{older}")
+        console.print(f"recorded: {RESULTS}")
+
+
+def main() -> None:
+    app = typer.Typer(add_completion=False)
+    app.command()(bench)
+    app(prog_name="bench")

@@ -1,0 +1,24 @@
+"""Starts the client that is named, with its parameters as JSON, and prints what it answers."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+
+from . import holders, publisher, storm, trace
+
+CLIENTS = {
+    "storm": storm.main,
+    "fanout": publisher.fanout,
+    "push_to_byte": publisher.push_to_byte,
+    "idle": holders.idle,
+    "slow": holders.slow,
+    "trace": trace.main,
+}
+
+if __name__ == "__main__":
+    gc.disable()  # a collection in mid-storm would be read as the server's lag
+    for answer in CLIENTS[sys.argv[1]](json.loads(sys.argv[2])):
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

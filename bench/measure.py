@@ -1,0 +1,134 @@
+"""What the kernel charged: CPU, memory and network counters of a server, read from /proc.
+
+CPU is `schedstat` (nanoseconds) over every thread of every process of the server; `utime` ticks are
+too coarse. It misses two things, so they stand beside it. Softirq work that runs while the core is
+idle (timers of paced sockets, for one) is charged to nobody: `core_busy_s` is what the whole core
+spent, exact to the 10 ms of /proc/stat, and only means something on an otherwise quiet machine. A
+thread that ended between two snapshots took its time with it: it is counted as lost.
+
+Counters come from /proc/<pid>/net, which shows the network namespace of that process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from .process import tree
+
+TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+Thread = tuple[int, int]  # (pid, tid)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a process family. `pss` shares shared pages out, `private` is only its own."""
+
+    rss: int
+    pss: int
+    private: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    cpu_ns: Mapping[Thread, int]
+    net: Mapping[str, int]
+    busy_s: Mapping[int, float]
+    softirq_s: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Between two snapshots. `core_busy_s` and `softirq_s` are sums over the server's cores."""
+
+    cpu_s: float
+    lost_threads: int
+    core_busy_s: float
+    softirq_s: float
+    net: Mapping[str, int]
+
+
+def _thread_times(pids: Iterable[int]) -> dict[Thread, int]:
+    times: dict[Thread, int] = {}
+    for pid in pids:
+        try:
+            for tid in os.listdir(f"/proc/{pid}/task"):
+                stat = Path(f"/proc/{pid}/task/{tid}/schedstat").read_text()
+                times[pid, int(tid)] = int(stat.split()[0])
+        except OSError:
+            continue
+    return times
+
+
+def parse_counters(text: str) -> dict[str, int]:
+    """`Tcp: name name…` / `Tcp: 1 2…` line pairs of /proc/net/snmp and netstat -> {TcpName: 1}."""
+    rows = [line.split() for line in text.splitlines()]
+    return {
+        names[0].rstrip(":") + name: int(value)
+        for names, values in zip(rows[::2], rows[1::2], strict=True)
+        for name, value in zip(names[1:], values[1:], strict=True)
+    }
+
+
+def net_counters(pid: int) -> dict[str, int]:
+    counters: dict[str, int] = {}
+    for name in ("snmp", "netstat"):
+        counters |= parse_counters(Path(f"/proc/{pid}/net/{name}").read_text())
+    return counters
+
+
+def parse_cores(text: str) -> tuple[dict[int, float], dict[int, float]]:
+    """/proc/stat -> (busy seconds, softirq seconds) by core. Busy is all but idle and iowait."""
+    busy, softirq = {}, {}
+    for line in text.splitlines():
+        name, *fields = line.split()
+        if name[:3] == "cpu" and name[3:].isdigit():
+            ticks = [int(field) for field in fields]
+            busy[int(name[3:])] = (sum(ticks[:3]) + sum(ticks[5:7])) * TICK_S
+            softirq[int(name[3:])] = ticks[6] * TICK_S
+    return busy, softirq
+
+
+def snapshot(pid: int) -> Snapshot:
+    """State now of the server whose first process is `pid`."""
+    busy, softirq = parse_cores(Path("/proc/stat").read_text())
+    return Snapshot(_thread_times(tree(pid)), net_counters(pid), busy, softirq)
+
+
+def spent(before: Snapshot, after: Snapshot, cpus: Iterable[int]) -> Spent:
+    cpus = tuple(cpus)
+    gone = before.cpu_ns.keys() - after.cpu_ns.keys()
+    cpu_ns = sum(ns - before.cpu_ns.get(thread, 0) for thread, ns in after.cpu_ns.items())
+    return Spent(
+        cpu_s=cpu_ns / 1e9,
+        lost_threads=len(gone),
+        core_busy_s=sum(after.busy_s[c] - before.busy_s[c] for c in cpus),
+        softirq_s=sum(after.softirq_s[c] - before.softirq_s[c] for c in cpus),
+        net={name: value - before.net.get(name, 0) for name, value in after.net.items()},
+    )
+
+
+def parse_rollup(text: str) -> Memory:
+    """/proc/<pid>/smaps_rollup -> Memory."""
+    kib = {
+        fields[0].rstrip(":"): int(fields[1])
+        for line in text.splitlines()
+        if len(fields := line.split()) == 3 and fields[2] == "kB"
+    }
+    private = kib.get("Private_Clean", 0) + kib.get("Private_Dirty", 0)
+    return Memory(kib.get("Rss", 0) * 1024, kib.get("Pss", 0) * 1024, private * 1024)
+
+
+def memory(pid: int) -> Memory:
+    parts = []
+    for member in tree(pid):
+        try:
+            parts.append(parse_rollup(Path(f"/proc/{member}/smaps_rollup").read_text()))
+        except OSError:
+            continue
+    return Memory(
+        sum(p.rss for p in parts), sum(p.pss for p in parts), sum(p.private for p in parts)
+    )

@@ -113,7 +113,7 @@ def setup(tree: Path, path: Path, python: str) -> tuple[int, str]:
 def test_setup_says_that_the_compiler_is_missing(tree: Path, tmp_path: Path) -> None:
     code, line = setup(tree, tmp_path, sys.executable)
     assert code == 1
-    assert line.startswith("error: missing system packages; please run: sudo apt-get install")
+    assert line.startswith("error: a C compiler is missing; please run: sudo apt-get install")
     assert " gcc " in line
 
 

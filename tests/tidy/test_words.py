@@ -13,7 +13,7 @@ CODE = {".py", ".pyx", ".pxd", ".pyi", ".h"}
 UNFINISHED = re.compile(r"\b(?:TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b")
 UNBOUNDED = re.compile(r"\bQueue\(\s*\)|^\s*except\s*:", re.MULTILINE)
 HOME = re.compile(r"(?<![\w.$})/-])/(?:work|root|home|opt|Users)/")
-URL = re.compile(r"\b(?:https?|rtmps?|wss?)://[^\s\"'`<>)\\,]+")
+URL = re.compile(r"\b(?:https?|rtmps?|wss?)://[^\s\"'`<>)\\,;]+")
 # Specifications and standards that may be cited; everything else is loopback or an example.
 HOSTS = {"www.w3.org", "www.rfc-editor.org", "datatracker.ietf.org", "www.apache.org"}
 LOOPBACK = re.compile(r"^(?:localhost|127\.[\d.]+|\[?::1\]?|0\.0\.0\.0)$")

@@ -11,17 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import Annotated, Final, Protocol, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import xxhash
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from edgecache.errors import EdgeError
 from edgecache.signing import Verifier
 
 from .catalog import Catalog
 from .config import Url
+from .ingest import Ingest, RefusedError
 from .store import Store, StoreError
 from .subscriptions import SubscriptionError, Subscriptions
 
@@ -32,30 +32,6 @@ _KID: Final = web.RequestKey("kid", str)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 Json = dict[str, object]
-
-
-class RefusedError(EdgeError):
-    """Ingest says no; `status` is 409 (has a publisher) or 503 (no room)."""
-
-    source = "downstream"
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-class Ingest(Protocol):
-    """The encoding half of the data centre."""
-
-    def check(self, stream: str) -> None:
-        """Raises RefusedError when `stream` cannot be published now."""
-
-    async def serve(self, stream: str, body: StreamReader, *, publisher: str) -> None:
-        """A whole FLV byte stream. Raises RefusedError, or ValueError for bytes that are no FLV."""
-
-    def describe(self, stream: str) -> Json:
-        """Renditions, publisher, encoder of `stream` for the state page."""
 
 
 class PublishAsk(BaseModel):
@@ -177,8 +153,6 @@ class Control:
             await self._ingest.serve(stream, request.content, publisher=publisher)
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None
-        except ValueError as error:
-            raise StoreError(400, f"body: {error}") from None
         return web.json_response({"stream": stream})
 
     async def subscribe(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Tests that are coroutines: each runs in a loop of its own, and in bounded time."""
+"""Tests that are coroutines: each runs in a loop of its own, and in bounded time. Waiting, too."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def looped(case: Callable[P, Coroutine[object, object, None]]) -> Callable[P, No
         uvloop.run(bounded())
 
     return run
+
+
+async def eventually(met: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Wait for what nobody announces. Raises TimeoutError."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if met():
+                return
+            await asyncio.sleep(0.002)

@@ -33,6 +33,7 @@ SILENCE_AFTER_MS: Final = 1_000
 # Publishers announce sound and picture at once; this is for those that start one later.
 PROBE_MS: Final = 1_000
 STALLED_VIDEO_MS: Final = 10_000
+NO_KEYFRAME_MS: Final = 15_000
 
 # AAC-LC, 48 kHz, stereo; an all-zero frame of it (tried on ffmpeg 5.1 and 9.0).
 SILENT_CONFIG: Final = bytes.fromhex("af001190")
@@ -60,6 +61,15 @@ class Source:
     audio: str
     width: int
     height: int
+
+    def __str__(self) -> str:
+        picture = f"{self.video} {self.width}x{self.height}" if self.video else "no picture"
+        return f"{picture}, {self.audio}"
+
+    @property
+    def codecs(self) -> tuple[str, str]:
+        """A change of these needs another encoder."""
+        return self.video, self.audio
 
     @property
     def enhanced(self) -> bool:
@@ -139,7 +149,6 @@ class Broker:
         self._silent_from = -1  # ms where the running silence began; -1: the publisher's own sound
         self._silent_count = 0  # frames of it
         self.source: Source | None = None
-        self.changed = False  # `source` is not what the last replay() was made of
         self.tags = 0
         self.silent_frames = 0
         self.dropped: Counter[str] = Counter()
@@ -176,7 +185,6 @@ class Broker:
     def replay(self) -> Replay:
         """The beginning of a new encoder's input: header, configuration, current GOP."""
         self._pending.clear()
-        self.changed = False
         gop = self._gop
         self._held_back = not gop.whole
         times = [tag.timestamp for tag in gop.tags] or [self._timebase.newest]
@@ -265,8 +273,8 @@ class Broker:
     def _begin_gop(self) -> None:
         self._held_back = False
         self._gop.begin(self._head, self._wall_s())
-        if self.source is not None and self._described() != self.source:
-            self.source, self.changed = self._described(), True
+        if self.source is not None:
+            self.source = self._described()
 
     def _described(self) -> Source:
         width, height = self._size if self._codecs[VIDEO] else (0, 0)
@@ -324,6 +332,8 @@ class Broker:
         return True
 
     def _check_picture(self) -> None:
+        if self.source is None and self._timebase.newest > NO_KEYFRAME_MS:
+            raise BrokerError(f"no keyframe in {NO_KEYFRAME_MS // 1000} s")
         behind = self._newest[AUDIO] - self._newest[VIDEO]
         if self._newest[VIDEO] >= 0 and behind > STALLED_VIDEO_MS:
             raise BrokerError(f"no picture for {behind / 1000:.0f} s while sound goes on")

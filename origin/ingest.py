@@ -1,0 +1,243 @@
+"""Publishers' bodies -> live streams: who may publish now, one body at a time, and how it ended.
+
+Laws: no framework; a body is any asynchronous iterator of bytes. Bounds: streams that have a
+publisher or wait for one (beyond: 503), silence inside a body (`idle_s`). A second publisher of a
+stream is refused (409). Every body ends in one counted result, whatever happens to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from edgecache.errors import EdgeError, Source
+from edgecache.flv import FlvError
+
+from . import ladder, names
+from .broker import BrokerError
+from .config import Config
+from .ffmpeg import Ffmpeg
+from .model import Publication
+from .stream import BusyError, LiveStream, Settings, State
+
+log = logging.getLogger(__name__)
+
+Publish = Callable[[str, Publication], None]
+OnState = Callable[[str, Literal["live", "ended"]], None]
+
+
+class RefusedError(EdgeError):
+    """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy) or 503 (no
+    room)."""
+
+    source: Source = "downstream"
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Body(Protocol):
+    """What an HTTP server hands over; aiohttp's StreamReader is one."""
+
+    def iter_any(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a body ended: `status` as an HTTP answer (200: the publisher said goodbye, 499: it was
+    cut), bytes received, and why."""
+
+    status: int
+    received: int
+    reason: str
+
+
+async def receive(
+    stream: LiveStream, chunks: AsyncIterator[bytes], *, idle_s: float = 10.0, publisher: str = ""
+) -> Result:
+    """One publisher's FLV byte stream into `stream`. Never raises for what a publisher does."""
+    try:
+        await stream.publisher_connected(publisher)
+    except BusyError as error:
+        return Result(409, 0, str(error))
+    except BrokerError as error:
+        return Result(503, 0, str(error))
+    received = 0
+    try:
+        while True:
+            chunk = await _next(chunks, idle_s)
+            if not chunk:
+                return Result(200, received, "end of body")
+            received += len(chunk)
+            stream.feed(chunk)
+            await stream.drain()
+    except (FlvError, BrokerError) as error:
+        return Result(400, received, str(error))
+    except TimeoutError:
+        return Result(408, received, f"nothing came for {idle_s:g} s")
+    except _CutError as error:
+        return Result(499, received, str(error))
+    finally:
+        await stream.publisher_gone()
+
+
+class _CutError(Exception):
+    """The body broke off."""
+
+
+async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes:
+    """The next bytes, b"" at the end. Raises TimeoutError, or _CutError for whatever the server's
+    body raises when its connection breaks."""
+    try:
+        async with asyncio.timeout(idle_s):
+            async for chunk in chunks:
+                if chunk:
+                    return chunk
+    except TimeoutError:
+        raise
+    except Exception as error:
+        raise _CutError(f"cut: {error.__class__.__name__}") from error
+    return b""
+
+
+def settings_of(config: Config) -> Settings:
+    """The encoding half of the configuration."""
+    return Settings(
+        plan=ladder.plan_of(config),
+        parts=config.live.parts,
+        window_s=config.live.window / 1000,
+        reconnect_s=config.live.reconnect / 1000,
+    )
+
+
+class Ingest:
+    """All live streams. `publish(stream, publication)` gets everything, in truth order."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        ffmpeg: Ffmpeg,
+        publish: Publish,
+        on_state: OnState,
+        streams: int = 16,
+        idle_s: float = 10.0,
+    ) -> None:
+        self._settings = settings
+        self._ffmpeg = ffmpeg
+        self._publish = publish
+        self._on_state = on_state
+        self._limit = streams
+        self._idle_s = idle_s
+        self._streams: dict[str, LiveStream] = {}
+        self._bodies: set[asyncio.Task[Result]] = set()
+        self._stopping = False
+        # results.<status>, bytes
+        self.counts: Counter[str] = Counter()
+
+    def check(self, stream: str) -> None:
+        """Raises RefusedError when `stream` cannot be published now."""
+        known = self._streams.get(stream)
+        if self._stopping:
+            raise RefusedError(503, "the origin is going away")
+        if known is not None and known.state != "ended":
+            try:
+                known.check()
+            except BrokerError as error:
+                raise RefusedError(409, str(error)) from None
+        elif sum(one.state != "ended" for one in self._streams.values()) >= self._limit:
+            raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
+
+    async def serve(self, stream: str, body: Body, *, publisher: str) -> Result:
+        """A whole FLV byte stream. Raises RefusedError unless it ended well or was cut."""
+        self.check(stream)
+        live = self._live(stream)
+        chunks = body.iter_any()
+        task = asyncio.ensure_future(
+            receive(live, chunks, idle_s=self._idle_s, publisher=publisher)
+        )
+        self._bodies.add(task)
+        try:
+            result = await task
+        finally:
+            self._bodies.discard(task)
+        self.counts[f"results.{result.status}"] += 1
+        self.counts["bytes"] += result.received
+        log.info(
+            "body ended",
+            extra={"stream": stream, "status": result.status, "reason": result.reason},
+        )
+        if result.status not in (200, 499):
+            raise RefusedError(result.status, result.reason)
+        return result
+
+    def describe(self, stream: str) -> dict[str, object]:
+        """Renditions, publisher and encoder of `stream`; empty for one that was never live here."""
+        known = self._streams.get(stream)
+        # The store knows better which state and epoch viewers see.
+        hidden = ("state", "epoch")
+        told = known.describe() if known else {}
+        return {name: value for name, value in told.items() if name not in hidden}
+
+    def stream(self, stream: str) -> LiveStream | None:
+        """The newest epoch of `stream`."""
+        return self._streams.get(stream)
+
+    async def end(self, stream: str) -> None:
+        """End it when its publisher is gone, without waiting for the publisher's return."""
+        if known := self._streams.get(stream):
+            await known.end()
+
+    async def stop(self) -> None:
+        """Cut all publishers and end all streams. Bounded by the encoders' stop_s."""
+        self._stopping = True
+        bodies = tuple(self._bodies)
+        for task in bodies:
+            task.cancel()
+        await asyncio.gather(*bodies, return_exceptions=True)
+        await asyncio.gather(*(live.end() for live in self._streams.values()))
+
+    def _live(self, stream: str) -> LiveStream:
+        known = self._streams.get(stream)
+        if known is not None and known.state != "ended":
+            return known
+        live = LiveStream(
+            stream,
+            epoch=names.epoch_of(self._epoch_s(known)),
+            settings=self._settings,
+            ffmpeg=self._ffmpeg,
+            first_msn=self._first_msn(known),
+            on_state=lambda state: self._turned(stream, state),
+        )
+        live.subscribe(lambda publications: self._spread(stream, publications))
+        self._streams[stream] = live
+        return live
+
+    def _turned(self, stream: str, state: State) -> None:
+        if state == "live" or state == "ended":  # a publisher that comes back is no news
+            self._on_state(stream, state)
+
+    def _spread(self, stream: str, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            self._publish(stream, publication)
+
+    @staticmethod
+    def _epoch_s(before: LiveStream | None) -> int:
+        """Names never repeat: a stream that ends and begins within a second gets the next one."""
+        now_s = int(time.time())
+        return now_s if before is None else max(now_s, names.epoch_seconds(before.epoch) + 1)
+
+    def _first_msn(self, before: LiveStream | None) -> int | None:
+        """Versions of a playlist grow across epochs, too; repeated GOPs may have run ahead of the
+        clock."""
+        least = before.next_first_msn if before else None
+        if least is None:
+            return None
+        return max(least, int(time.time() / self._settings.plan.segment_s))

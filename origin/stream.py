@@ -1,0 +1,336 @@
+"""One live stream, from a publisher's bytes to publications: broker, encoder and presentation.
+
+Laws: one epoch; one publisher at a time, one encoder at a time, and each encoder is a generation of
+the presentation. Sinks are called on the loop, in truth order, and must not block. A publisher that
+is gone may come back within `reconnect_s` (same names, a discontinuity); then the stream ends,
+once, for good. What cannot be encoded is an error for the publisher, with the reason. Does not know
+HTTP, stores or other streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from . import encoder, ladder
+from .broker import Broker, BrokerError, Source
+from .encoder import Encoder, Launch
+from .ffmpeg import Ffmpeg
+from .ladder import Plan
+from .model import PartObject, Publication
+from .presentation import Presentation, Start
+
+log = logging.getLogger(__name__)
+
+State = Literal["waiting", "live", "reconnecting", "ended"]
+Sink = Callable[[Sequence[Publication]], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How streams are encoded and kept; times in seconds."""
+
+    plan: Plan
+    parts: int = 6  # a segment
+    window_s: float = 30.0
+    reconnect_s: float = 30.0
+    # A file sent without pacing would be encoded as fast as the machine can, dates running ahead:
+    # media may be this much ahead of the clock before the publisher is slowed down to it.
+    lead_s: float = 5.0
+    encoder: encoder.Limits = field(default_factory=encoder.Limits)
+
+
+class BusyError(BrokerError):
+    """The stream has a publisher."""
+
+
+class LiveStream:
+    """await publisher_connected(), feed() and drain(), await publisher_gone(); end() when told to.
+
+    first_msn: larger than any of the stream's earlier epochs; None: by the wall clock.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        epoch: str,
+        settings: Settings,
+        ffmpeg: Ffmpeg,
+        first_msn: int | None = None,
+        on_state: Callable[[State], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.epoch = epoch
+        self._settings = settings
+        self._ffmpeg = ffmpeg
+        self._first_msn = first_msn
+        self._on_state = on_state
+        self._loop = asyncio.get_running_loop()
+        self._sinks: list[Sink] = []
+        self._broker: Broker | None = None
+        self._encoder: Encoder | None = None
+        self._presentation: Presentation | None = None
+        self._plan = settings.plan
+        self._codecs = ("", "")  # of the source that the encoder was started for
+        self._start: Start | None = None
+        self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
+        self._failure = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._began_s = 0.0  # of the publisher's session, monotonic
+        self._fed_s: float | None = None
+        self._encoded_to: dict[str, float] = {}  # track -> media s put out by this generation
+        self._launched_s = 0.0
+        self._publisher = ""
+        self.state: State = "waiting"
+        self.publications = 0
+
+    # -- for whoever distributes
+
+    def subscribe(self, sink: Sink) -> None:
+        """`sink` gets everything from now on."""
+        self._sinks.append(sink)
+
+    @property
+    def presentation(self) -> Presentation | None:
+        """None until the source is known."""
+        return self._presentation
+
+    @property
+    def encoder_pid(self) -> int | None:
+        return self._encoder.pid if self._encoder else None
+
+    @property
+    def next_first_msn(self) -> int | None:
+        """What a later epoch of this stream begins with at least."""
+        if self._presentation is None:
+            return self._first_msn
+        tracks = self._presentation.timeline.tracks.values()
+        return max(track.next_msn for track in tracks) + 2  # an ended version is one past the last
+
+    # -- for the publisher
+
+    def check(self) -> None:
+        """Raises BusyError, or BrokerError when the stream has ended."""
+        if self.state == "ended":
+            raise BrokerError(f"stream {self.name} has ended")
+        if self._broker is not None:
+            raise BusyError(f"stream {self.name} is being published already")
+
+    async def publisher_connected(self, publisher: str = "") -> None:
+        """A publisher is there. Raises BusyError, or BrokerError when the stream has ended."""
+        self.check()
+        self._broker = Broker()
+        self._cancel_timer()
+        try:
+            await self._session.acquire()  # until the one before has been put out, at most stop_s
+        except asyncio.CancelledError:
+            self._broker = None
+            raise
+        if self.state == "ended":
+            self._broker = None
+            self._session.release()
+            self.check()
+        self._publisher = publisher
+        self._failure = ""
+        self._began_s = self._loop.time()
+        log.info("publisher on", extra={"stream": self.name, "publisher": publisher})
+
+    def feed(self, data: bytes) -> None:
+        """FLV bytes in any cut. Raises FlvError or BrokerError: the session is to be ended."""
+        broker = self._broker
+        assert broker is not None, "feed() without publisher_connected()"
+        if self._failure:
+            raise BrokerError(self._failure)
+        broker.feed(data)
+        self._fed_s = self._loop.time()
+        fresh = broker.take()
+        if broker.source is None:
+            return
+        if self._encoder is None:
+            self._begin(broker.source)
+        elif broker.source.codecs != self._codecs:
+            self._recode(broker.source)
+        else:
+            self._encoder.write(fresh)
+
+    async def drain(self) -> None:
+        """Wait until more may be fed: the encoder's queue has room, the media is not far ahead."""
+        if self._encoder is not None:
+            await self._encoder.drain()
+        if self._broker is not None:
+            ahead_s = self._broker.media_ms / 1000 - (self._loop.time() - self._began_s)
+            if ahead_s > self._settings.lead_s:
+                await asyncio.sleep(ahead_s - self._settings.lead_s)
+
+    async def publisher_gone(self) -> None:
+        """The publisher left: put out what is there, then wait for it to come back."""
+        self._broker = None  # the next one may come, and waits for the session
+        try:
+            if self._encoder is not None:
+                await self._encoder.stop()
+            self._end_generation()
+        finally:
+            self._encoder = None
+            self._session.release()
+        log.info("publisher gone", extra={"stream": self.name, "why": self._failure})
+        if self._broker is None and self.state != "ended":
+            self._turn("reconnecting" if self._presentation else "waiting")
+            self._timer = self._loop.call_later(self._settings.reconnect_s, self._give_up)
+
+    async def end(self) -> None:
+        """The stream is over: ENDLIST. The caller has ended the publisher before. Idempotent."""
+        self._cancel_timer()
+        async with self._session:
+            if self.state == "ended":
+                return
+            self._turn("ended")
+            if self._presentation is not None:
+                self._publish(self._presentation.end())
+
+    def describe(self) -> dict[str, object]:
+        """For the state page and the API; JSON values."""
+        broker, running = self._broker, self._encoder
+        age_s = None if self._fed_s is None else self._loop.time() - self._fed_s
+        source = broker.source if broker else None
+        return {
+            "state": self.state,
+            "epoch": self.epoch,
+            "publisher": self._publisher if broker else None,
+            "source": str(source) if source else None,
+            "renditions": list(self._plan.tracks) if self._presentation else [],
+            "generation": self._start.generation if self._start else None,
+            "encoder": running.state if running else None,
+            "encoder_pid": self.encoder_pid,
+            "restarts": dict(running.restarts) if running else {},
+            "speed": self._speed(),
+            "lag_ms": self._presentation.lag_ns // 1_000_000 if self._presentation else None,
+            "queued_bytes": running.queued_bytes if running else 0,
+            "last_tag_age_s": None if age_s is None else round(age_s, 3),
+            "tags": broker.tags if broker else 0,
+            "dropped_tags": dict(broker.dropped) if broker else {},
+            "dropped_frames": dict(self._presentation.drops) if self._presentation else {},
+            "silent_frames": broker.silent_frames if broker else 0,
+            "jumps": broker.jumps if broker else 0,
+            "publications": self.publications,
+        }
+
+    # -- between broker, encoder and presentation
+
+    def _begin(self, source: Source) -> None:
+        """The first encoder of a publisher's session."""
+        self._check_source(source)
+        if self._presentation is None:
+            self._plan = ladder.fit(self._settings.plan, source.height if source.video else 0)
+            plan = self._plan
+            self._presentation = Presentation(
+                self.name,
+                epoch=self.epoch,
+                renditions=ladder.renditions(plan),
+                segment_s=plan.segment_s,
+                part_s=plan.segment_s / self._settings.parts,
+                window_s=self._settings.window_s,
+                first_msn=self._first_msn,
+            )
+        self._encoder = Encoder(
+            name=self.name,
+            launch=self._launch,
+            on_output=self._output,
+            on_failed=self._failed,
+            limits=self._settings.encoder,
+        )
+        self._encoder.start()
+        self._turn("live")
+
+    def _check_source(self, source: Source) -> None:
+        if source.enhanced and not self._ffmpeg.reads_enhanced_rtmp:
+            raise BrokerError(f"{source.video} {source.audio}: needs ffmpeg >= 6.1 here; use H.264")
+        if self._presentation is not None and bool(source.video) != bool(self._plan.rungs):
+            began = "with" if self._plan.rungs else "without"
+            raise BrokerError(f"stream {self.name} began {began} a picture; end it first")
+        self._codecs = source.codecs
+
+    def _recode(self, source: Source) -> None:
+        """Other codecs need another decoder; a new size of the same codec ffmpeg follows itself."""
+        assert self._encoder is not None
+        self._check_source(source)
+        self._encoder.restart("source")
+
+    def _launch(self) -> Launch:
+        """What the next life of the encoder needs; its output is a new generation."""
+        assert self._broker is not None
+        assert self._presentation is not None
+        self._end_generation()
+        replay = self._broker.replay()
+        start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
+        self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
+        log.info(
+            "encoder starts",
+            extra={
+                "stream": self.name,
+                "generation": start.generation,
+                "msn": start.msn,
+                "replayed_ms": replay.duration_ms,
+            },
+        )
+        return Launch(
+            argv=lambda fds: ladder.argv(
+                self._plan, self._ffmpeg, fds=fds, offset_s=start.offset_s
+            ),
+            tracks=len(self._plan.tracks),
+            replay=replay.data,
+        )
+
+    def _end_generation(self) -> None:
+        if self._presentation is not None and self._start is not None:
+            self._start = None
+            self._publish(self._presentation.end_generation())
+
+    def _output(self, index: int, data: bytes) -> None:
+        assert self._presentation is not None
+        assert self._encoder is not None
+        track = self._plan.tracks[index]
+        self._publish(self._presentation.feed(track, data, time.time_ns()))
+        if self._presentation.faults:
+            self._encoder.restart("garbage")
+
+    def _publish(self, publications: Sequence[Publication]) -> None:
+        if not publications:
+            return
+        self.publications += len(publications)
+        for item in publications:
+            if isinstance(item, PartObject):
+                encoded = self._encoded_to.get(item.track, 0.0)
+                self._encoded_to[item.track] = encoded + item.duration_s
+        for sink in self._sinks:
+            sink(publications)
+        if self._presentation is not None:
+            self._presentation.forget()  # who stores them keeps time by itself
+
+    def _speed(self) -> float | None:
+        """Media seconds encoded per second, over this generation, of the slowest track."""
+        if self._encoder is None or not self._encoded_to:
+            return None
+        elapsed_s = self._loop.time() - self._launched_s
+        return round(min(self._encoded_to.values()) / elapsed_s, 3) if elapsed_s > 0 else None
+
+    def _failed(self, reason: str) -> None:
+        self._failure = reason
+
+    def _turn(self, state: State) -> None:
+        changed, self.state = self.state != state, state
+        if changed and self._on_state is not None:
+            self._on_state(state)
+
+    def _give_up(self) -> None:
+        self._ending = self._loop.create_task(self.end())
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

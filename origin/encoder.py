@@ -74,6 +74,7 @@ class Encoder:
         self._started_s = 0.0
         self._failures = 0
         self._reason = ""
+        self._its_fault = True
         self._answered = False
         self.state: State = "idle"
         self.restarts: Counter[str] = Counter()
@@ -98,7 +99,8 @@ class Encoder:
         """Begin the next life now. Only when idle or waiting."""
         self._cancel_timer()
         launch = self._launch()
-        self._answered, self._reason, self.first_output_s = False, "", None
+        self._answered, self.first_output_s = False, None
+        self._reason, self._its_fault = "", True
         self._started_s = self._loop.time()
         self._gone.clear()
         try:
@@ -127,9 +129,9 @@ class Encoder:
         if self._child is not None:
             await self._child.drain(self._limits.input_bytes)
 
-    def restart(self, reason: str) -> None:
-        """Kill it and begin the next life at once."""
-        self._reason = reason
+    def restart(self, reason: str, *, its_fault: bool = True) -> None:
+        """Kill it and begin the next life; a fault counts towards back-off and ceiling."""
+        self._reason, self._its_fault = reason, its_fault
         if self._child is not None:
             self._child.kill()
 
@@ -184,7 +186,7 @@ class Encoder:
                 "stderr": " | ".join(child.log[-3:]) if child else "",
             },
         )
-        if self._reason not in ("", "stall"):  # asked for: not its fault
+        if not self._its_fault:
             self.start()
             return
         self._failures += 1

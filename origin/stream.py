@@ -259,7 +259,7 @@ class LiveStream:
         """Other codecs need another decoder; a new size of the same codec ffmpeg follows itself."""
         assert self._encoder is not None
         self._check_source(source)
-        self._encoder.restart("source")
+        self._encoder.restart("source", its_fault=False)
 
     def _launch(self) -> Launch:
         """What the next life of the encoder needs; its output is a new generation."""

@@ -80,6 +80,7 @@ class Pull:
             web.get("/watch/{stream}", self.watch),
             web.get("/static/{name}", self.static),
             web.get("/state", self.state),
+            web.get("/", self.home),
         ]
 
     async def live(self, request: web.Request) -> web.StreamResponse:
@@ -102,6 +103,9 @@ class Pull:
 
     async def state(self, request: web.Request) -> web.StreamResponse:
         return _asset(request, self._pages.state())
+
+    async def home(self, _request: web.Request) -> web.StreamResponse:
+        raise web.HTTPFound("/state")
 
     async def static(self, request: web.Request) -> web.StreamResponse:
         asset = self._pages.static(request.match_info["name"])

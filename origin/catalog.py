@@ -46,7 +46,7 @@ class CatalogError(EdgeError):
     source = "downstream"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StreamRow:
     """One stream; times in unix seconds."""
 
@@ -57,7 +57,7 @@ class StreamRow:
     ended_s: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeyRow:
     """One key without its secret, which nobody has; times in unix seconds."""
 

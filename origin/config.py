@@ -151,10 +151,11 @@ class Log(Section):
 
 def _small_ladder() -> dict[str, Rung]:
     # 0.26 core for both (media.md): keeps real time on two shared cores.
-    return {
-        "360p": Rung(width=640, height=360, bitrate=700_000 // 8),
-        "180p": Rung(width=320, height=180, bitrate=250_000 // 8),
+    rungs = {
+        "360p": {"width": 640, "height": 360, "bitrate": "700kbps"},
+        "180p": {"width": 320, "height": 180, "bitrate": "250kbps"},
     }
+    return {track: Rung.model_validate(rung) for track, rung in rungs.items()}
 
 
 class Config(Section):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import random
 from collections import Counter
@@ -22,13 +21,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from edgecache.signing import sign
-
 from .histogram import Histogram
 from .model import PlaylistVersion, Publication
 from .pushlink import Link
 from .pushqueue import Item, PushQueue
-from .pushwire import Removal, render
+from .pushwire import Removal, Sign, render
 from .window import track_of
 
 log = logging.getLogger(__name__)
@@ -61,8 +58,7 @@ class PopPusher:
         name: str,
         url: str,
         *,
-        kid: str,
-        secret: bytes,
+        sign: Sign,
         backfill: Backfill,
         limits: Limits,
     ) -> None:
@@ -71,7 +67,7 @@ class PopPusher:
         self.url = url
         self._address = parts.hostname or "", parts.port or 80
         self._host = parts.netloc
-        self._sign = functools.partial(sign, kid=kid, secret=secret)
+        self._sign = sign
         self._backfill = backfill
         self._limits = limits
         self._queue = PushQueue(
@@ -200,11 +196,8 @@ class PopPusher:
     def _pump(self, lane: int) -> None:
         link = self._links[lane]
         while link and link.room and (item := self._queue.take(lane)):
-            head, body = render(item.what, host=self._host, sign=self._signed)
+            head, body = render(item.what, host=self._host, sign=self._sign)
             link.send(item, head, body)
-
-    def _signed(self, method: str, target: str, fields: Iterable[tuple[str, str]]) -> str:
-        return self._sign(method, target, fields)
 
     # -- answers
 

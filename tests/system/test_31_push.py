@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from edgecache.signing import sign
 from origin.model import Publication
 from origin.pusher import Limits, PopPusher
 from origin.store import Store
@@ -36,8 +37,7 @@ class Half:
         pusher = PopPusher(
             name,
             url,
-            kid=KID,
-            secret=SECRET,
+            sign=functools.partial(sign, kid=KID, secret=SECRET),
             backfill=functools.partial(self.store.backfill, segments=3),
             limits=self.limits,
         )

@@ -1,0 +1,217 @@
+"""The commands of `edgecache-origin`: what a person types, and exit codes.
+
+Law: `--help` imports nothing slow; every failure is one clear line on stderr. Exit codes: 0 fine, 1
+failed, 2 wrong usage, 78 wrong configuration (EX_CONFIG). Knows nothing but which part to call.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+import typer
+
+from edgecache import __version__
+
+if TYPE_CHECKING:
+    from edgecache.settings import Loaded
+
+    from .catalog import Catalog
+    from .config import Config
+
+_EX_CONFIG: Final = 78
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The data centre of a live-video edge.",
+)
+keys = typer.Typer(no_args_is_help=True, help="Who may publish what.")
+app.add_typer(keys, name="keys")
+
+ConfigFile = Annotated[Path | None, typer.Option("-c", "--config", help="TOML file")]
+Override = Annotated[list[str] | None, typer.Option("-o", "--option", help="key=value")]
+AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
+
+
+def _die(code: int, lines: Sequence[str]) -> NoReturn:
+    for line in lines:
+        print(f"error: {line}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _load(config: Path | None, overrides: Sequence[str] = ()) -> Loaded[Config]:
+    from edgecache.errors import ConfigError
+
+    from .config import load_config, secrets_of
+
+    try:
+        loaded = load_config(config, overrides=overrides)
+        secrets_of(loaded.value)
+    except ConfigError as error:
+        _die(_EX_CONFIG, error.problems)
+    return loaded
+
+
+def _catalog(config: Path | None) -> Catalog:
+    """The catalogue that a server with this configuration uses; it may be running."""
+    from edgecache.errors import EdgeError
+
+    from .catalog import Catalog
+
+    folder = _load(config).value.data.dir
+    if folder is None:
+        _die(_EX_CONFIG, ["data.dir: found none, allowed a folder: keys in memory help nobody"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Catalog(folder / "catalog.db")
+    except (EdgeError, OSError) as error:
+        _die(1, [str(error)])
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    option: Override = None,
+    check: Annotated[bool, typer.Option("-t", "--check", help="check settings, then exit")] = False,
+    effective: Annotated[
+        bool, typer.Option("-T", "--effective", help="print settings and their sources, then exit")
+    ] = False,
+) -> None:
+    """Run a data centre: take publishers, encode, store, push to POPs."""
+    overrides = list(option or ())
+    loaded = _load(config, overrides)
+    if effective:
+        _table(loaded.rows())
+    elif check:
+        _check(loaded.value)
+        print(f"{config or 'defaults'}: fine")
+    else:
+        _serve(loaded, config, overrides)
+
+
+def _check(config: Config) -> None:
+    """What can be wrong outside the file."""
+    from edgecache.errors import ConfigError
+
+    from .ffmpeg import find
+
+    try:
+        print(f"using {find(config.encoder.ffmpeg)}", file=sys.stderr)
+    except ConfigError as error:
+        _die(_EX_CONFIG, error.problems)
+
+
+def _serve(loaded: Loaded[Config], config: Path | None, overrides: Sequence[str]) -> None:
+    from edgecache.errors import ConfigError, EdgeError
+
+    from .config import load_config
+    from .server import serve as run
+
+    try:
+        run(loaded, lambda: load_config(config, overrides=overrides))
+    except ConfigError as error:
+        _die(_EX_CONFIG, error.problems)
+    except EdgeError as error:
+        _die(1, [str(error)])
+
+
+@keys.command("create")
+def create_key(stream: str, config: ConfigFile = None) -> None:
+    """Print a new stream key of STREAM. It is shown this once; only its digest is kept."""
+    from .catalog import CatalogError
+
+    with _catalog(config) as catalog:
+        try:
+            print(catalog.create_key(stream))
+        except CatalogError as error:
+            _die(1, [str(error)])
+
+
+@keys.command("list")
+def list_keys(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List keys; their secrets are not known."""
+    with _catalog(config) as catalog:
+        rows = catalog.keys()
+    if as_json:
+        print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
+        return
+    _table(
+        [
+            ("id", "stream", "created", "revoked"),
+            *((str(r.id), r.stream, _date(r.created_s), _date(r.revoked_s)) for r in rows),
+        ]
+    )
+
+
+@keys.command("revoke")
+def revoke_key(key_id: int, config: ConfigFile = None) -> None:
+    """Revoke the key with this id (see `keys list`). Who publishes already goes on."""
+    with _catalog(config) as catalog:
+        if not catalog.revoke_key(key_id):
+            _die(1, [f"key {key_id}: found none that is not revoked yet"])
+
+
+@app.command()
+def streams(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List the streams of the catalogue."""
+    with _catalog(config) as catalog:
+        rows = catalog.streams()
+    if as_json:
+        print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
+        return
+    _table(
+        [
+            ("stream", "state", "started", "ended"),
+            *((r.name, r.state, _date(r.started_s), _date(r.ended_s)) for r in rows),
+        ]
+    )
+
+
+@app.command("testpattern")
+def publish_pattern(
+    url: Annotated[str, typer.Argument(help="rtmp://HOST/live/KEY")],
+    config: ConfigFile = None,
+) -> None:
+    """Publish a moving picture with a clock, and a tone, until interrupted."""
+    from edgecache.errors import ConfigError
+
+    from .ffmpeg import find
+    from .testpattern import argv
+
+    try:
+        command = argv(find(_load(config).value.encoder.ffmpeg), url)
+    except ConfigError as error:
+        _die(_EX_CONFIG, error.problems)
+    os.execv(command[0], command)  # signals and the exit code are ffmpeg's own
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"edgecache-origin {__version__}")
+
+
+def _date(unix_s: int | None) -> str:
+    if unix_s is None:
+        return "-"
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def main() -> None:
+    """Entry point."""
+    app()

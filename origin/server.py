@@ -1,0 +1,301 @@
+"""The data centre: builds every part from the configuration; start, reload, drain, stop in order.
+
+Laws: what can be wrong is found before anything starts, and is one line. SIGTERM: no new work,
+every publisher and ffmpeg ended (ENDLIST), queues given `http.drain` to be acknowledged, waiters
+released, the disk's queue written; then exit 0. A second SIGTERM waits for nothing that can be left
+out. SIGHUP applies what it can, says what needs a restart, and keeps everything when the new
+configuration is wrong. Owns the loop and all parts; knows nothing of their insides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Literal
+
+import uvloop
+from aiohttp import web
+
+from edgecache import logs, signing
+from edgecache.errors import ConfigError, EdgeError
+from edgecache.settings import Loaded
+
+from .api import Pull, guard
+from .catalog import Catalog, CatalogError
+from .config import Config, secrets_of
+from .control import BODY_MAX, Control
+from .disk import Disk
+from .ffmpeg import Ffmpeg, find
+from .ingest import Ingest, settings_of
+from .metrics import Answers, OriginCollector
+from .model import Publication
+from .page import Pages
+from .pusher import Limits, PopPusher
+from .store import Store
+from .subscriptions import HotPop, Subscriptions
+
+log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 1024
+_KEEPALIVE_S: Final = 75.0
+_APPLIED: Final = ("log.level", "keys.", "pops.")  # by a reload
+
+Reload = Callable[[], Loaded[Config]]
+
+
+class StartError(EdgeError):
+    """The origin cannot start; the message is one line for a person."""
+
+    source = "config"
+
+
+def catalog_path(config: Config) -> Path | None:
+    return config.data.dir / "catalog.db" if config.data.dir else None
+
+
+def open_catalog(config: Config) -> Catalog:
+    """The catalogue, its folder made. Raises StartError."""
+    path = catalog_path(config)
+    try:
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return Catalog(path)
+    except OSError as error:
+        text = f"data.dir: found {config.data.dir}, which cannot be used: {error.strerror}"
+        raise StartError(text) from None
+    except CatalogError as error:
+        raise StartError(str(error)) from None
+
+
+class Origin:
+    """One data centre. `start`, then `stop`; or `run`, which does both around the signals. Raises
+    ConfigError and StartError."""
+
+    def __init__(self, config: Config, *, ffmpeg: Ffmpeg | None = None) -> None:
+        self._config = config
+        self._secrets = secrets_of(config)
+        self._redact()
+        self._ffmpeg = ffmpeg or find(config.encoder.ffmpeg)
+        self._catalog = open_catalog(config)
+        self._drain_s = config.http.drain / 1000
+        self._draining = False
+        self._answers: Answers = Counter()
+        self._verifier = signing.Verifier(self._secrets)
+        self._states = ThreadPoolExecutor(1, thread_name_prefix="catalog")
+        self._disk = self._open_disk()
+        self.store = Store(disk=self._disk, ended_max=config.live.ended)
+        self._subscriptions = Subscriptions(make=self._make_pusher, live=self._live)
+        self._ingest = Ingest(
+            settings=settings_of(config),
+            ffmpeg=self._ffmpeg,
+            publish=self.publish,
+            on_state=self._on_state,
+            streams=config.encoder.streams,
+        )
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    # -- parts
+
+    def _redact(self) -> None:
+        for secret in self._secrets.values():
+            logs.redact(secret.decode("latin-1"))
+
+    def _sign(self, method: str, target: str, fields: Iterable[tuple[str, str]]) -> str:
+        """With the first key; without any, what is sent cannot be believed by anybody."""
+        kid, secret = next(iter(self._secrets.items()), ("none", b""))
+        return signing.sign(method, target, fields, kid=kid, secret=secret)
+
+    def _open_disk(self) -> Disk | None:
+        if self._config.data.dir is None:
+            return None
+        return Disk(
+            self._config.data.dir / "window",
+            queue_bytes=self._config.data.queue,
+            on_written=self._on_written,
+        )
+
+    def _make_pusher(self, name: str, url: str) -> PopPusher:
+        push = self._config.push
+        return PopPusher(
+            name,
+            url,
+            sign=self._sign,
+            backfill=functools.partial(self.store.backfill, segments=push.backfill),
+            limits=Limits(
+                queue_bytes=push.queue_bytes,
+                queue_items=push.queue_items,
+                connections=push.connections,
+                pipeline=push.pipeline,
+                timeout_s=push.timeout / 1000,
+            ),
+        )
+
+    def _live(self) -> list[str]:
+        return [window.stream for window in self.store.streams() if not window.ended]
+
+    def _application(self) -> web.Application:
+        collector = OriginCollector(self.store, self._subscriptions, self._answers)
+        control = Control(
+            store=self.store,
+            catalog=self._catalog,
+            subscriptions=self._subscriptions,
+            ingest=self._ingest,
+            verifier=self._verifier,
+            public=self._config.http.public,
+            ready=lambda: not self._draining,
+            scrape=collector.render,
+        )
+        app = web.Application(middlewares=[guard(self._answers)], client_max_size=BODY_MAX)
+        app.add_routes(Pull(self.store, Pages()).routes())
+        app.add_routes(control.routes())
+        return app
+
+    # -- what flows
+
+    def publish(self, stream: str, publication: Publication) -> None:
+        """The one way from the encoding half to everybody: stored first, then pushed."""
+        self.store.add(stream, publication)
+        self._subscriptions.publish(stream, publication)
+
+    def _on_state(self, stream: str, state: Literal["live", "ended"]) -> None:
+        """The catalogue may wait for another process; one thread keeps the order."""
+        future = self._states.submit(self._catalog.set_state, stream, state)
+        future.add_done_callback(_logged)
+
+    def _on_written(self, stream: str, files: list[tuple[str, Path]]) -> None:
+        """Called by the writer's thread, perhaps after the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.store.to_files, stream, files)
+
+    # -- life
+
+    async def start(self) -> None:
+        """Serve. Raises StartError when the address is taken."""
+        self._loop = asyncio.get_running_loop()
+        listener = _listen(self._config.http.listen)
+        self.port = listener.getsockname()[1]
+        self._catalog.settle()
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE_S,
+            shutdown_timeout=self._drain_s,
+        )
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, listener, backlog=_BACKLOG)
+        await self._site.start()
+        self._subscriptions.start(_hot(self._config))
+        log.info("serving", extra={"port": self.port, "ffmpeg": str(self._ffmpeg)})
+        if not self._secrets:
+            log.warning("keys: none, so nobody can publish or subscribe")
+
+    async def stop(self) -> None:
+        """Everything ended, in order; bounded by `http.drain` and the encoders. Idempotent."""
+        if self._draining:
+            return
+        self._draining = True
+        log.info("draining")
+        if self._runner:
+            await self._site.stop()
+            await self._ingest.stop()
+            await self._subscriptions.stop(self._drain_s)
+        self.store.close()
+        if self._runner:
+            await self._runner.cleanup()
+        await asyncio.to_thread(self._close)
+        log.info("stopped")
+
+    def _close(self) -> None:
+        self._states.shutdown()
+        if self._disk:
+            self._disk.close()
+        self._catalog.close()
+
+    async def run(self, reload: Reload) -> None:
+        """Until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+
+        def stop() -> None:
+            if asked.is_set():
+                self._drain_s = 0.0
+            asked.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload, reload)
+        try:
+            await self.start()
+            await asked.wait()
+        finally:
+            await self.stop()
+
+    def reload(self, reload: Reload) -> None:
+        """Take log level, keys and POPs; name the rest that differs."""
+        try:
+            fresh = reload().value
+            secrets = secrets_of(fresh)
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error("configuration rejected, the old one stays: %s", problem)
+            return
+        old, new = _flat(self._config), _flat(fresh)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        self._secrets = secrets
+        self._redact()
+        self._verifier.replace_secrets(secrets)
+        self._subscriptions.configure(_hot(fresh))
+        logs.set_level(fresh.log.level)
+        restart = [key for key in changed if not key.startswith(_APPLIED)]
+        log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
+
+
+def _flat(config: Config) -> dict[str, str]:
+    return {key: value for key, value, _ in Loaded(config, {}).rows()}
+
+
+def _hot(config: Config) -> dict[str, HotPop]:
+    return {name: HotPop(pop.push, frozenset(pop.hot)) for name, pop in config.pops.items()}
+
+
+def _logged(future: object) -> None:
+    error = future.exception()  # type: ignore[attr-defined]
+    if error is not None:
+        log.error("the catalogue could not be written: %s", error)
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        text = f"http.listen: found {address}, which cannot be listened on: {error.strerror}"
+        raise StartError(text) from None
+    return listener
+
+
+def serve(loaded: Loaded[Config], reload: Reload) -> None:
+    """Run until asked to stop. Raises ConfigError or StartError."""
+    config = loaded.value
+    logs.setup(level=config.log.level, fmt=config.log.format)
+
+    async def main() -> None:
+        await Origin(config).run(reload)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

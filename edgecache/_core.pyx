@@ -1,45 +1,63 @@
-"""Face of the native data plane: checks arguments, releases the GIL, calls native/plane.pxd, raises. No logic of its own.
+"""Face of the native data plane: checks arguments, releases the GIL, calls native/plane.pxd,
+raises. No logic of its own.
 
-Threads: workers run worker_run() without the GIL from start() to stop(); everything else is called by the one control thread. The types are documented in _core.pyi.
-"""
+Threads: workers run worker_run() without the GIL from start() to stop(); everything else is called
+by the one control thread. The types are documented in _core.pyi. """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 import threading
 
 from edgecache.native.base cimport (
-    EC_LIVE_BLOB, EC_LIVE_BUFFER, EC_LIVE_CHUNK, EC_LIVE_ENTRY, EC_LIVE_HEAD, EC_LIVE_VERSION, clock_us, ec_compiler, ec_debug, live_get,
-    load_relaxed_u32, load_relaxed_u64,
+    EC_LIVE_BLOB, EC_LIVE_BUFFER, EC_LIVE_CHUNK, EC_LIVE_ENTRY, EC_LIVE_HEAD, EC_LIVE_VERSION,
+    clock_us, ec_compiler, ec_debug, live_get, load_relaxed_u32, load_relaxed_u64,
 )
-from edgecache.native.context cimport HOLD_BUCKETS, NAME_BYTES, RX_BYTES, Context
+from edgecache.native.context cimport NAME_BYTES, RX_BYTES, Context
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled, entry_release, entry_state,
+    ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
+    entry_release, entry_state,
 )
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport MESSAGE_DRAIN, MESSAGE_STOP, bell_answer, up_take
 from edgecache.native.plane cimport (
-    WORKERS_MAX, Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_view, plane_destroy, plane_find, plane_init,
-    plane_open, plane_order, plane_publish, plane_purge, plane_put,
+    WORKERS_MAX, Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail,
+    fill_view, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
+    plane_purge, plane_put,
 )
 from edgecache.native.stats cimport (
-    BUCKETS, COUNTERS, HISTOGRAMS, ec_counter_helps, ec_counter_names, ec_histogram_helps, ec_histogram_names, stat_get,
+    BUCKETS, COUNTERS, HISTOGRAMS, Histogram, ec_counter_helps, ec_counter_names,
+    ec_histogram_helps, ec_histogram_names, stat_get,
 )
 from edgecache.native.store cimport (
-    PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE, PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE,
-    store_purge_prefix, store_version,
+    PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE,
+    PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_purge_prefix, store_version,
 )
-from edgecache.native.types cimport Limits, Slice, slice_of
+from edgecache.native.types cimport Slice, slice_of
 from edgecache.native.worker cimport worker_free, worker_new, worker_run
 
-PUT_CREATED, PUT_SAME, PUT_CONFLICT, PUT_NO_SPACE, PUT_STALE = _PUT_CREATED, _PUT_SAME, _PUT_CONFLICT, _PUT_NO_SPACE, _PUT_STALE
+PUT_CREATED, PUT_SAME, PUT_CONFLICT = _PUT_CREATED, _PUT_SAME, _PUT_CONFLICT
+PUT_NO_SPACE, PUT_STALE = _PUT_NO_SPACE, _PUT_STALE
 BUILD = {"compiler": ec_compiler().decode(), "debug": str(bool(ec_debug()))}
 COUNTER_HELP = {ec_counter_names[i].decode(): ec_counter_helps[i].decode() for i in range(COUNTERS)}
-HISTOGRAM_HELP = {ec_histogram_names[i].decode(): ec_histogram_helps[i].decode() for i in range(HISTOGRAMS)}
-STATES = {ENTRY_RESERVED: b"reserved", ENTRY_FILLING: b"filling", ENTRY_COMPLETE: b"complete", ENTRY_LIVE: b"live"}
-DEFAULT_LIMITS = {
-    "header_bytes": 16384, "target_bytes": 4096, "header_fields": 64, "first_byte_ms": 10_000, "header_ms": 5_000, "keepalive_ms": 75_000,
-    "write_ms": 20_000, "fill_ms": 10_000, "max_connections": 1_000_000, "max_parked": 1_000_000, "max_holds": 16384, "heap_max_bytes": 16384,
+HISTOGRAM_HELP = {
+    ec_histogram_names[i].decode(): ec_histogram_helps[i].decode() for i in range(HISTOGRAMS)
+}
+STATES = {ENTRY_RESERVED: b"reserved", ENTRY_FILLING: b"filling", ENTRY_COMPLETE: b"complete",
+          ENTRY_LIVE: b"live"}
+DEFAULT_LIMITS = {  # units and meanings: native/types.pxd
+    "header_bytes": 16384,
+    "target_bytes": 4096,
+    "header_fields": 64,
+    "first_byte_ms": 10_000,
+    "header_ms": 5_000,
+    "keepalive_ms": 75_000,
+    "write_ms": 20_000,
+    "fill_ms": 10_000,
+    "max_connections": 1_000_000,
+    "max_parked": 1_000_000,
+    "max_holds": 16384,
+    "heap_max_bytes": 16384,
     "pacing_bytes_s": 30_000_000,
 }
 
@@ -66,8 +84,14 @@ cdef dict _counters(Context *ctx):
 
 
 def live_objects():
-    return {"blobs": live_get(EC_LIVE_BLOB), "heads": live_get(EC_LIVE_HEAD), "versions": live_get(EC_LIVE_VERSION),
-            "entries": live_get(EC_LIVE_ENTRY), "chunks": live_get(EC_LIVE_CHUNK), "buffers": live_get(EC_LIVE_BUFFER)}
+    return {
+        "blobs": live_get(EC_LIVE_BLOB),
+        "heads": live_get(EC_LIVE_HEAD),
+        "versions": live_get(EC_LIVE_VERSION),
+        "entries": live_get(EC_LIVE_ENTRY),
+        "chunks": live_get(EC_LIVE_CHUNK),
+        "buffers": live_get(EC_LIVE_BUFFER),
+    }
 
 
 include "face/fill.pxi"

@@ -19,7 +19,8 @@ cdef class Fill:
 
     @property
     def filled(self):
-        return entry_filled(self.entry) if entry_state(self.entry) in (ENTRY_FILLING, ENTRY_COMPLETE) else 0
+        return entry_filled(self.entry) if entry_state(self.entry) in (ENTRY_FILLING,
+                                                                       ENTRY_COMPLETE) else 0
 
     @property
     def waiters(self):
@@ -29,7 +30,8 @@ cdef class Fill:
     def live(self):
         return not entry_dead(self.entry) and entry_state(self.entry) <= ENTRY_FILLING
 
-    def begin(self, int status, bytes fields, *, int64_t length=-1, bytes etag=b"", int64_t ttl_ms, int64_t grace_ms=0):
+    def begin(self, int status, bytes fields, *, int64_t length=-1, bytes etag=b"", int64_t ttl_ms,
+              int64_t grace_ms=0):
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, grace_ms)
@@ -44,27 +46,33 @@ cdef class Fill:
         cdef const unsigned char *start = &data[0] if length else NULL
         cdef bint done
         with nogil:
-            done = fill_append(&self.plane.native, self.entry, start, length) if length else entry_state(self.entry) == ENTRY_FILLING
+            done = fill_append(&self.plane.native, self.entry, start,
+                               length) if length else entry_state(self.entry) == ENTRY_FILLING
         return done
 
-    def view(self, bytes key, uint64_t offset, uint64_t length, bytes fields, *, bytes etag, int64_t ttl_ms):
+    def view(self, bytes key, uint64_t offset, uint64_t length, bytes fields, *, bytes etag,
+             int64_t ttl_ms):
         cdef Slice name = _slice(key)
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, 0)
         cdef int result
         if self.entry.blob == NULL or offset + length > entry_filled(self.entry) or not length:
-            raise ValueError(f"view [{offset}, {offset + length}) is outside the {self.filled} bytes that are filled")
+            raise ValueError(
+                f"view [{offset}, {offset + length}) is outside the {self.filled} bytes filled")
         with nogil:
-            result = fill_view(&self.plane.native, self.entry, name, offset, length, head, tag, stamp)
+            result = fill_view(&self.plane.native, self.entry, name, offset, length, head, tag,
+                               stamp)
         return result
 
     def commit(self, *, bytes etag=b""):
         cdef Slice tag = _slice(etag)
         cdef Slice head = _slice(self.fields or b"")
+        cdef bint filling = entry_state(self.entry) == ENTRY_FILLING
+        cdef int64_t announced = self.entry.length
         cdef bint done
-        if entry_state(self.entry) == ENTRY_FILLING and self.entry.length >= 0 and <uint64_t>self.entry.length != entry_filled(self.entry):
-            raise ValueError(f"body has {self.filled} bytes, {self.entry.length} were announced")
+        if filling and announced >= 0 and <uint64_t>announced != entry_filled(self.entry):
+            raise ValueError(f"body has {self.filled} bytes, {announced} were announced")
         with nogil:
             done = fill_commit(&self.plane.native, self.entry, head, tag)
         return done

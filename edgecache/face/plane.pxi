@@ -8,7 +8,8 @@ cdef class Plane:
     cdef bytes name
     cdef list threads
 
-    def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None, bint access_log=False):
+    def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
+                  bint access_log=False):
         values = {**DEFAULT_LIMITS, **(limits or {})}
         unknown = sorted(set(values) - set(DEFAULT_LIMITS))
         if unknown:
@@ -16,7 +17,9 @@ cdef class Plane:
         if not 0 < len(name) <= NAME_BYTES:
             raise ValueError(f"name: found {len(name)} bytes, allowed 1 to {NAME_BYTES}")
         if not values["target_bytes"] <= values["header_bytes"] <= RX_BYTES // 4:
-            raise ValueError(f"limits: header_bytes must be between target_bytes and {RX_BYTES // 4}, found {values['header_bytes']}")
+            raise ValueError(
+                f"limits: header_bytes must be between target_bytes and {RX_BYTES // 4}: "
+                f"found {values['header_bytes']}")
         if not plane_init(&self.native, budget_bytes):
             raise MemoryError("no memory or descriptors for a data plane")
         self.native.limits = values
@@ -33,9 +36,11 @@ cdef class Plane:
     def start(self, listen_fds):
         cdef Context *ctx
         if self.native.workers or not 0 < len(listen_fds) <= WORKERS_MAX:
-            raise ValueError(f"start once, with 1 to {WORKERS_MAX} listening sockets: found {len(listen_fds)}")
+            raise ValueError(
+                f"start once, with 1 to {WORKERS_MAX} listening sockets: found {len(listen_fds)}")
         for index, fd in enumerate(listen_fds):
-            ctx = worker_new(&self.native.store, &self.native.limits, &self.native.bell, _slice(self.name), index, fd, self.log_on)
+            ctx = worker_new(&self.native.store, &self.native.limits, &self.native.bell,
+                             _slice(self.name), index, fd, self.log_on)
             if ctx == NULL:
                 self.stop()
                 raise MemoryError("no memory or descriptors for a worker")
@@ -84,8 +89,10 @@ cdef class Plane:
         for index in range(self.native.workers):
             record = log_peek(&self.native.contexts[index].log)
             while record != NULL and len(records) < limit:
-                records.append((record.wall_ns, record.duration_us, record.status, record.bytes_out, record.cache,
-                                b"HEAD" if record.head_only else b"GET", _bytes(record.target, record.target_len)))
+                records.append((record.wall_ns, record.duration_us, record.status, record.bytes_out,
+                                record.cache,
+                                b"HEAD" if record.head_only else b"GET", _bytes(record.target,
+                                                                                record.target_len)))
                 log_next(&self.native.contexts[index].log)
                 record = log_peek(&self.native.contexts[index].log)
         return records
@@ -97,7 +104,8 @@ cdef class Plane:
             entry = plane_open(&self.native, name)
         return _fill(self, entry) if entry != NULL else None
 
-    def put(self, bytes key, const unsigned char[::1] body not None, bytes fields, *, int status=200, bytes etag, int64_t ttl_ms, int64_t grace_ms=0):
+    def put(self, bytes key, const unsigned char[::1] body not None, bytes fields, *,
+            int status=200, bytes etag, int64_t ttl_ms, int64_t grace_ms=0):
         cdef Slice name = _slice(key)
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
@@ -108,7 +116,8 @@ cdef class Plane:
             result = plane_put(&self.native, name, data, status, head, tag, stamp)
         return result
 
-    def publish(self, bytes key, *, uint64_t msn, uint32_t parts, uint32_t last_parts, uint32_t hold_ms, uint32_t advance, bint ended,
+    def publish(self, bytes key, *, uint64_t msn, uint32_t parts, uint32_t last_parts,
+                uint32_t hold_ms, uint32_t advance, bint ended,
                 int64_t ttl_ms, fields, bodies, etags):
         cdef Slice body[VARIANTS]
         cdef Slice head[VARIANTS]
@@ -118,7 +127,8 @@ cdef class Plane:
         cdef Stamp stamp = _stamp(ttl_ms, 0)
         cdef int result
         if not len(fields) == len(bodies) == len(etags) == VARIANTS or bodies[0] is None:
-            raise ValueError(f"fields, bodies and etags are {VARIANTS} each, and the first body is not None")
+            raise ValueError(
+                f"fields, bodies and etags are {VARIANTS} each, and the first body is not None")
         for i in range(VARIANTS):
             body[i] = slice_of(NULL, 0)
             if bodies[i] is not None:
@@ -160,11 +170,16 @@ cdef class Plane:
         if entry == NULL:
             return None
         state = entry_state(entry)
+        bodied = state in (ENTRY_FILLING, ENTRY_COMPLETE)
+        ttl_ms = <int64_t>load_relaxed_u64(&entry.expires_ms) - <int64_t>(now_us // 1000)
         found = {
-            "state": STATES.get(state, b"failed"), "status": entry.status, "waiters": load_relaxed_u32(&entry.waiters),
-            "size": entry_filled(entry) if state in (ENTRY_FILLING, ENTRY_COMPLETE) else 0, "pushed": int(entry.pushed),
+            "state": STATES.get(state, b"failed"),
+            "status": entry.status,
+            "waiters": load_relaxed_u32(&entry.waiters),
+            "size": entry_filled(entry) if bodied else 0,
+            "pushed": int(entry.pushed),
             "age_ms": (now_us - entry.stored_us) // 1000 if entry.stored_us else 0,
-            "ttl_ms": max(0, <int64_t>load_relaxed_u64(&entry.expires_ms) - <int64_t>(now_us // 1000)),
+            "ttl_ms": max(0, ttl_ms),
         }
         entry_release(entry)
         return found
@@ -195,19 +210,24 @@ cdef class Plane:
             for name, value in worker.items():
                 totals[name] += value
         totals.update({
-            "store_bytes_now": load_relaxed_u64(&self.native.store.used), "store_budget_bytes": self.native.store.budget,
-            "store_entries_now": load_relaxed_u64(&self.native.store.entries), "store_evicted": load_relaxed_u64(&self.native.store.evicted),
-            "store_expired": load_relaxed_u64(&self.native.store.expired), "store_purged": load_relaxed_u64(&self.native.store.purged),
+            "store_bytes_now": load_relaxed_u64(&self.native.store.used),
+            "store_budget_bytes": self.native.store.budget,
+            "store_entries_now": load_relaxed_u64(&self.native.store.entries),
+            "store_evicted": load_relaxed_u64(&self.native.store.evicted),
+            "store_expired": load_relaxed_u64(&self.native.store.expired),
+            "store_purged": load_relaxed_u64(&self.native.store.purged),
             "store_refused": load_relaxed_u64(&self.native.store.refused),
         })
         return totals
 
     def histograms(self):
+        cdef Histogram *histogram
         found = {}
         for index, name in enumerate(HISTOGRAM_HELP):
             counts, total = [0] * BUCKETS, 0
             for worker in range(self.native.workers):
-                counts = [c + load_relaxed_u64(&self.native.contexts[worker].stats.h[index].counts[b]) for b, c in enumerate(counts)]
-                total += load_relaxed_u64(&self.native.contexts[worker].stats.h[index].sum_us)
+                histogram = &self.native.contexts[worker].stats.h[index]
+                counts = [n + load_relaxed_u64(&histogram.counts[b]) for b, n in enumerate(counts)]
+                total += load_relaxed_u64(&histogram.sum_us)
             found[name] = (counts, total)
         return found

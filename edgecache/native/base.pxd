@@ -1,4 +1,6 @@
-"""Cython's view of base.h: atomics, assertions, clocks, the keyed hash. No state but the live-object counters."""
+"""Cython's view of base.h: atomics, assertions, clocks, the keyed hash. No state but the
+live-object counters.
+"""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 

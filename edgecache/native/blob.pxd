@@ -1,21 +1,23 @@
 """Blob: reference-counted bytes, appended by one writer, read by many, never rewritten.
 
-A small body whose size is known lives on the heap and leaves by writev; everything else in a memfd of its own and leaves by sendfile. The kernel keeps pages
-of a memfd that a socket still has to send (or resend), so a memfd is never rewritten or truncated, only closed: overwriting one in place was measured to send the
-new bytes to a slow reader of the old object.
+A small body whose size is known lives on the heap and leaves by writev; everything else in a memfd
+of its own and leaves by sendfile. The kernel keeps pages of a memfd that a socket still has to send
+(or resend), so a memfd is never rewritten or truncated, only closed: overwriting one in place was
+measured to send the new bytes to a slow reader of the old object.
 
-Law: one writer (control plane). `filled` is published with release; a reader may touch [0, filled) and nothing else. Counted in *used (the store's budget) by what
-it really takes: heap bytes, or whole pages.
-"""
+Law: one writer (control plane). `filled` is published with release; a reader may touch [0, filled)
+and nothing else. Counted in *used (the store's budget) by what it really takes: heap bytes, or
+whole pages. """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from edgecache.native.base cimport (
-    EC_CHECK, EC_LIVE_BLOB, live_add, load_acquire_u64, ref_acquire, ref_release, store_release_u64, total_add,
+    EC_CHECK, EC_LIVE_BLOB, live_add, load_acquire_u64, ref_acquire, ref_release, store_release_u64,
+    total_add,
 )
 from edgecache.native.sys cimport (
-    EINTR, F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, MFD_ALLOW_SEALING, MFD_CLOEXEC,
-    close, errno_get, fcntl, memfd_create, pwrite, ssize_t,
+    EINTR, F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, MFD_ALLOW_SEALING,
+    MFD_CLOEXEC, close, errno_get, fcntl, memfd_create, pwrite, ssize_t,
 )
 from edgecache.native.types cimport cbyte
 
@@ -55,7 +57,8 @@ cdef inline void _blob_charge(Blob *blob, uint64_t charged) noexcept nogil:
 
 
 cdef inline Blob *blob_new_heap(uint64_t capacity, uint64_t *used) noexcept nogil:
-    """A blob that will hold exactly `capacity` bytes; the caller owns one reference. NULL: no memory."""
+    """A blob that will hold exactly `capacity` bytes; the caller owns one reference. NULL: no
+    memory."""
     cdef Blob *blob = _blob_new(used)
     if blob == NULL:
         return NULL
@@ -99,7 +102,8 @@ cdef inline bint blob_append(Blob *blob, cbyte *data, uint64_t length) noexcept 
                     continue
                 return False
             done += <uint64_t>n
-        _blob_charge(blob, sizeof(Blob) + ((at + length + PAGE_BYTES - 1) & ~<uint64_t>(PAGE_BYTES - 1)))
+        _blob_charge(blob,
+                     sizeof(Blob) + ((at + length + PAGE_BYTES - 1) & ~<uint64_t>(PAGE_BYTES - 1)))
     store_release_u64(&blob.filled, at + length)
     return True
 

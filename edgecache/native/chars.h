@@ -4,18 +4,22 @@
 #include <stdint.h>
 
 enum { EC_CH_TOKEN = 1, EC_CH_UNRESERVED = 2, EC_CH_PATH = 4, EC_CH_HOST = 8, EC_CH_VALUE = 16 };
-/* PATH: may stand in a path as it is (pchar without '%', and '/'). VALUE: field-value bytes: HTAB, SP, visible, obs-text. */
+/* PATH: may stand in a path as it is (pchar without '%', and '/'). VALUE: field-value bytes: HTAB,
+ * SP, visible, obs-text. */
 #define T EC_CH_TOKEN
 #define U EC_CH_UNRESERVED
 #define P EC_CH_PATH
 #define H EC_CH_HOST
 #define V EC_CH_VALUE
 static const uint8_t ec_chars[256] = {
-    ['\t'] = V, [' '] = V, ['!'] = T | P | V, ['"'] = V, ['#'] = T | V, ['$'] = T | P | V, ['%'] = T | V, ['&'] = T | P | V, ['\''] = T | P | V,
-    ['('] = P | V, [')'] = P | V, ['*'] = T | P | V, ['+'] = T | P | V, [','] = P | V, ['-'] = T | U | P | H | V, ['.'] = T | U | P | H | V,
-    ['/'] = P | V, ['0' ... '9'] = T | U | P | H | V, [':'] = P | H | V, [';'] = P | V, ['<'] = V, ['='] = P | V, ['>'] = V, ['?'] = V,
-    ['@'] = P | V, ['A' ... 'Z'] = T | U | P | H | V, ['['] = H | V, ['\\'] = V, [']'] = H | V, ['^'] = T | V, ['_'] = T | U | P | H | V,
-    ['`'] = T | V, ['a' ... 'z'] = T | U | P | H | V, ['{'] = V, ['|'] = T | V, ['}'] = V, ['~'] = T | U | P | V, [128 ... 255] = V,
+    ['\t'] = V, [' '] = V, ['!'] = T | P | V, ['"'] = V, ['#'] = T | V, ['$'] = T | P | V,
+    ['%'] = T | V, ['&'] = T | P | V, ['\''] = T | P | V, ['('] = P | V, [')'] = P | V,
+    ['*'] = T | P | V, ['+'] = T | P | V, [','] = P | V, ['-'] = T | U | P | H | V,
+    ['.'] = T | U | P | H | V, ['/'] = P | V, ['0' ... '9'] = T | U | P | H | V,
+    [':'] = P | H | V, [';'] = P | V, ['<'] = V, ['='] = P | V, ['>'] = V, ['?'] = V,
+    ['@'] = P | V, ['A' ... 'Z'] = T | U | P | H | V, ['['] = H | V, ['\\'] = V, [']'] = H | V,
+    ['^'] = T | V, ['_'] = T | U | P | H | V, ['`'] = T | V, ['a' ... 'z'] = T | U | P | H | V,
+    ['{'] = V, ['|'] = T | V, ['}'] = V, ['~'] = T | U | P | V, [128 ... 255] = V,
 };
 #undef T
 #undef U

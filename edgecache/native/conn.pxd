@@ -1,27 +1,33 @@
-"""Conn: the transport of one viewer. Socket, input buffer, deadline. Hands bytes to the protocol; knows no objects and no HTTP.
+"""Conn: the transport of one viewer. Socket, input buffer, deadline. Hands bytes to the protocol;
+knows no objects and no HTTP.
 
-An idle connection owns no buffer: reads land in the worker's scratch, and only what is left over when the turn ends (a partial head, or requests pipelined behind one that
-waits) is copied into a borrowed buffer. Edge-triggered: one epoll registration for life, and a read is only tried when the last one filled its buffer or an event came.
-"""
+An idle connection owns no buffer: reads land in the worker's scratch, and only what is left over
+when the turn ends (a partial head, or requests pipelined behind one that waits) is copied into a
+borrowed buffer. Edge-triggered: one epoll registration for life, and a read is only tried when the
+last one filled its buffer or an event came. """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 from edgecache.native.base cimport EC_CHECK, EC_LIVE_BUFFER, live_add
 from edgecache.native.context cimport (
-    CONN_BORROWED, CONN_MAGIC, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn, Context,
+    CONN_BORROWED, CONN_MAGIC, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, RX_BYTES,
+    SMALL_BUFFER_BYTES, Conn, Context,
 )
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.stats cimport C_accepted, C_bytes_in, C_closed, C_connections_now, stat_add
 from edgecache.native.sys cimport (
-    EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, close, epoll_ctl, epoll_event, epoll_set_ptr, errno_get, recv,
-    setsockopt, SOL_SOCKET, ssize_t,
+    EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, close, epoll_ctl,
+    epoll_event, epoll_set_ptr, errno_get, recv, setsockopt, SOL_SOCKET, ssize_t,
 )
 from edgecache.native.timer cimport timer_cancel, timer_set
 
 
 cdef extern from *:
     """
-    static inline void socket_reset_on_close(int fd) { struct linger l = {1, 0}; setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l); }
+    static inline void socket_reset_on_close(int fd) {
+        struct linger l = {1, 0};
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+    }
     """
     void socket_reset_on_close(int fd) nogil
 
@@ -136,7 +142,8 @@ cdef inline bint _buffer_grow(Conn *conn, uint32_t capacity) noexcept nogil:
 
 
 cdef inline bint _input_room(Context *ctx, Conn *conn) noexcept nogil:
-    """Make sure there is room to read into: scratch when nothing is left over, else the borrowed buffer, larger if need be."""
+    """Make sure there is room to read into: scratch when nothing is left over, else the borrowed
+    buffer, larger if need be."""
     cdef uint32_t left = conn.input_len - conn.input_off
     if not conn.flags & CONN_BORROWED:
         if left == 0:
@@ -184,7 +191,8 @@ cdef inline RecvResult conn_recv(Context *ctx, Conn *conn) noexcept nogil:
 
 
 cdef inline bint conn_stash(Conn *conn) noexcept nogil:
-    """End of turn: nothing may point into the worker's scratch any more. False: no memory to keep what is left over."""
+    """End of turn: nothing may point into the worker's scratch any more. False: no memory to keep
+    what is left over."""
     cdef uint32_t left = conn.input_len - conn.input_off
     if left == 0:
         _buffer_free(conn)

@@ -1,7 +1,8 @@
-"""What one worker owns, passed by pointer to everything above: the structs of the data plane, in one place so that their layout can be read at a glance.
+"""What one worker owns, passed by pointer to everything above: the structs of the data plane, in
+one place so that their layout can be read at a glance.
 
-Law: nothing here is touched by another thread, except the three mailboxes (see mailbox.pxd), Stats (read racily) and the log ring.
-"""
+Law: nothing here is touched by another thread, except the three mailboxes (see mailbox.pxd), Stats
+(read racily) and the log ring. """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from edgecache.native.entry cimport Entry
 from edgecache.native.live cimport LiveVersion, Want
@@ -24,15 +25,18 @@ cdef enum:
     SMALL_BUFFER_BYTES = 4096            # a partial head starts in one of these
     NAME_BYTES = 64
     OUTPUT_TEXT_BYTES = 640
-    VALIDATOR_BYTES = 40                 # the longest If-None-Match that survives parking: ours has 34
+    # the longest If-None-Match that survives parking: ours has 34
+    VALIDATOR_BYTES = 40
 
 
 cdef enum ConnFlag:
-    CONN_READABLE = 1                    # the socket may have bytes (edge-triggered: cleared by a short read)
+    # the socket may have bytes (edge-triggered: cleared by a short read)
+    CONN_READABLE = 1
     CONN_WRITABLE = 2                    # the socket may take bytes (cleared by EAGAIN)
     CONN_PEER_DONE = 4                   # the peer sent FIN
     CONN_CLOSE = 8                       # close once the answer is out
-    CONN_LINGER = 16                     # our FIN is out; reading until the peer's, so that it gets the answer
+    # our FIN is out; reading until the peer's, so that it gets the answer
+    CONN_LINGER = 16
     CONN_QUEUED = 32                     # on the ready list
     CONN_BORROWED = 64                   # `input` is a buffer of its own, not the worker's scratch
 
@@ -52,8 +56,10 @@ cdef struct Conn:                        # the transport of one viewer
     Conn *prev                           # all connections of the worker
     Conn *next
     Conn *next_ready
-    Exchange *exchange                   # HTTP/1: the one under way; the next request waits behind it
-    unsigned char *input                 # bytes read and not consumed; the worker's scratch or a borrowed buffer
+    # HTTP/1: the one under way; the next request waits behind it
+    Exchange *exchange
+    # bytes read and not consumed; the worker's scratch or a borrowed buffer
+    unsigned char *input
     uint32_t input_off
     uint32_t input_len
     uint32_t input_cap
@@ -70,7 +76,8 @@ cdef struct Output:                      # borrowed while an answer leaves
     char text[OUTPUT_TEXT_BYTES]
 
 
-cdef struct Exchange:                    # one request and its answer: the unit that is parked and woken
+# one request and its answer: the unit that is parked and woken
+cdef struct Exchange:
     uint32_t magic
     uint8_t phase
     uint8_t cache                        # CacheWord
@@ -104,7 +111,8 @@ cdef struct Waiters:
     uint32_t count
 
 
-cdef struct Hold:                        # a worker's one shared reference to an entry, and its own count of uses
+# a worker's one shared reference to an entry, and its own count of uses
+cdef struct Hold:
     Entry *entry
     LiveVersion *version                 # newest this worker has seen; referenced
     uint64_t version_seq
@@ -113,7 +121,8 @@ cdef struct Hold:                        # a worker's one shared reference to an
     Hold *next
     Hold *next_wake
     Waiters waiters                      # parked or starved
-    uint32_t wake_left                   # of the waiters, from the front, to be looked at in this pass
+    # of the waiters, from the front, to be looked at in this pass
+    uint32_t wake_left
     uint32_t uses                        # exchanges that point here
     bint interested                      # our bit is set in entry.interest
     bint queued                          # on the wake queue

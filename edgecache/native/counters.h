@@ -1,5 +1,6 @@
-/* One table for every counter and histogram of the data plane: the enum, the exposed name and the help text come from here.
- * `edge_<name>` in /metrics; gauges end in _now. The ledger: accepted = closed + open_now; parked = woken + park_timeout + park_gone + park_drained + parked_now. */
+/* One table for every counter and histogram of the data plane: enum, exposed name and help text.
+ * `edge_<name>` in /metrics; gauges end in _now. The ledger closes: accepted = closed +
+ * connections_now; parked = woken + park_timeout + park_gone + park_drained + parked_now. */
 #ifndef EDGECACHE_COUNTERS_H
 #define EDGECACHE_COUNTERS_H
 
@@ -42,7 +43,7 @@
 #define EC_HISTOGRAMS(X) \
     X(fill_wait, "from parking on a fill to the first byte") \
     X(live_wait, "from parking on a playlist version to its first byte") \
-    X(wake_lag, "from the publish of a version or part to the first byte at a viewer that was parked on it")
+    X(wake_lag, "from a publish to the first byte at a viewer that was parked on it")
 
 enum {
 #define EC_X(name, help) EC_C_##name,

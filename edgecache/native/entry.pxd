@@ -1,21 +1,24 @@
-"""Entry: what the index holds under one key. An *object* is a view of a blob with a prebuilt head; a *live value* holds the newest version of a playlist.
+"""Entry: what the index holds under one key. An *object* is a view of a blob with a prebuilt head;
+a *live value* holds the newest version of a playlist.
 
 Life of an object (each state says what a reader may touch):
   RESERVED   somebody asked; nothing is known. Readers park.
   FILLING    head is final, blob is readable up to `filled`. Readers stream.
   COMPLETE   head and the whole body are there; nothing changes any more.
   FAILED     the fill ended without a body; `status` says how waiters are answered.
-A live value is LIVE from the first publish on. `dead` is apart from the state: an entry that left the index is dead, and readers finish on it.
+A live value is LIVE from the first publish on. `dead` is apart from the state: an entry that left
+the index is dead, and readers finish on it.
 
-Law: fields above the line are written by the control plane before the state is released, and never after; those below are shared.
-References: the index holds one, each Fill one, each worker's hold one, each message one, each view one on its parent.
-"""
+Law: fields above the line are written by the control plane before the state is released, and never
+after; those below are shared.
+References: the index holds one, each Fill one, each worker's hold one, each message one, each view
+one on its parent. """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from edgecache.native.base cimport (
-    EC_CHECK, EC_LIVE_ENTRY, live_add, load_acquire_ptr, load_acquire_u32, load_acquire_u64, ref_acquire, ref_release, store_release_u32,
-    total_add,
+    EC_CHECK, EC_LIVE_ENTRY, live_add, load_acquire_ptr, load_acquire_u32, load_acquire_u64,
+    ref_acquire, ref_release, store_release_u32, total_add,
 )
 from edgecache.native.blob cimport Blob, blob_filled, blob_release
 from edgecache.native.head cimport Head, head_free
@@ -44,14 +47,18 @@ cdef struct Entry:
     int status                           # of the answer
     Blob *blob                           # NULL while RESERVED, FAILED, LIVE
     uint64_t offset                      # of the body in the blob
-    int64_t length                       # of the body; LENGTH_UNKNOWN while FILLING without a Content-Length
-    uint64_t stored_us                   # monotonic: when the head (FILLING) or the body (COMPLETE) came
+    # of the body; LENGTH_UNKNOWN while FILLING without a Content-Length
+    int64_t length
+    # monotonic: when the head (FILLING) or the body (COMPLETE) came
+    uint64_t stored_us
     uint64_t expires_ms                  # monotonic: fresh until; released with the state
-    uint64_t drop_ms                     # monotonic: may be served stale until (grace), then leaves the index
+    # monotonic: may be served stale until (grace), then leaves the index
+    uint64_t drop_ms
     uint64_t charged                     # of the entry itself, in *used
     uint64_t *used
     bint pushed                          # came without being asked for upstream
-    Entry *parent                        # a view (part) holds one reference on the entry (segment) it is a view of
+    # a view (part) holds one reference on the entry (segment) it is a view of
+    Entry *parent
     # ---- shared
     uint32_t state                       # EntryState, acquire/release
     uint32_t dead                        # left the index
@@ -59,10 +66,12 @@ cdef struct Entry:
     uint32_t waiters                     # exchanges parked on or streaming from it, all workers
     uint64_t interest                    # bit per worker that wants READY messages
     uint64_t posted                      # bit per worker with a READY message under way
-    void *head                           # Head *, acquire/release (replaced once, when the validator becomes known)
+    # Head *, acquire/release (replaced once, when the validator becomes known)
+    void *head
     Head *first_head                     # the replaced one: answers in flight still send from it
     LiveVersion *version                 # newest; store lock
-    uint64_t version_seq                 # bumped with every publish; workers compare it with their copy's
+    # bumped with every publish; workers compare it with their copy's
+    uint64_t version_seq
     # ---- index; store lock
     Entry *chain                         # next in the bucket
     Entry *older                         # SIEVE queue (objects only, not views)
@@ -119,7 +128,8 @@ cdef inline EntryState entry_state(Entry *entry) noexcept nogil:
 
 
 cdef inline bint entry_is(Entry *entry, uint64_t hash, Slice key) noexcept nogil:
-    return entry.hash == hash and entry.key_len == key.len and memcmp(entry.key, key.data, key.len) == 0
+    return entry.hash == hash and entry.key_len == key.len and memcmp(entry.key, key.data,
+                                                                      key.len) == 0
 
 
 cdef inline bint entry_dead(Entry *entry) noexcept nogil:

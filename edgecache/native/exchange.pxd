@@ -1,40 +1,48 @@
 """Exchange: one request and its answer. Parked, woken, sent.
 
-exchange_decide() looks at the entry and either begins the answer or parks; every wake runs it again. exchange_send() moves bytes (send.pxd) and waits on the hold when
-the fill has no more for now. What it does not know: how requests are framed, and which one comes next on the connection (http1.pxd).
+exchange_decide() looks at the entry and either begins the answer or parks; every wake runs it
+again. exchange_send() moves bytes (send.pxd) and waits on the hold when the fill has no more for
+now. What it does not know: how requests are framed, and which one comes next on the connection
+(http1.pxd).
 
-Law: an exchange belongs to one connection and one hold. Nothing of an answer leaves before its status is settled, so a failed fill can still become a 502 for everybody parked.
-"""
+Law: an exchange belongs to one connection and one hold. Nothing of an answer leaves before its
+status is settled, so a failed fill can still become a 502 for everybody parked. """
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from edgecache.native.base cimport EC_ASSERT, clock_us, clock_wall_ns
 from edgecache.native.context cimport (
-    CONN_CLOSE, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING, PHASE_STARVED, VALIDATOR_BYTES, Conn, Context, Exchange, Hold,
-    Output,
+    CONN_CLOSE, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING, PHASE_STARVED,
+    VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
 )
 from edgecache.native.conn cimport conn_deadline
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_head, entry_state,
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_head,
+    entry_state,
 )
 from edgecache.native.head cimport Head, head_etag, head_fields, head_full
 from edgecache.native.hold cimport hold_interest, hold_park, hold_refresh, hold_unpark, hold_unuse
 from edgecache.native.live cimport (
-    WANT_BAD, WANT_WAIT, LiveVersion, WantVerdict, Rendering, version_acquire, version_judge, version_release, version_rendering,
+    WANT_BAD, WANT_WAIT, LiveVersion, WantVerdict, Rendering, version_acquire, version_judge,
+    version_release, version_rendering,
 )
 from edgecache.native.log cimport (
-    CACHE_COLLAPSED, CACHE_ERROR, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_WOKEN, CacheWord, LogRecord, log_claim, log_commit, log_target,
+    CACHE_COLLAPSED, CACHE_ERROR, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_WOKEN, CacheWord,
+    LogRecord, log_claim, log_commit, log_target,
 )
 from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.response cimport (
-    RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body, error_head, etag_listed, partial_line, preflight_head, range_parse, tail_write,
+    RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body, error_head, etag_listed,
+    partial_line, preflight_head, range_parse, tail_write,
 )
 from edgecache.native.send cimport (
-    PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, PROGRESS_STARVED, Progress, answer_available, send_answer,
+    PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, PROGRESS_STARVED, Progress,
+    answer_available, send_answer,
 )
 from edgecache.native.stats cimport (
-    C_hits, C_live_hits, C_log_dropped, C_not_modified, C_park_timeout, C_parked, C_parked_now, C_ranges, C_shed, C_woken,
-    H_fill_wait, H_live_wait, H_wake_lag, stat_add, stat_status, stat_time,
+    C_hits, C_live_hits, C_log_dropped, C_not_modified, C_park_timeout, C_parked, C_parked_now,
+    C_ranges, C_shed, C_woken, H_fill_wait, H_live_wait, H_wake_lag, stat_add, stat_status,
+    stat_time,
 )
 from edgecache.native.types cimport Slice, cbyte, slice_of
 
@@ -94,7 +102,8 @@ cdef inline void exchange_log(Context *ctx, Exchange *x) noexcept nogil:
 
 
 cdef inline Progress exchange_send(Context *ctx, Exchange *x) noexcept nogil:
-    """Send as far as it goes; a body that has more to come joins its hold's list, whose bit of interest has been set since exchange_decide()."""
+    """Send as far as it goes; a body that has more to come joins its hold's list, whose bit of
+    interest has been set since exchange_decide()."""
     cdef Progress progress = send_answer(ctx, x)
     if progress != PROGRESS_STARVED:
         return progress
@@ -117,23 +126,32 @@ cdef inline Slice _date(Context *ctx) noexcept nogil:
     return ctx.date
 
 
+cdef inline int64_t _age_s(Context *ctx, uint64_t since_us) noexcept nogil:
+    """The turn's clock may be older than what another thread just stored."""
+    return <int64_t>((ctx.now_us - since_us) // 1000000) if ctx.now_us > since_us else 0
+
+
 cdef inline bint _output(Context *ctx, Exchange *x) noexcept nogil:
     if x.out == NULL:
         x.out = <Output *>pool_take(&ctx.output_pool)
     return x.out != NULL
 
 
-cdef inline void _tail(Context *ctx, Exchange *x, Slice before, Slice fields, size_t used, int64_t age_s) noexcept nogil:
-    """Head parts: what goes before, the prebuilt fields, and the tail in out.text behind `used` bytes."""
+cdef inline void _tail(Context *ctx, Exchange *x, Slice before, Slice fields, size_t used,
+                       int64_t age_s) noexcept nogil:
+    """Head parts: what goes before, the prebuilt fields, and the tail in out.text behind `used`
+    bytes."""
     cdef unsigned char *text = <unsigned char *>x.out.text + used
     x.out.parts[0] = before
     x.out.parts[1] = fields
-    x.out.parts[2] = slice_of(text, tail_write(text, ctx.name, <CacheWord>x.cache, age_s, _date(ctx), (x.conn.flags & CONN_CLOSE) != 0))
+    x.out.parts[2] = slice_of(text, tail_write(text, ctx.name, <CacheWord>x.cache, age_s,
+                                               _date(ctx), (x.conn.flags & CONN_CLOSE) != 0))
     x.out.parts[3] = slice_of(NULL, 0)
 
 
 cdef inline void _woken(Context *ctx, Exchange *x, int histogram, uint64_t made_us) noexcept nogil:
-    """Figures of an exchange that was parked; the clock is read again, because a pass over many takes longer than a turn."""
+    """Figures of an exchange that was parked; the clock is read again, because a pass over many
+    takes longer than a turn."""
     cdef uint64_t now_us
     if not x.parked_us:
         return
@@ -145,7 +163,8 @@ cdef inline void _woken(Context *ctx, Exchange *x, int histogram, uint64_t made_
     x.parked_us = 0
 
 
-cdef inline Progress exchange_error(Context *ctx, Exchange *x, int status, uint64_t size) noexcept nogil:
+cdef inline Progress exchange_error(Context *ctx, Exchange *x, int status,
+                                    uint64_t size) noexcept nogil:
     """An answer of our own: a head and one line of text."""
     cdef size_t head
     cdef size_t body
@@ -182,7 +201,8 @@ cdef inline Progress preflight_answer(Context *ctx, Exchange *x) noexcept nogil:
     return exchange_send(ctx, x)
 
 
-cdef inline Progress _not_modified(Context *ctx, Exchange *x, Head *head, int64_t age_s) noexcept nogil:
+cdef inline Progress _not_modified(Context *ctx, Exchange *x, Head *head,
+                                   int64_t age_s) noexcept nogil:
     cdef const char *line = "HTTP/1.1 304 Not Modified\r\n"
     stat_add(&ctx.stats, C_not_modified, 1)
     stat_status(&ctx.stats, 304)
@@ -197,7 +217,7 @@ cdef inline Progress _not_modified(Context *ctx, Exchange *x, Head *head, int64_
 cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     cdef LiveVersion *version = x.hold.version
     cdef Rendering *rendering = version_rendering(version, x.want.delta, x.gzip)
-    cdef int64_t age_s = <int64_t>((ctx.now_us - version.published_us) // 1000000) if ctx.now_us > version.published_us else 0
+    cdef int64_t age_s = _age_s(ctx, version.published_us)
     if not _output(ctx, x):
         return PROGRESS_BROKEN
     if x.parked_us:
@@ -226,7 +246,7 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
     cdef Entry *entry = x.hold.entry
     cdef Head *head = entry_head(entry)
     cdef int64_t length = head.length
-    cdef int64_t age_s = <int64_t>((ctx.now_us - entry.stored_us) // 1000000) if ctx.now_us > entry.stored_us else 0
+    cdef int64_t age_s = _age_s(ctx, entry.stored_us)
     cdef RangeVerdict range_ = <RangeVerdict>0
     cdef size_t used = 0
     cdef Slice line
@@ -277,7 +297,8 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
 # ---------------------------------------------------------------- deciding and parking
 
 cdef inline Progress exchange_park(Context *ctx, Exchange *x, uint32_t for_ms) noexcept nogil:
-    if x.parked_us == 0:                 # the first time: what points into the input must outlive it
+    # the first time: what points into the input must outlive it
+    if x.parked_us == 0:
         if ctx.stats.c[C_parked_now] >= ctx.limits.max_parked:
             stat_add(&ctx.stats, C_shed, 1)
             return exchange_error(ctx, x, 503, 0)
@@ -332,7 +353,8 @@ cdef inline Progress exchange_woken(Context *ctx, Exchange *x) noexcept nogil:
 
 
 cdef inline Progress exchange_timeout(Context *ctx, Exchange *x) noexcept nogil:
-    """Parked for as long as it may: 503 for a playlist (RFC 8216bis 6.2.5.2), 504 for a fill; a starved body is cut."""
+    """Parked for as long as it may: 503 for a playlist (RFC 8216bis 6.2.5.2), 504 for a fill; a
+    starved body is cut."""
     cdef int status = 503 if entry_state(x.hold.entry) == ENTRY_LIVE else 504
     if x.phase == PHASE_STARVED:
         return PROGRESS_BROKEN

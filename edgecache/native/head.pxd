@@ -1,8 +1,10 @@
 """Head: the response head of an entry, rendered once when the entry is made.
 
-`line` is the status line with the framing field (Content-Length, or Transfer-Encoding when the length is not known yet), `fields` everything that does not depend
-on the request (type, caching, validator, CORS). Both lie side by side, so that a plain 200 is one slice; a 206 or 304 renders its own line and reuses `fields`. What
-changes with time or request (Age, Date, Cache-Status, Connection) is the tail, rendered per answer in response.pxd.
+`line` is the status line with the framing field (Content-Length, or Transfer-Encoding when the
+length is not known yet), `fields` everything that does not depend on the request (type, caching,
+validator, CORS). Both lie side by side, so that a plain 200 is one slice; a 206 or 304 renders its
+own line and reuses `fields`. What changes with time or request (Age, Date, Cache-Status,
+Connection) is the tail, rendered per answer in response.pxd.
 
 Law: immutable once made; freed with its entry or version.
 """
@@ -28,47 +30,73 @@ cdef struct Head:
 
 
 cdef inline const char *reason_phrase(int status) noexcept nogil:
-    if status == 200: return "OK"
-    if status == 204: return "No Content"
-    if status == 206: return "Partial Content"
-    if status == 301: return "Moved Permanently"
-    if status == 302: return "Found"
-    if status == 304: return "Not Modified"
-    if status == 400: return "Bad Request"
-    if status == 403: return "Forbidden"
-    if status == 404: return "Not Found"
-    if status == 405: return "Method Not Allowed"
-    if status == 408: return "Request Timeout"
-    if status == 410: return "Gone"
-    if status == 414: return "URI Too Long"
-    if status == 416: return "Range Not Satisfiable"
-    if status == 421: return "Misdirected Request"
-    if status == 431: return "Request Header Fields Too Large"
-    if status == 500: return "Internal Server Error"
-    if status == 501: return "Not Implemented"
-    if status == 502: return "Bad Gateway"
-    if status == 503: return "Service Unavailable"
-    if status == 504: return "Gateway Timeout"
-    if status == 505: return "HTTP Version Not Supported"
-    return "Status"
+    if status == 200:
+        return b"OK"
+    if status == 204:
+        return b"No Content"
+    if status == 206:
+        return b"Partial Content"
+    if status == 301:
+        return b"Moved Permanently"
+    if status == 302:
+        return b"Found"
+    if status == 304:
+        return b"Not Modified"
+    if status == 400:
+        return b"Bad Request"
+    if status == 403:
+        return b"Forbidden"
+    if status == 404:
+        return b"Not Found"
+    if status == 405:
+        return b"Method Not Allowed"
+    if status == 408:
+        return b"Request Timeout"
+    if status == 410:
+        return b"Gone"
+    if status == 414:
+        return b"URI Too Long"
+    if status == 416:
+        return b"Range Not Satisfiable"
+    if status == 421:
+        return b"Misdirected Request"
+    if status == 431:
+        return b"Request Header Fields Too Large"
+    if status == 500:
+        return b"Internal Server Error"
+    if status == 501:
+        return b"Not Implemented"
+    if status == 502:
+        return b"Bad Gateway"
+    if status == 503:
+        return b"Service Unavailable"
+    if status == 504:
+        return b"Gateway Timeout"
+    if status == 505:
+        return b"HTTP Version Not Supported"
+    return b"Status"
 
 
 cdef inline const char *common_fields() noexcept nogil:
-    """What every answer carries: players on other origins must be able to read timing and cache facts."""
+    """What every answer carries: players on other origins must be able to read timing and cache
+    facts."""
     return (b"Accept-Ranges: bytes\r\n"
             b"Access-Control-Allow-Origin: *\r\n"
-            b"Access-Control-Expose-Headers: Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Server-Timing\r\n")
+            b"Access-Control-Expose-Headers: Age, Cache-Status, Content-Length, Content-Range, "
+            b"Date, ETag, Server-Timing\r\n")
 
 
 cdef inline int _head_line(char *out, int status, int64_t length) noexcept nogil:
     if length >= 0:
         return snprintf(out, HEAD_LINE_BYTES, b"HTTP/1.1 %d %s\r\nContent-Length: %lld\r\n",
                         status, reason_phrase(status), <long long>length)
-    return snprintf(out, HEAD_LINE_BYTES, b"HTTP/1.1 %d %s\r\nTransfer-Encoding: chunked\r\n", status, reason_phrase(status))
+    return snprintf(out, HEAD_LINE_BYTES, b"HTTP/1.1 %d %s\r\nTransfer-Encoding: chunked\r\n",
+                    status, reason_phrase(status))
 
 
 cdef inline Head *head_new(int status, int64_t length, Slice fields, Slice etag) noexcept nogil:
-    """`fields`: complete lines. `etag`: the opaque value without quotes, may be empty. NULL: no memory."""
+    """`fields`: complete lines. `etag`: the opaque value without quotes, may be empty. NULL: no
+    memory."""
     cdef char line[HEAD_LINE_BYTES]
     cdef int line_len = _head_line(line, status, length)
     cdef const char *common = common_fields()

@@ -1,16 +1,21 @@
 """Holds: what keeps the hit path off shared cache lines.
 
-Everybody reads the same few entries, so their reference counts would be the contended lines. A worker takes one shared reference to an entry, keeps it in a table of its own,
-and counts its own uses; a hit writes no memory that another core reads (but for a visited bit that is clear, about once an eviction round).
+Everybody reads the same few entries, so their reference counts would be the contended lines. A
+worker takes one shared reference to an entry, keeps it in a table of its own, and counts its own
+uses; a hit writes no memory that another core reads (but for a visited bit that is clear, about
+once an eviction round).
 
-Law: owned by one worker. A hold with uses stays; one without may go at any sweep. Over `max_holds` the idle ones go at once.
-"""
+Law: owned by one worker. A hold with uses stays; one without may go at any sweep. Over `max_holds`
+the idle ones go at once. """
 from libc.stdint cimport uint64_t
 from edgecache.native.base cimport (
     bits_clear, bits_set, load_acquire_u64, load_relaxed_u32, store_relaxed_u32, total_add,
 )
 from edgecache.native.context cimport HOLD_BUCKETS, Context, Exchange, Hold, Waiters
-from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, Entry, entry_dead, entry_fresh, entry_is, entry_release, entry_state
+from edgecache.native.entry cimport (
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, Entry, entry_dead, entry_fresh, entry_is,
+    entry_release, entry_state,
+)
 from edgecache.native.live cimport version_release
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.store cimport store_version
@@ -19,7 +24,8 @@ from edgecache.native.types cimport Slice
 
 cdef extern from *:
     """
-    static inline void waiters_total(uint32_t *p, int n) { __atomic_fetch_add(p, (uint32_t)n, __ATOMIC_RELAXED); }
+    static inline void waiters_total(uint32_t *p, int n) { __atomic_fetch_add(p, (uint32_t)n,
+                                                                              __ATOMIC_RELAXED); }
     """
     void waiters_total(unsigned int *p, int n) nogil
 
@@ -119,7 +125,8 @@ cdef inline void hold_unuse(Context *ctx, Hold *hold) noexcept nogil:
 
 
 cdef inline void hold_interest(Context *ctx, Hold *hold) noexcept nogil:
-    """From now on changes of the entry reach this worker as READY. The caller reads the state after this, not before."""
+    """From now on changes of the entry reach this worker as READY. The caller reads the state after
+    this, not before."""
     if not hold.interested:
         hold.interested = True
         bits_set(&hold.entry.interest, <uint64_t>1 << ctx.index)
@@ -142,12 +149,14 @@ cdef inline bint hold_servable(Context *ctx, Hold *hold) noexcept nogil:
 
 
 cdef inline void hold_sweep(Context *ctx, bint all_idle) noexcept nogil:
-    """Let go of what was not used since the last sweep, or is dead, or (all_idle) is merely idle."""
+    """Let go of what was not used since the last sweep, or is dead, or (all_idle) is merely idle.
+    """
     cdef Hold *hold = ctx.holds
     cdef Hold *after
     while hold != NULL:
         after = hold.next
-        if hold.uses == 0 and not hold.queued and (all_idle or not hold.touched or entry_dead(hold.entry)):
+        if hold.uses == 0 and not hold.queued and (all_idle or not hold.touched
+                                                   or entry_dead(hold.entry)):
             hold_drop(ctx, hold)
         else:
             hold.touched = hold.uses > 0
@@ -174,7 +183,8 @@ cdef inline void hold_wake(Context *ctx, Hold *hold) noexcept nogil:
 
 
 cdef inline void hold_rotate(Context *ctx) noexcept nogil:
-    """The first hold of the wake queue leaves it, or goes to its end while it has more to be looked at: wide fan-outs take turns."""
+    """The first hold of the wake queue leaves it, or goes to its end while it has more to be looked
+    at: wide fan-outs take turns."""
     cdef Hold *hold = ctx.wake_first
     ctx.wake_first = hold.next_wake
     if ctx.wake_first == NULL:

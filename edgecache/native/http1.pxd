@@ -1,30 +1,39 @@
-"""HTTP/1.1 on a connection: requests in order, one exchange at a time, keep-alive, refusals, lingering close.
+"""HTTP/1.1 on a connection: requests in order, one exchange at a time, keep-alive, refusals,
+lingering close.
 
-http1_turn() is the only way in: it goes on with whatever the connection can do now and returns when it must wait. Pipelined requests wait in the input behind the exchange
-under way, so answers leave in order and nothing is read ahead of a viewer that does not read.
-"""
+http1_turn() is the only way in: it goes on with whatever the connection can do now and returns when
+it must wait. Pipelined requests wait in the input behind the exchange under way, so answers leave
+in order and nothing is read ahead of a viewer that does not read. """
 from libc.stdint cimport uint32_t, uint64_t
 from edgecache.native.base cimport EC_ASSERT
 from edgecache.native.conn cimport (
-    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_queue, conn_recv, conn_stash, socket_reset_on_close,
+    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_queue, conn_recv,
+    conn_stash, socket_reset_on_close,
 )
 from edgecache.native.context cimport (
-    CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, PHASE_PARKED, PHASE_SENDING, PHASE_STARVED, Conn,
-    Context, Exchange, Hold,
+    CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
+    PHASE_PARKED, PHASE_SENDING, PHASE_STARVED, Conn, Context, Exchange, Hold,
 )
-from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_release, entry_state
+from edgecache.native.entry cimport (
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_release, entry_state,
+)
 from edgecache.native.exchange cimport (
-    exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send, exchange_timeout,
-    exchange_unparked, preflight_answer,
+    exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send,
+    exchange_timeout, exchange_unparked, preflight_answer,
 )
 from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_use
 from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS
 from edgecache.native.mailbox cimport bell_ring, up_post
-from edgecache.native.request cimport METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse
-from edgecache.native.send cimport PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, Progress
+from edgecache.native.request cimport (
+    METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse,
+)
+from edgecache.native.send cimport (
+    PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, Progress,
+)
 from edgecache.native.stats cimport (
-    C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle, C_closed_write_timeout, C_collapsed, C_misses, C_park_drained,
-    C_park_gone, C_requests, C_shed, stat_add,
+    C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
+    C_closed_write_timeout, C_collapsed, C_misses, C_park_drained, C_park_gone, C_requests, C_shed,
+    stat_add,
 )
 from edgecache.native.store cimport entry_fail, store_acquire, store_hash
 from edgecache.native.sys cimport SHUT_WR, shutdown
@@ -48,7 +57,8 @@ cdef inline void http1_close(Context *ctx, Conn *conn, int reason) noexcept nogi
     if x != NULL:
         if x.phase != PHASE_SENDING:
             stat_add(&ctx.stats, C_park_drained if ctx.stopping else C_park_gone, 1)
-        if x.begun:                      # mid-answer: a reset, so that nobody takes the end for an end
+        # mid-answer: a reset, so that nobody takes the end for an end
+        if x.begun:
             socket_reset_on_close(conn.fd)
         exchange_log(ctx, x)
         exchange_free(ctx, x)
@@ -56,7 +66,8 @@ cdef inline void http1_close(Context *ctx, Conn *conn, int reason) noexcept nogi
 
 
 cdef inline void _linger(Context *ctx, Conn *conn) noexcept nogil:
-    """Our FIN after the answer; then read until the peer's, or a close with bytes unread would reset the answer away (RFC 9112 9.6)."""
+    """Our FIN after the answer; then read until the peer's, or a close with bytes unread would
+    reset the answer away (RFC 9112 9.6)."""
     shutdown(conn.fd, SHUT_WR)
     conn.flags |= CONN_LINGER
     conn.requests = 0
@@ -95,7 +106,8 @@ cdef inline Hold *_lookup(Context *ctx, Slice key, bint reserve, bint *created) 
 
 
 cdef inline Hold *_resolve(Context *ctx, Target *target, bint *created) noexcept nogil:
-    """The hold to answer from. A playlist's live value goes by its path; anything else by path and directives."""
+    """The hold to answer from. A playlist's live value goes by its path; anything else by path and
+    directives."""
     cdef Hold *hold
     if target.full.len != target.path.len:
         hold = _lookup(ctx, target.path, False, created)
@@ -145,7 +157,8 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
 
 
 cdef inline Progress _refuse(Context *ctx, Conn *conn, int status) noexcept nogil:
-    """A request that cannot be trusted: one answer, then close; never look for a next request in those bytes."""
+    """A request that cannot be trusted: one answer, then close; never look for a next request in
+    those bytes."""
     cdef Exchange *x = exchange_new(ctx, conn)
     if x == NULL:
         return PROGRESS_BROKEN
@@ -192,14 +205,16 @@ cdef inline int _skip_crlf(Conn *conn) noexcept nogil:
 
 
 cdef inline int _head_ready(Context *ctx, Conn *conn, size_t *head_len) noexcept nogil:
-    """1: a head of *head_len bytes is at the front of the input. 0: not yet. Else the status to refuse with."""
+    """1: a head of *head_len bytes is at the front of the input. 0: not yet. Else the status to
+    refuse with."""
     cdef cbyte *data
     cdef uint32_t length
     _skip_crlf(conn)
     data = conn.input + conn.input_off
     length = conn.input_len - conn.input_off
     head_len[0] = request_end(data, conn.scanned, length) if length else 0
-    if head_len[0] > ctx.limits.header_bytes or (head_len[0] == 0 and length > ctx.limits.header_bytes):
+    if head_len[0] > ctx.limits.header_bytes or (head_len[0] == 0
+                                                 and length > ctx.limits.header_bytes):
         return 414 if _line_open(data, ctx.limits.target_bytes) else 431
     if head_len[0]:
         return 1
@@ -218,7 +233,8 @@ cdef inline bint _line_open(cbyte *data, size_t length) noexcept nogil:
 # ---------------------------------------------------------------- turns
 
 cdef inline bint _answered(Context *ctx, Conn *conn) noexcept nogil:
-    """The exchange is out: free it, and say whether the connection goes on (it is closed or lingering otherwise)."""
+    """The exchange is out: free it, and say whether the connection goes on (it is closed or
+    lingering otherwise)."""
     exchange_log(ctx, conn.exchange)
     exchange_free(ctx, conn.exchange)
     if not conn.flags & CONN_CLOSE:
@@ -231,7 +247,8 @@ cdef inline bint _answered(Context *ctx, Conn *conn) noexcept nogil:
 
 
 cdef inline bint http1_settle(Context *ctx, Conn *conn, Progress progress) noexcept nogil:
-    """What an exchange's progress means for its connection. True: it may go on to the next request."""
+    """What an exchange's progress means for its connection. True: it may go on to the next request.
+    """
     if progress == PROGRESS_DONE:
         return _answered(ctx, conn)
     if progress == PROGRESS_BROKEN:
@@ -254,8 +271,9 @@ cdef inline bint _await_input(Context *ctx, Conn *conn, RecvResult got) noexcept
     if got != RECV_NONE:
         return True
     left = conn.input_len - conn.input_off
-    if left and not conn.flags & CONN_READABLE and conn.timer.deadline_ms > ctx.now_ms + ctx.limits.header_ms:
-        conn_deadline(ctx, conn, ctx.limits.header_ms)   # from the first byte of the head, not from the last
+    if left and conn.timer.deadline_ms > ctx.now_ms + ctx.limits.header_ms:
+        # from the first byte of the head, not from the last
+        conn_deadline(ctx, conn, ctx.limits.header_ms)
     if not conn_stash(conn):
         http1_close(ctx, conn, C_shed)
     return False

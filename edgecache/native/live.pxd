@@ -1,14 +1,17 @@
 """Live values: the newest version of a playlist, rendered by the origin, held and released here.
 
-A version says which media it lists: segment `msn` is the first that is not complete, `parts` of its parts are there, and segment msn − 1 had `last_parts`. What a request
-may wait for and what satisfies it is RFC 8216bis 6.2.5.2, decided by two pure functions on those three numbers.
+A version says which media it lists: segment `msn` is the first that is not complete, `parts` of its
+parts are there, and segment msn − 1 had `last_parts`. What a request may wait for and what
+satisfies it is RFC 8216bis 6.2.5.2, decided by two pure functions on those three numbers.
 
-Law: a LiveVersion is immutable and reference-counted (the entry holds one, every worker that serves it one). One allocation: struct, bodies, heads apart.
-"""
+Law: a LiveVersion is immutable and reference-counted (the entry holds one, every worker that serves
+it one). One allocation: struct, bodies, heads apart. """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from edgecache.native.base cimport EC_CHECK, EC_LIVE_VERSION, live_add, ref_acquire, ref_release, total_add
+from edgecache.native.base cimport (
+    EC_CHECK, EC_LIVE_VERSION, live_add, ref_acquire, ref_release, total_add,
+)
 from edgecache.native.head cimport Head, head_free, head_new
 from edgecache.native.types cimport Slice
 
@@ -49,7 +52,8 @@ cdef struct LiveVersion:
     uint64_t msn
     uint32_t parts
     uint32_t last_parts
-    uint32_t hold_ms                     # how long a request may wait (3 × target duration); 0: never blocks
+    # how long a request may wait (3 × target duration); 0: never blocks
+    uint32_t hold_ms
     uint32_t advance                     # Advance Part Limit, in parts
     bint ended                           # ENDLIST: directives are ignored
     uint64_t published_us                # monotonic
@@ -58,8 +62,10 @@ cdef struct LiveVersion:
     Rendering renderings[VARIANTS]
 
 
-cdef inline LiveVersion *version_new(Slice *bodies, Slice *fields, Slice *etags, uint64_t *used) noexcept nogil:
-    """A body with data NULL is a variant not offered. The caller fills in the numbers and owns one reference. NULL: no memory."""
+cdef inline LiveVersion *version_new(Slice *bodies, Slice *fields, Slice *etags,
+                                     uint64_t *used) noexcept nogil:
+    """A body with data NULL is a variant not offered. The caller fills in the numbers and owns one
+    reference. NULL: no memory."""
     cdef size_t total = 0
     cdef int i
     cdef uint8_t *p
@@ -111,7 +117,8 @@ cdef inline void version_release(LiveVersion *version) noexcept nogil:
     live_add(EC_LIVE_VERSION, -1)
 
 
-cdef inline bint version_newer(uint64_t msn, uint32_t parts, bint ended, LiveVersion *than) noexcept nogil:
+cdef inline bint version_newer(uint64_t msn, uint32_t parts, bint ended,
+                               LiveVersion *than) noexcept nogil:
     """Ending is the last version; a value that never blocks is replaced by whatever arrives."""
     if than.hold_ms == 0:
         return True
@@ -120,7 +127,8 @@ cdef inline bint version_newer(uint64_t msn, uint32_t parts, bint ended, LiveVer
     return ended or msn > than.msn or (msn == than.msn and parts > than.parts)
 
 
-cdef inline Rendering *version_rendering(LiveVersion *version, bint delta, bint gzip) noexcept nogil:
+cdef inline Rendering *version_rendering(LiveVersion *version, bint delta,
+                                         bint gzip) noexcept nogil:
     """The best variant on offer for what was accepted; full and plain is always there."""
     cdef int wanted = (VARIANT_DELTA if delta else 0) | (VARIANT_GZIP if gzip else 0)
     if version.renderings[wanted & VARIANT_DELTA].head == NULL:
@@ -144,14 +152,17 @@ cdef inline bint version_lists(LiveVersion *version, Want *want) noexcept nogil:
 
 
 cdef inline WantVerdict version_judge(LiveVersion *version, Want *want) noexcept nogil:
-    """6.2.5.2: more than two past the last Media Segment, or beyond the Advance Part Limit, is refused at once."""
+    """6.2.5.2: more than two past the last Media Segment, or beyond the Advance Part Limit, is
+    refused at once."""
     cdef uint64_t span
+    cdef uint64_t ahead
     if version_lists(version, want):
         return WANT_READY
     if want.msn > version.msn + 1:       # the last listed segment is msn - 1: msn + 1 is last + 2
         return WANT_BAD
     if want.has_part and version.advance and want.msn >= version.msn:
         span = version.last_parts if version.last_parts else 1
-        if (want.msn - version.msn) * span + want.part + 1 > version.parts + <uint64_t>version.advance:
+        ahead = (want.msn - version.msn) * span + want.part + 1
+        if ahead > version.parts + <uint64_t>version.advance:
             return WANT_BAD
     return WANT_WAIT

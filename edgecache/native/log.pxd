@@ -1,4 +1,6 @@
-"""Access-log ring: one per worker, fixed-size records, drained by the control plane. Full: the record is dropped and counted. Off: one load per answer."""
+"""Access-log ring: one per worker, fixed-size records, drained by the control plane. Full: the
+record is dropped and counted. Off: one load per answer.
+"""
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -11,7 +13,8 @@ cdef enum:
     LOG_TARGET_BYTES = 216
 
 
-cdef enum CacheWord:                     # how the answer came about; RFC 9211 words are made of it in response.pxd
+# how the answer came about; RFC 9211 words are made of it in response.pxd
+cdef enum CacheWord:
     CACHE_HIT
     CACHE_MISS
     CACHE_COLLAPSED

@@ -1,17 +1,22 @@
 """Mailboxes between the planes: the only crossing.
 
-Up (worker → control): a ring of entries that somebody asked for and nobody fills (MISS). One producer, one consumer, no lock. Full: the worker answers 503 (shed).
-Down (control → worker): a ring of messages. READY (an entry changed), DRAIN, STOP. Producers take a mutex for a few instructions. READY is coalesced by the entry's
-`posted` bits, so the ring holds at most one per entry; should it be full all the same, `overflow` makes the worker look at everything it holds.
-Each message carries a reference on its entry. Both sides are woken by an eventfd, written only when the sleeper may be asleep.
-"""
+Up (worker → control): a ring of entries that somebody asked for and nobody fills (MISS). One
+producer, one consumer, no lock. Full: the worker answers 503 (shed).
+Down (control → worker): a ring of messages. READY (an entry changed), DRAIN, STOP. Producers take a
+mutex for a few instructions. READY is coalesced by the entry's `posted` bits, so the ring holds at
+most one per entry; should it be full all the same, `overflow` makes the worker look at everything
+it holds.
+Each message carries a reference on its entry. Both sides are woken by an eventfd, written only when
+the sleeper may be asleep. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from edgecache.native.base cimport EC_ASSERT, bits_set, flag_swap, load_acquire_u64, load_relaxed_u64, store_release_u64
+from edgecache.native.base cimport (
+    EC_ASSERT, bits_set, flag_swap, load_acquire_u64, load_relaxed_u64, store_release_u64,
+)
 from edgecache.native.entry cimport Entry, entry_acquire, entry_release
 from edgecache.native.sys cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
-    pthread_mutex_unlock, read, write,
+    EFD_CLOEXEC, EFD_NONBLOCK, close, eventfd, pthread_mutex_destroy, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock, read, write,
 )
 
 

@@ -1,20 +1,30 @@
-"""Plane: the data plane of one POP as the face sees it: a store, its workers, and what happens between a change in the store and the workers that wait for it.
+"""Plane: the data plane of one POP as the face sees it: a store, its workers, and what happens
+between a change in the store and the workers that wait for it.
 
-Every function here may be called without the GIL by the one control thread. A change is made first, then told: the entry's state is released, a full fence, then the bits of the
-workers that are interested are read; a worker sets its bit, then reads the state. One of the two always sees the other.
-"""
+Every function here may be called without the GIL by the one control thread. A change is made first,
+then told: the entry's state is released, a full fence, then the bits of the workers that are
+interested are read; a worker sets its bit, then reads the state. One of the two always sees the
+other. """
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 from edgecache.native.base cimport bits_get, clock_us, fence_full, lowest_bit
-from edgecache.native.blob cimport Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal
+from edgecache.native.blob cimport (
+    Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal,
+)
 from edgecache.native.context cimport Context
-from edgecache.native.entry cimport ENTRY_FILLING, ENTRY_RESERVED, Entry, entry_acquire, entry_dead, entry_filled, entry_release, entry_state
+from edgecache.native.entry cimport (
+    ENTRY_FILLING, ENTRY_RESERVED, Entry, entry_acquire, entry_dead, entry_filled, entry_release,
+    entry_state,
+)
 from edgecache.native.head cimport Head, head_free, head_new
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
-from edgecache.native.mailbox cimport MESSAGE_DRAIN, MESSAGE_STOP, Bell, MessageKind, bell_init, down_post, down_ready
+from edgecache.native.mailbox cimport (
+    MESSAGE_DRAIN, MESSAGE_STOP, Bell, MessageKind, bell_init, down_post, down_ready,
+)
 from edgecache.native.store cimport (
-    PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail, store_acquire, store_complete, store_destroy,
-    store_hash, store_init, store_make_room, store_publish, store_purge_entry,
+    PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail,
+    store_acquire, store_complete, store_destroy, store_hash, store_init, store_make_room,
+    store_publish, store_purge_entry,
 )
 from edgecache.native.sys cimport close
 from edgecache.native.types cimport Limits, Slice, cbyte, slice_of
@@ -77,7 +87,8 @@ cdef inline Blob *_blob_for(Plane *plane, int64_t length) noexcept nogil:
     return blob_new_memfd(&plane.store.used)
 
 
-cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields, int64_t length, Slice etag, Stamp stamp) noexcept nogil:
+cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields, int64_t length,
+                            Slice etag, Stamp stamp) noexcept nogil:
     """False: somebody else settled the entry, or there is no room (then it fails with 503)."""
     cdef uint64_t now_us = clock_us()
     cdef uint64_t now_ms = now_us // 1000
@@ -87,7 +98,8 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
     if blob == NULL or head == NULL:
         fill_fail(plane, entry, 503, 0)
     else:
-        ours = entry_begin(&plane.store, entry, blob, head, status, length, now_ms + stamp.ttl_ms, now_ms + stamp.ttl_ms + stamp.grace_ms, now_us)
+        ours = entry_begin(&plane.store, entry, blob, head, status, length, now_ms + stamp.ttl_ms,
+                           now_ms + stamp.ttl_ms + stamp.grace_ms, now_us)
     if not ours:
         blob_release(blob)
         head_free(head)
@@ -96,7 +108,8 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
     return True
 
 
-cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data, uint64_t length) noexcept nogil:
+cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data,
+                             uint64_t length) noexcept nogil:
     """False: no room for it, or the fill ended."""
     if entry_state(entry) != ENTRY_FILLING:
         return False
@@ -107,7 +120,8 @@ cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data, uint64_t l
 
 
 cdef inline bint fill_commit(Plane *plane, Entry *entry, Slice fields, Slice etag) noexcept nogil:
-    """With an unknown length or a validator learnt late, a new head replaces the first for answers to come."""
+    """With an unknown length or a validator learnt late, a new head replaces the first for answers
+    to come."""
     cdef Head *head = NULL
     cdef int64_t length
     if entry_state(entry) != ENTRY_FILLING:
@@ -129,14 +143,17 @@ cdef inline void fill_fail(Plane *plane, Entry *entry, int status, uint64_t ttl_
     plane_tell(plane, entry)
 
 
-cdef inline PutResult fill_view(Plane *plane, Entry *parent, Slice key, uint64_t offset, uint64_t length, Slice fields, Slice etag,
+cdef inline PutResult fill_view(Plane *plane, Entry *parent, Slice key, uint64_t offset,
+                                uint64_t length, Slice fields, Slice etag,
                                 Stamp stamp) noexcept nogil:
     """[offset, offset + length) of the parent's body, filled already, as an entry of its own."""
     blob_acquire(parent.blob)
-    return _complete(plane, key, parent, parent.blob, offset, <int64_t>length, 200, fields, etag, stamp)
+    return _complete(plane, key, parent, parent.blob, offset, <int64_t>length, 200, fields, etag,
+                     stamp)
 
 
-cdef inline PutResult plane_put(Plane *plane, Slice key, Slice body, int status, Slice fields, Slice etag, Stamp stamp) noexcept nogil:
+cdef inline PutResult plane_put(Plane *plane, Slice key, Slice body, int status, Slice fields,
+                                Slice etag, Stamp stamp) noexcept nogil:
     cdef Blob *blob = _blob_for(plane, <int64_t>body.len)
     if blob == NULL or not blob_append(blob, body.data, body.len):
         blob_release(blob)
@@ -145,7 +162,8 @@ cdef inline PutResult plane_put(Plane *plane, Slice key, Slice body, int status,
     return _complete(plane, key, NULL, blob, 0, <int64_t>body.len, status, fields, etag, stamp)
 
 
-cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *blob, uint64_t offset, int64_t length, int status, Slice fields,
+cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *blob, uint64_t offset,
+                                int64_t length, int status, Slice fields,
                                 Slice etag, Stamp stamp) noexcept nogil:
     """Consumes one reference of blob."""
     cdef uint64_t now_us = clock_us()
@@ -154,7 +172,8 @@ cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *bl
     cdef PutResult result = PUT_NO_SPACE
     cdef Head *head = head_new(status, length, fields, etag)
     if head != NULL:
-        result = store_complete(&plane.store, key, parent, blob, offset, length, head, status, expires_ms, expires_ms + stamp.grace_ms,
+        result = store_complete(&plane.store, key, parent, blob, offset, length, head, status,
+                                expires_ms, expires_ms + stamp.grace_ms,
                                 now_us, &entry)
     if result != PUT_CREATED:
         blob_release(blob)
@@ -165,7 +184,8 @@ cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *bl
     return result
 
 
-cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *version, uint64_t ttl_ms) noexcept nogil:
+cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *version,
+                                    uint64_t ttl_ms) noexcept nogil:
     """Consumes the caller's reference of `version`."""
     cdef uint64_t now_us = clock_us()
     cdef Entry *entry = NULL
@@ -181,9 +201,11 @@ cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *versio
 
 
 cdef inline Entry *plane_open(Plane *plane, Slice key) noexcept nogil:
-    """A reserved entry to be filled by a push, referenced; NULL when the key is complete, live, or somebody is filling it."""
+    """A reserved entry to be filled by a push, referenced; NULL when the key is complete, live, or
+    somebody is filling it."""
     cdef bint created = False
-    cdef Entry *entry = store_acquire(&plane.store, store_hash(&plane.store, key), key, clock_us() // 1000, True, &created)
+    cdef Entry *entry = store_acquire(&plane.store, store_hash(&plane.store, key), key,
+                                      clock_us() // 1000, True, &created)
     if entry != NULL and entry_state(entry) != ENTRY_RESERVED:
         entry_release(entry)
         return NULL
@@ -196,7 +218,8 @@ cdef inline Entry *plane_find(Plane *plane, Slice key) noexcept nogil:
 
 
 cdef inline bint plane_purge(Plane *plane, Slice key) noexcept nogil:
-    """Whoever is parked on it is told: a fill that goes on still answers them, a live value is asked for again."""
+    """Whoever is parked on it is told: a fill that goes on still answers them, a live value is
+    asked for again."""
     cdef Entry *entry = store_purge_entry(&plane.store, key)
     if entry == NULL:
         return False

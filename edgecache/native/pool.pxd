@@ -1,7 +1,7 @@
 """Fixed-size blocks from chunks, one pool per kind and worker: no malloc on the hit path.
 
-Law: owned by one worker, no lock. Blocks are zeroed when taken. Chunks are returned only by pool_destroy, so the high-water mark of a worker stays its own.
-"""
+Law: owned by one worker, no lock. Blocks are zeroed when taken. Chunks are returned only by
+pool_destroy, so the high-water mark of a worker stays its own. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset

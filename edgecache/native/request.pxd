@@ -1,8 +1,10 @@
 """Request-head parser: one complete HTTP/1.x head in, slices into the caller's buffer out.
 
-Contract: request_end() says whether the head is complete; request_parse() is then called once and answers 0 or the status to refuse with (400, 405, 414, 431, 501, 505).
-No allocation, no copy, no state. Stricter than llhttp everywhere (what this accepts, llhttp accepts): CRLF only, no obs-fold, no space before a colon, no control
-bytes, exactly one valid Host on 1.1, no Transfer-Encoding, no body on a viewer's request. What it does not know: targets beyond their form, and what fields mean.
+Contract: request_end() says whether the head is complete; request_parse() is then called once and
+answers 0 or the status to refuse with (400, 405, 414, 431, 501, 505). No allocation, no copy, no
+state. Stricter than llhttp everywhere (what this accepts, llhttp accepts): CRLF only, no obs-fold,
+no space before a colon, no control bytes, exactly one valid Host on 1.1, no Transfer-Encoding, no
+body on a viewer's request. What it does not know: targets beyond their form, and what fields mean.
 """
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memset
@@ -46,7 +48,8 @@ cdef struct Request:
 
 
 cdef inline size_t request_end(cbyte *data, size_t start, size_t length) noexcept nogil:
-    """Bytes up to and with the empty line that ends the head, looking from `start`; 0: not complete. Bare LFs count, to be refused at once instead of waited on."""
+    """Bytes up to and with the empty line that ends the head, looking from `start`; 0: not
+    complete. Bare LFs count, to be refused at once instead of waited on."""
     cdef cbyte *end = data + length
     cdef cbyte *p = data + start
     while True:
@@ -64,15 +67,19 @@ cdef inline bint _name_is(Slice name, const char *lower, size_t length) noexcept
     return name.len == length and strncasecmp(<const char *>name.data, lower, length) == 0
 
 
+cdef inline bint _word_is(Slice word, const char *text, size_t length) noexcept nogil:
+    return word.len == length and memcmp(word.data, text, length) == 0
+
+
 cdef inline int _method(Slice word, Request *request) noexcept nogil:
     cdef size_t i
-    if word.len == 3 and memcmp(word.data, b"GET", 3) == 0:
+    if _word_is(word, b"GET", 3):
         request.method = METHOD_GET
         return 0
-    if word.len == 4 and memcmp(word.data, b"HEAD", 4) == 0:
+    if _word_is(word, b"HEAD", 4):
         request.method = METHOD_HEAD
         return 0
-    if word.len == 7 and memcmp(word.data, b"OPTIONS", 7) == 0:
+    if _word_is(word, b"OPTIONS", 7):
         request.method = METHOD_OPTIONS
         return 0
     for i in range(word.len):
@@ -80,9 +87,9 @@ cdef inline int _method(Slice word, Request *request) noexcept nogil:
             return 400
     if word.len == 0:
         return 400
-    if ((word.len == 4 and memcmp(word.data, b"POST", 4) == 0) or (word.len == 3 and memcmp(word.data, b"PUT", 3) == 0)
-            or (word.len == 6 and memcmp(word.data, b"DELETE", 6) == 0) or (word.len == 5 and memcmp(word.data, b"PATCH", 5) == 0)
-            or (word.len == 5 and memcmp(word.data, b"TRACE", 5) == 0) or (word.len == 7 and memcmp(word.data, b"CONNECT", 7) == 0)):
+    if (_word_is(word, b"POST", 4) or _word_is(word, b"PUT", 3) or _word_is(word, b"DELETE", 6)
+            or _word_is(word, b"PATCH", 5) or _word_is(word, b"TRACE", 5)
+            or _word_is(word, b"CONNECT", 7)):
         return 405
     return 501
 
@@ -216,7 +223,8 @@ cdef inline int _field(Slice name, Slice value, Request *request) noexcept nogil
 
 
 cdef inline int _field_line(Slice line, Request *request) noexcept nogil:
-    """field-name ":" OWS field-value OWS; no whitespace before the colon, no folding (RFC 9112 5.1, 5.2)."""
+    """field-name ":" OWS field-value OWS; no whitespace before the colon, no folding (RFC 9112 5.1,
+    5.2)."""
     cdef size_t at = 0
     cdef size_t i
     while at < line.len and char_is(line.data[at], EC_CH_TOKEN):
@@ -226,11 +234,14 @@ cdef inline int _field_line(Slice line, Request *request) noexcept nogil:
     for i in range(at + 1, line.len):
         if not char_is(line.data[i], EC_CH_VALUE):
             return 400
-    return _field(slice_of(line.data, at), trim(slice_of(line.data + at + 1, line.len - at - 1)), request)
+    return _field(slice_of(line.data, at), trim(slice_of(line.data + at + 1, line.len - at - 1)),
+                  request)
 
 
-cdef inline int request_parse(cbyte *data, size_t head_len, const Limits *limits, Request *request) noexcept nogil:
-    """`head_len` from request_end(). 0, or the status to refuse with; then the connection must close."""
+cdef inline int request_parse(cbyte *data, size_t head_len, const Limits *limits,
+                              Request *request) noexcept nogil:
+    """`head_len` from request_end(). 0, or the status to refuse with; then the connection must
+    close."""
     cdef cbyte *p = data
     cdef cbyte *end = data + head_len
     cdef cbyte *lf
@@ -249,7 +260,9 @@ cdef inline int request_parse(cbyte *data, size_t head_len, const Limits *limits
             first = False
         else:
             request.fields += 1
-            status = 431 if request.fields > limits.header_fields else _field_line(slice_of(p, lf - 1 - p), request)
+            if request.fields > limits.header_fields:
+                return 431
+            status = _field_line(slice_of(p, lf - 1 - p), request)
         if status:
             return status
         p = lf + 1

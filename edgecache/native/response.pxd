@@ -1,9 +1,13 @@
-"""What an answer says beyond the prebuilt head: range arithmetic, conditions, and the tail (Cache-Status, Age, Date, Connection)."""
+"""What an answer says beyond the prebuilt head: range arithmetic, conditions, and the tail
+(Cache-Status, Age, Date, Connection).
+"""
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, strlen
 from edgecache.native.head cimport reason_phrase
-from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_WOKEN, CacheWord
+from edgecache.native.log cimport (
+    CACHE_COLLAPSED, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_WOKEN, CacheWord,
+)
 from edgecache.native.request cimport next_element, trim
 from edgecache.native.types cimport Slice, slice_equal, slice_of
 
@@ -33,7 +37,8 @@ cdef extern from *:
 
 
 cdef enum RangeVerdict:
-    RANGE_IGNORE                         # no, malformed, or more than one range: the whole body (RFC 9110 14.2)
+    # no, malformed, or more than one range: the whole body (RFC 9110 14.2)
+    RANGE_IGNORE
     RANGE_OK
     RANGE_UNSATISFIABLE                  # 416
 
@@ -56,7 +61,8 @@ cdef inline bint _range_number(Slice *s, uint64_t *out) noexcept nogil:
     return some
 
 
-cdef inline RangeVerdict range_parse(Slice value, uint64_t size, uint64_t *first, uint64_t *end) noexcept nogil:
+cdef inline RangeVerdict range_parse(Slice value, uint64_t size, uint64_t *first,
+                                     uint64_t *end) noexcept nogil:
     """One byte range against a body of `size` bytes: [*first, *end)."""
     cdef uint64_t a = 0
     cdef uint64_t b = 0
@@ -99,7 +105,8 @@ cdef inline bint etag_listed(Slice list_, Slice etag) noexcept nogil:
     if etag.len == 0:
         return False
     while next_element(&list_, &element):
-        if (element.len == 1 and element.data[0] == 42) or slice_equal(_opaque(element), _opaque(etag)):
+        if (element.len == 1 and element.data[0] == 42) or slice_equal(_opaque(element),
+                                                                       _opaque(etag)):
             return True
     return False
 
@@ -131,12 +138,15 @@ cdef inline size_t date_write(char *out, int64_t unix_s) noexcept nogil:
     cdef tm t
     cdef time_t when = unix_s
     gmtime_r(&when, &t)
-    return snprintf(out, DATE_BYTES, b"Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n", days + 3 * t.tm_wday, t.tm_mday,
+    return snprintf(out, DATE_BYTES, b"Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
+                    days + 3 * t.tm_wday, t.tm_mday,
                     months + 3 * t.tm_mon, t.tm_year + 1900, t.tm_hour, t.tm_min, t.tm_sec)
 
 
-cdef inline size_t tail_write(unsigned char *out, Slice name, CacheWord word, int64_t age_s, Slice date, bint close) noexcept nogil:
-    """Cache-Status (RFC 9211), Age (negative: none), Date, Connection, and the empty line. At most 96 bytes beyond the name."""
+cdef inline size_t tail_write(unsigned char *out, Slice name, CacheWord word, int64_t age_s,
+                              Slice date, bint close) noexcept nogil:
+    """Cache-Status (RFC 9211), Age (negative: none), Date, Connection, and the empty line. At most
+    96 bytes beyond the name."""
     cdef size_t n = _put(out, b"Cache-Status: ", 14)
     memcpy(out + n, name.data, name.len)
     n += name.len
@@ -161,25 +171,32 @@ cdef inline size_t tail_write(unsigned char *out, Slice name, CacheWord word, in
     return n + _put(out + n, b"\r\n", 2)
 
 
-cdef inline size_t partial_line(char *out, size_t room, uint64_t first, uint64_t end, uint64_t size) noexcept nogil:
-    return snprintf(out, room, b"HTTP/1.1 206 Partial Content\r\nContent-Length: %llu\r\nContent-Range: bytes %llu-%llu/%llu\r\n",
-                    <unsigned long long>(end - first), <unsigned long long>first, <unsigned long long>(end - 1), <unsigned long long>size)
+cdef inline size_t partial_line(
+        char *out, size_t room, uint64_t first, uint64_t end, uint64_t size) noexcept nogil:
+    return snprintf(
+        out, room,
+        b"HTTP/1.1 206 Partial Content\r\nContent-Length: %llu\r\n"
+        b"Content-Range: bytes %llu-%llu/%llu\r\n",
+        <unsigned long long>(end - first), <unsigned long long>first,
+        <unsigned long long>(end - 1), <unsigned long long>size)
 
 
 cdef inline size_t error_head(char *out, size_t room, int status, uint64_t size) noexcept nogil:
-    """A whole head but the tail for an answer of our own, and with it the size of its one-line body (see error_body)."""
-    cdef const char *extra = b""
-    cdef size_t body = error_body_len(status)
-    if status == 503 or status == 504:
-        extra = b"Retry-After: 1\r\n"
-    elif status == 405:
-        extra = b"Allow: GET, HEAD, OPTIONS\r\n"
+    """A whole head but the tail for an answer of our own; its one-line body is error_body's."""
+    cdef size_t n = snprintf(
+        out, room,
+        b"HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: text/plain\r\n"
+        b"Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\n"
+        b"Access-Control-Expose-Headers: Cache-Status, Retry-After\r\n",
+        status, reason_phrase(status), error_body_len(status))
     if status == 416:
-        return snprintf(out, room, b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: %zu\r\nContent-Range: bytes */%llu\r\n"
-                        b"Content-Type: text/plain\r\nAccess-Control-Allow-Origin: *\r\n", body, <unsigned long long>size)
-    return snprintf(out, room, b"HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: text/plain\r\nCache-Control: no-store\r\n"
-                    b"Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Cache-Status, Retry-After\r\n%s",
-                    status, reason_phrase(status), body, extra)
+        n += snprintf(out + n, room - n, b"Content-Range: bytes */%llu\r\n",
+                      <unsigned long long>size)
+    elif status == 405:
+        n += snprintf(out + n, room - n, b"Allow: GET, HEAD, OPTIONS\r\n")
+    elif status == 503 or status == 504:
+        n += snprintf(out + n, room - n, b"Retry-After: 1\r\n")
+    return n
 
 
 cdef inline size_t error_body_len(int status) noexcept nogil:
@@ -192,5 +209,8 @@ cdef inline size_t error_body(char *out, size_t room, int status) noexcept nogil
 
 cdef inline size_t preflight_head(char *out, size_t room) noexcept nogil:
     """CORS preflight (Fetch standard 3.2.2): players send Range and CMCD fields."""
-    return snprintf(out, room, b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\nAccess-Control-Allow-Origin: *\r\n"
-                    b"Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\nAccess-Control-Allow-Headers: *, Range\r\nAccess-Control-Max-Age: 86400\r\n")
+    return snprintf(
+        out, room,
+        b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n"
+        b"Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n"
+        b"Access-Control-Allow-Headers: *, Range\r\nAccess-Control-Max-Age: 86400\r\n")

@@ -1,10 +1,11 @@
 """Sending: moves the bytes of one answer to the socket.
 
-Head and small bodies leave in one sendmsg, memfd bodies by sendfile behind a corked head (MSG_MORE). A body whose end is not known yet is chunked, one chunk for whatever
-is readable. Stops at a full socket (epoll tells when to go on) or at the end of what is filled (the hold tells).
+Head and small bodies leave in one sendmsg, memfd bodies by sendfile behind a corked head
+(MSG_MORE). A body whose end is not known yet is chunked, one chunk for whatever is readable. Stops
+at a full socket (epoll tells when to go on) or at the end of what is filled (the hold tells).
 
-Law: bytes of [pos, end) that are not filled are never promised inside a chunk; progress moves the write deadline only by real amounts, so a reader below the minimum rate is cut.
-"""
+Law: bytes of [pos, end) that are not filled are never promised inside a chunk; progress moves the
+write deadline only by real amounts, so a reader below the minimum rate is cut. """
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
@@ -15,7 +16,8 @@ from edgecache.native.context cimport CONN_WRITABLE, Conn, Context, Exchange, Ou
 from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, Entry, entry_filled, entry_state
 from edgecache.native.stats cimport C_bytes_out, C_cut, stat_add
 from edgecache.native.sys cimport (
-    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno_get, iovec, msghdr, off_t, send, sendfile, sendmsg, ssize_t,
+    EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno_get, iovec, msghdr, off_t, send, sendfile, sendmsg,
+    ssize_t,
 )
 from edgecache.native.types cimport Slice, slice_of
 
@@ -36,6 +38,7 @@ cdef enum:
 cdef inline Progress _wrote(Context *ctx, Exchange *x, ssize_t n) noexcept nogil:
     """Account a write; PROGRESS_DONE when it moved something."""
     cdef Conn *conn = x.conn
+    cdef uint64_t enough
     if n >= 0:
         x.sent += <uint64_t>n
         conn.progress_bytes += <uint64_t>n
@@ -46,7 +49,8 @@ cdef inline Progress _wrote(Context *ctx, Exchange *x, ssize_t n) noexcept nogil
     if errno_get() != EAGAIN:
         return PROGRESS_BROKEN
     conn.flags &= ~<uint32_t>CONN_WRITABLE
-    if conn.progress_bytes >= <uint64_t>RATE_MIN_BYTES_S * ctx.limits.write_ms // 1000 or conn.progress_bytes == x.sent:
+    enough = <uint64_t>RATE_MIN_BYTES_S * ctx.limits.write_ms // 1000
+    if conn.progress_bytes >= enough or conn.progress_bytes == x.sent:
         conn.progress_bytes = 0
         conn_deadline(ctx, conn, ctx.limits.write_ms)
     return PROGRESS_BLOCKED
@@ -85,7 +89,8 @@ cdef inline Progress _send_head(Context *ctx, Exchange *x) noexcept nogil:
         message.msg_flags = 0
         message.msg_iov = iov
         message.msg_iovlen = count
-        n = sendmsg(x.conn.fd, &message, MSG_NOSIGNAL | (MSG_MORE if x.pos < x.end and answer_available(x) else 0))
+        n = sendmsg(x.conn.fd, &message, MSG_NOSIGNAL | (MSG_MORE if x.pos < x.end
+                                                         and answer_available(x) else 0))
         progress = _wrote(ctx, x, n)
         if progress != PROGRESS_DONE:
             return progress
@@ -103,7 +108,8 @@ cdef inline Progress _send_frame(Context *ctx, Exchange *x, bint more) noexcept 
     cdef ssize_t n
     cdef Progress progress
     while out.frame_off < out.frame_len:
-        n = send(x.conn.fd, out.frame + out.frame_off, out.frame_len - out.frame_off, MSG_NOSIGNAL | (MSG_MORE if more else 0))
+        n = send(x.conn.fd, out.frame + out.frame_off, out.frame_len - out.frame_off,
+                 MSG_NOSIGNAL | (MSG_MORE if more else 0))
         progress = _wrote(ctx, x, n)
         if progress != PROGRESS_DONE:
             return progress
@@ -129,7 +135,8 @@ cdef inline Progress _send_body(Context *ctx, Exchange *x, uint64_t length) noex
     if blob.fd >= 0:
         at = <off_t>(entry.offset + x.pos)
         n = sendfile(x.conn.fd, blob.fd, &at, length)
-        if n == 0:                       # the file is shorter than it said: cannot happen to a sealed memfd
+        # the file is shorter than it said: cannot happen to a sealed memfd
+        if n == 0:
             return PROGRESS_BROKEN
     else:
         n = send(x.conn.fd, blob.data + entry.offset + x.pos, length, MSG_NOSIGNAL)
@@ -140,7 +147,8 @@ cdef inline Progress _send_body(Context *ctx, Exchange *x, uint64_t length) noex
 
 
 cdef inline Progress _fill_ended(Context *ctx, Exchange *x) noexcept nogil:
-    """All that is readable is out. Is that the end of the body, of the fill, or neither? The state is read before the length."""
+    """All that is readable is out. Is that the end of the body, of the fill, or neither? The state
+    is read before the length."""
     cdef Entry *entry = x.hold.entry
     cdef int state = entry_state(entry)
     if state == ENTRY_COMPLETE:
@@ -189,7 +197,8 @@ cdef inline Progress _send_chunked(Context *ctx, Exchange *x) noexcept nogil:
         available = answer_available(x)
         if available:
             out.chunk_left = available if available < CHUNK_BYTES else CHUNK_BYTES
-            _frame_set(out, snprintf(<char *>out.frame, sizeof(out.frame), b"%llx\r\n", <unsigned long long>out.chunk_left))
+            _frame_set(out, snprintf(<char *>out.frame, sizeof(out.frame), b"%llx\r\n",
+                                     <unsigned long long>out.chunk_left))
             continue
         progress = _fill_ended(ctx, x)
         if progress != PROGRESS_DONE:

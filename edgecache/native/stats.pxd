@@ -1,8 +1,8 @@
 """Per-worker counters and latency histograms.
 
-Law: a Stats block is written by its worker only; the control plane reads it at any time and sees each number whole but not all of one instant.
-Names and help texts live in counters.h, once; a misspelt counter does not compile.
-"""
+Law: a Stats block is written by its worker only; the control plane reads it at any time and sees
+each number whole but not all of one instant. Names and help texts live in counters.h, once; a
+misspelt counter does not compile. """
 from libc.stdint cimport uint64_t
 from edgecache.native.base cimport count_add, load_relaxed_u64, log2_bucket
 
@@ -52,7 +52,8 @@ cdef extern from "counters.h" nogil:
 
 
 cdef enum:
-    BUCKETS = 32                         # bucket b counts values in [2^(b-1), 2^b) microseconds; the last one is open
+    # bucket b counts values in [2^(b-1), 2^b) microseconds; the last one is open
+    BUCKETS = 32
 
 
 cdef struct Histogram:
@@ -60,7 +61,8 @@ cdef struct Histogram:
     uint64_t sum_us
 
 
-cdef struct Stats:                       # padded by its position inside a cache-line aligned Context
+# padded by its position inside a cache-line aligned Context
+cdef struct Stats:
     uint64_t c[64]
     Histogram h[4]
 

@@ -1,27 +1,31 @@
 """Store: the index of one POP. Key hash → entry, a byte budget, eviction by SIEVE, expiry by age.
 
-Law: one mutex over the index, taken by the control plane for every change and by a worker only for a key that it does not hold already; never held across a system call
-(what leaves the index is freed after the lock), never taken while holding the GIL. The first write wins: a name that is complete is never given other bytes.
+Law: one mutex over the index, taken by the control plane for every change and by a worker only for
+a key that it does not hold already; never held across a system call (what leaves the index is freed
+after the lock), never taken while holding the GIL. The first write wins: a name that is complete is
+never given other bytes.
 
-The budget counts what blobs, entries and versions really take. Over it, SIEVE walks from the oldest object: visited ones get their bit cleared and stay, others leave
-(NSDI'24: a hit writes one bit, and only when it is clear). What is evicted but still being sent counts until the last reader lets go; a write that would go
-beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE).
-"""
+The budget counts what blobs, entries and versions really take. Over it, SIEVE walks from the oldest
+object: visited ones get their bit cleared and stay, others leave (NSDI'24: a hit writes one bit,
+and only when it is clear). What is evicted but still being sent counts until the last reader lets
+go; a write that would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE). """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 from edgecache.native.base cimport (
-    EC_ASSERT, key_hash, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32, store_release_ptr, store_release_u32, store_release_u64,
+    EC_ASSERT, key_hash, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32, store_release_ptr,
+    store_release_u32, store_release_u64,
 )
 from edgecache.native.blob cimport Blob, blob_acquire, blob_filled
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, EntryState, entry_acquire, entry_become, entry_is,
-    entry_new, entry_release, entry_state,
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, EntryState,
+    entry_acquire, entry_become, entry_is, entry_new, entry_release, entry_state,
 )
 from edgecache.native.head cimport Head, head_etag, head_free, head_new
 from edgecache.native.live cimport LiveVersion, version_acquire, version_newer, version_release
 from edgecache.native.sys cimport (
-    getrandom, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t, pthread_mutex_unlock,
+    getrandom, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
+    pthread_mutex_unlock,
 )
 from edgecache.native.types cimport Slice, slice_equal, slice_of
 
@@ -29,7 +33,8 @@ from edgecache.native.types cimport Slice, slice_equal, slice_of
 cdef enum:
     STORE_BUCKETS = 65536
     EVICT_STEPS = 64                     # entries looked at under one lock
-    EVICT_ROUNDS = 64                    # locks taken by one write, so that it never walks the whole index
+    # locks taken by one write, so that it never walks the whole index
+    EVICT_ROUNDS = 64
 
 
 cdef enum PutResult:
@@ -168,7 +173,9 @@ cdef inline void _remove(Store *store, Entry *entry) noexcept nogil:
 
 cdef inline bint _evictable(Entry *entry) noexcept nogil:
     cdef EntryState state = entry_state(entry)
-    return state == ENTRY_COMPLETE or state == ENTRY_FAILED or (state == ENTRY_LIVE and load_relaxed_u32(&entry.waiters) == 0)
+    if state == ENTRY_LIVE:
+        return load_relaxed_u32(&entry.waiters) == 0
+    return state == ENTRY_COMPLETE or state == ENTRY_FAILED
 
 
 cdef inline bint _over(Store *store, uint64_t more, uint64_t limit) noexcept nogil:
@@ -176,14 +183,15 @@ cdef inline bint _over(Store *store, uint64_t more, uint64_t limit) noexcept nog
 
 
 cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
-    """Called without the lock, before a write of `more` bytes. False: even after evicting there is no room."""
+    """Called without the lock, before a write of `more` bytes. False: even after evicting there is
+    no room."""
     cdef int rounds = 0
-    cdef int steps
+    cdef int _step
     cdef Entry *entry
     while _over(store, more, store.budget) and rounds < EVICT_ROUNDS:
         rounds += 1
         pthread_mutex_lock(&store.lock)
-        for steps in range(EVICT_STEPS):
+        for _step in range(EVICT_STEPS):
             entry = store.hand if store.hand != NULL else store.oldest
             if entry == NULL:
                 break
@@ -201,10 +209,13 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
     return True
 
 
-cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_t now_ms, bint reserve, bint *created) noexcept nogil:
-    """A referenced entry, or NULL (absent and not `reserve`, or no memory). One that may not be served any more is replaced.
+cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_t now_ms,
+                                 bint reserve, bint *created) noexcept nogil:
+    """A referenced entry, or NULL (absent and not `reserve`, or no memory). One that may not be
+    served any more is replaced.
 
-    With `reserve` an absent key gets a RESERVED entry, *created is set, and the caller must see that it is filled."""
+    With `reserve` an absent key gets a RESERVED entry, *created is set, and the caller must see
+    that it is filled."""
     cdef Entry *entry
     created[0] = False
     if reserve and _over(store, 0, store.budget):
@@ -242,9 +253,11 @@ cdef inline LiveVersion *store_version(Store *store, Entry *entry, uint64_t *seq
     return version
 
 
-cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head, int status, int64_t length,
+cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head, int status,
+                             int64_t length,
                              uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us) noexcept nogil:
-    """RESERVED → FILLING: takes over blob and head. False: the entry is not ours to fill any more (both stay the caller's)."""
+    """RESERVED → FILLING: takes over blob and head. False: the entry is not ours to fill any more
+    (both stay the caller's)."""
     cdef bint ours
     pthread_mutex_lock(&store.lock)
     ours = entry_state(entry) == ENTRY_RESERVED
@@ -262,7 +275,8 @@ cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head,
 
 
 cdef inline void entry_commit(Store *store, Entry *entry, Head *head) noexcept nogil:
-    """FILLING → COMPLETE; `head` replaces the first one (its length and validator are known now)."""
+    """FILLING → COMPLETE; `head` replaces the first one (its length and validator are known now).
+    """
     pthread_mutex_lock(&store.lock)
     entry.length = <int64_t>(blob_filled(entry.blob) - entry.offset)
     if head != NULL:
@@ -272,8 +286,10 @@ cdef inline void entry_commit(Store *store, Entry *entry, Head *head) noexcept n
     _unlock(store)
 
 
-cdef inline void entry_fail(Store *store, Entry *entry, int status, uint64_t expires_ms) noexcept nogil:
-    """RESERVED or FILLING → FAILED. With expires_ms in the future it stays in the index as a negative entry."""
+cdef inline void entry_fail(Store *store, Entry *entry, int status,
+                            uint64_t expires_ms) noexcept nogil:
+    """RESERVED or FILLING → FAILED. With expires_ms in the future it stays in the index as a
+    negative entry."""
     pthread_mutex_lock(&store.lock)
     if not entry_ended(entry) and entry_state(entry) != ENTRY_LIVE:
         entry.status = status
@@ -285,9 +301,12 @@ cdef inline void entry_fail(Store *store, Entry *entry, int status, uint64_t exp
     _unlock(store)
 
 
-cdef inline PutResult store_complete(Store *store, Slice key, Entry *parent, Blob *blob, uint64_t offset, int64_t length, Head *head, int status,
-                                     uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us, Entry **out) noexcept nogil:
-    """Publish a whole body under `key` at once; takes over head and one reference of blob when PUT_CREATED. *out: the entry, referenced."""
+cdef inline PutResult store_complete(
+        Store *store, Slice key, Entry *parent, Blob *blob, uint64_t offset, int64_t length,
+        Head *head, int status, uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us,
+        Entry **out) noexcept nogil:
+    """Publish a whole body under `key` at once; takes over head and one reference of blob when
+    PUT_CREATED. *out: the entry, referenced."""
     cdef uint64_t hash = store_hash(store, key)
     cdef Entry *entry
     cdef PutResult result = PUT_CREATED
@@ -296,14 +315,16 @@ cdef inline PutResult store_complete(Store *store, Slice key, Entry *parent, Blo
     pthread_mutex_lock(&store.lock)
     entry = _find(store, hash, key)
     if entry != NULL and entry_state(entry) == ENTRY_COMPLETE:
-        result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head), head_etag(head)) else PUT_CONFLICT
+        result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head),
+                                         head_etag(head)) else PUT_CONFLICT
     elif entry != NULL and entry_state(entry) == ENTRY_LIVE:
         result = PUT_CONFLICT
     elif not room or (parent != NULL and parent.dead):
         result = PUT_NO_SPACE
     else:
         if entry != NULL and entry_state(entry) != ENTRY_RESERVED:
-            _remove(store, entry)        # a negative entry, or a fill that lost the race: its own readers finish on it
+            # a negative entry, or a fill that lost the race: its own readers finish on it
+            _remove(store, entry)
             entry = NULL
         if entry == NULL:
             entry = entry_new(key, hash, &store.used)
@@ -330,8 +351,10 @@ cdef inline PutResult store_complete(Store *store, Slice key, Entry *parent, Blo
     return result
 
 
-cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *version, uint64_t expires_ms, Entry **out) noexcept nogil:
-    """Make `version` the newest of `key`; takes over one reference when PUT_CREATED. A pulled copy under the same key gives way."""
+cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *version,
+                                    uint64_t expires_ms, Entry **out) noexcept nogil:
+    """Make `version` the newest of `key`; takes over one reference when PUT_CREATED. A pulled copy
+    under the same key gives way."""
     cdef uint64_t hash = store_hash(store, key)
     cdef Entry *entry
     cdef LiveVersion *old = NULL
@@ -349,7 +372,8 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
             _insert(store, entry)
     if entry == NULL:
         result = PUT_NO_SPACE
-    elif entry.version != NULL and not version_newer(version.msn, version.parts, version.ended, entry.version):
+    elif entry.version != NULL and not version_newer(version.msn, version.parts, version.ended,
+                                                     entry.version):
         result = PUT_STALE
     else:
         old = entry.version
@@ -380,7 +404,8 @@ cdef inline Entry *store_purge_entry(Store *store, Slice key) noexcept nogil:
 
 
 cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nogil:
-    """Walks the index in slices, so that no worker waits long for the lock. Returns how many left."""
+    """Walks the index in slices, so that no worker waits long for the lock. Returns how many left.
+    """
     cdef uint64_t count = 0
     cdef Entry *entry
     cdef Entry *chain
@@ -403,7 +428,8 @@ cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nog
 
 
 cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept nogil:
-    """One bounded walk over the queue: what may not be served any more leaves. Called by a worker's clock, so it goes on when Python hangs."""
+    """One bounded walk over the queue: what may not be served any more leaves. Called by a worker's
+    clock, so it goes on when Python hangs."""
     cdef Entry *entry
     cdef Entry *newer
     pthread_mutex_lock(&store.lock)

@@ -23,9 +23,14 @@ cdef extern from *:
     #ifndef SO_MAX_PACING_RATE
     #define SO_MAX_PACING_RATE 47
     #endif
-    static inline void epoll_set_ptr(struct epoll_event *e, uint32_t events, void *p) { e->events = events; e->data.ptr = p; }
+    static inline void epoll_set_ptr(struct epoll_event *e, uint32_t events,
+                                     void *p) { e->events = events; e->data.ptr = p; }
     static inline void *epoll_get_ptr(const struct epoll_event *e) { return e->data.ptr; }
-    static inline void block_all_signals(void) { sigset_t s; sigfillset(&s); pthread_sigmask(SIG_BLOCK, &s, NULL); }
+    static inline void block_all_signals(void) {
+        sigset_t s;
+        sigfillset(&s);
+        pthread_sigmask(SIG_BLOCK, &s, NULL);
+    }
     static inline int errno_get(void) { return errno; }
     """
 

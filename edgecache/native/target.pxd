@@ -1,8 +1,9 @@
 """Request target → canonical key: one spelling for one object, or 400.
 
-The key is the path with percent-encoding normalised (RFC 3986 6.2.2: unreserved characters bare, everything else encoded in upper case), and for playlists the LL-HLS
-delivery directives in the order the specification asks for (RFC 8216bis 6.2.5). No other part of a query reaches the key or an origin. Dot segments, empty segments,
-encoded slashes, backslashes and control bytes are refused.
+The key is the path with percent-encoding normalised (RFC 3986 6.2.2: unreserved characters bare,
+everything else encoded in upper case), and for playlists the LL-HLS delivery directives in the
+order the specification asks for (RFC 8216bis 6.2.5). No other part of a query reaches the key or an
+origin. Dot segments, empty segments, encoded slashes, backslashes and control bytes are refused.
 """
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
@@ -80,7 +81,8 @@ cdef inline bint _segments_ok(cbyte *path, size_t length) noexcept nogil:
             continue
         if i == start and i < length:
             return False
-        if i - start <= 2 and i > start and path[start] == 46 and (i - start == 1 or path[start + 1] == 46):
+        if i - start <= 2 and i > start and path[start] == 46 and (i - start == 1
+                                                                   or path[start + 1] == 46):
             return False
         start = i + 1
     return True
@@ -107,14 +109,17 @@ cdef inline void _directive(Slice pair, Target *target) noexcept nogil:
         target.want.has_msn = True
         target.want.msn = number
     elif pair.len >= 10 and memcmp(pair.data, b"_HLS_part=", 10) == 0:
-        if target.want.has_part or not _number(slice_of(pair.data + 10, pair.len - 10), &number) or number > PART_MAX:
+        if target.want.has_part or not _number(slice_of(pair.data + 10, pair.len - 10),
+                                               &number) or number > PART_MAX:
             target.bad_directives = True
             number = 0
         target.want.has_part = True
         target.want.part = <unsigned int>number
     elif pair.len >= 10 and memcmp(pair.data, b"_HLS_skip=", 10) == 0:
         pair = slice_of(pair.data + 10, pair.len - 10)
-        if (pair.len == 3 and memcmp(pair.data, b"YES", 3) == 0) or (pair.len == 2 and memcmp(pair.data, b"v2", 2) == 0):
+        if (pair.len == 3 and memcmp(pair.data, b"YES", 3) == 0) or (pair.len == 2
+                                                                     and memcmp(pair.data, b"v2",
+                                                                                2) == 0):
             target.want.delta = True
 
 
@@ -140,7 +145,8 @@ cdef inline size_t _write_directives(Want *want, char *out) noexcept nogil:
         if want.has_part:
             n += snprintf(out + n, QUERY_BYTES - n, b"&_HLS_part=%u", want.part)
     if want.delta:
-        n += snprintf(out + n, QUERY_BYTES - n, b"%s_HLS_skip=YES", <const char *>b"&" if n else <const char *>b"?")
+        n += snprintf(out + n, QUERY_BYTES - n, b"%s_HLS_skip=YES",
+                      <const char *>b"&" if n else <const char *>b"?")
     return n
 
 
@@ -161,7 +167,8 @@ cdef inline Slice _origin_form(Slice raw) noexcept nogil:
 
 
 cdef inline bint target_parse(Slice raw, unsigned char *buffer, Target *target) noexcept nogil:
-    """False: 400. `buffer` has room for 3 × raw.len + QUERY_BYTES; the slices of *target point into it."""
+    """False: 400. `buffer` has room for 3 × raw.len + QUERY_BYTES; the slices of *target point into
+    it."""
     cdef cbyte *mark
     cdef Slice query
     cdef ssize_t n

@@ -1,7 +1,9 @@
 """Timer wheel: one lazy deadline per connection.
 
-A Timer sits in the slot of the earliest time it may fire. Moving a deadline later (what every request does) writes one word and leaves the links alone: the
-wheel finds out when the slot comes up and files the timer again. Only an earlier deadline relinks. Resolution is one tick; deadlines beyond the horizon go round again.
+A Timer sits in the slot of the earliest time it may fire. Moving a deadline later (what every
+request does) writes one word and leaves the links alone: the wheel finds out when the slot comes up
+and files the timer again. Only an earlier deadline relinks. Resolution is one tick; deadlines
+beyond the horizon go round again.
 
 Law: owned by one worker. Times are monotonic milliseconds. A timer with deadline 0 never fires.
 """

@@ -1,4 +1,6 @@
-"""Plain values shared by all native files: slices, limits. No behaviour beyond comparing and copying bytes."""
+"""Plain values shared by all native files: slices, limits. No behaviour beyond comparing and
+copying bytes.
+"""
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp
 
@@ -23,7 +25,8 @@ cdef struct Limits:                      # from the configuration; read-only onc
     uint32_t max_connections             # per worker; 503 and close beyond
     uint32_t max_parked                  # per worker; 503 beyond
     uint32_t max_holds                   # entries a worker keeps a reference to while idle
-    uint32_t heap_max_bytes              # bodies up to this live on the heap and leave by writev; larger ones in memfds by sendfile
+    # bodies up to this live on the heap and leave by writev; larger ones in memfds by sendfile
+    uint32_t heap_max_bytes
     uint64_t pacing_bytes_s              # SO_MAX_PACING_RATE of a viewer's socket; 0: off
 
 

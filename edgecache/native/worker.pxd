@@ -1,36 +1,44 @@
 """Worker: one thread, one listener, one epoll loop.
 
-A turn: wait; handle the sockets that epoll named; then, never nested in each other: the mailbox, a slice of the wake queue, connections with more to do, the clock. Waking ten
-thousand parked exchanges is one pass over a list, cut into slices of WAKE_SLICE between which sockets are served, so that hits keep their latency meanwhile.
+A turn: wait; handle the sockets that epoll named; then, never nested in each other: the mailbox, a
+slice of the wake queue, connections with more to do, the clock. Waking ten thousand parked
+exchanges is one pass over a list, cut into slices of WAKE_SLICE between which sockets are served,
+so that hits keep their latency meanwhile.
 
-Law: the thread holds no GIL and takes none; only worker_free touches a Context from another thread, after the join.
-"""
+Law: the thread holds no GIL and takes none; only worker_free touches a Context from another thread,
+after the join. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 from edgecache.native.base cimport bits_clear, clock_us
 from edgecache.native.conn cimport conn_new, conn_queue
 from edgecache.native.context cimport (
-    CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, CONTEXT_MAGIC, HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn,
-    Context, Exchange, Hold, Output,
+    CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, CONTEXT_MAGIC,
+    HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn, Context, Exchange, Hold, Output,
 )
 from edgecache.native.entry cimport Entry, entry_release
 from edgecache.native.exchange cimport exchange_woken
 from edgecache.native.hold cimport hold_of, hold_rotate, hold_sweep, hold_wake
-from edgecache.native.http1 cimport http1_close, http1_expired, http1_release, http1_settle, http1_turn
+from edgecache.native.http1 cimport (
+    http1_close, http1_expired, http1_release, http1_settle, http1_turn,
+)
 from edgecache.native.log cimport log_destroy, log_init
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, Bell, Message, bell_answer, down_destroy, down_init, down_overflowed, down_take, up_destroy,
-    up_init,
+    MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, Bell, Message, bell_answer, down_destroy, down_init,
+    down_overflowed, down_take, up_destroy, up_init,
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
-from edgecache.native.stats cimport C_accept_paused, C_closed_refused, C_holds_now, C_loops, stat_add, stat_get
+from edgecache.native.stats cimport (
+    C_accept_paused, C_closed_refused, C_holds_now, C_loops, stat_add, stat_get,
+)
 from edgecache.native.store cimport Store, store_expire
 from edgecache.native.sys cimport (
-    EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
-    MSG_DONTWAIT, MSG_NOSIGNAL, SO_MAX_PACING_RATE, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, block_all_signals, close,
-    epoll_create1, epoll_ctl, epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get, send, setsockopt,
+    EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLHUP,
+    EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SO_MAX_PACING_RATE,
+    SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, block_all_signals, close,
+    epoll_create1, epoll_ctl, epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get,
+    send, setsockopt,
 )
 from edgecache.native.timer cimport Timer, WHEEL_TICK_MS, wheel_expired, wheel_init
 from edgecache.native.types cimport Limits, Slice, slice_of
@@ -41,7 +49,6 @@ cdef enum:
     ACCEPT_SLICE = 64
     WAKE_SLICE = 128
     READY_SLICE = 64
-    MAIL_SLICE = 1024
     ACCEPT_PAUSE_MS = 100
     SWEEP_MS = 1000
     EXPIRE_STEPS = 4096
@@ -52,7 +59,8 @@ cdef enum:
 cdef inline void _listen_again(Context *ctx) noexcept nogil:
     cdef epoll_event event
     ctx.accept_again_ms = 0
-    epoll_set_ptr(&event, EPOLLIN, NULL)                 # the listener is the event without a connection
+    # the listener is the event without a connection
+    epoll_set_ptr(&event, EPOLLIN, NULL)
     epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.listen_fd, &event)
 
 
@@ -64,20 +72,18 @@ cdef inline void _listen_pause(Context *ctx) noexcept nogil:
 
 
 cdef inline void _turn_away(Context *ctx, int fd) noexcept nogil:
-    cdef const char *answer = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nCache-Control: no-store\r\n"
-                               b"Access-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n")
-    cdef size_t length = 0
-    while answer[length]:
-        length += 1
-    send(fd, answer, length, MSG_NOSIGNAL | MSG_DONTWAIT)
+    cdef const char *answer = (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
+        b"Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n")
+    send(fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT)
     close(fd)
     stat_add(&ctx.stats, C_closed_refused, 1)
 
 
 cdef inline void _accept(Context *ctx) noexcept nogil:
-    cdef int i
+    cdef int _i
     cdef int fd
-    for i in range(ACCEPT_SLICE):
+    for _i in range(ACCEPT_SLICE):
         fd = accept4(ctx.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno_get() == EINTR or errno_get() == ECONNABORTED:
@@ -128,13 +134,10 @@ cdef inline void _wake_everything(Context *ctx) noexcept nogil:
 cdef inline void _mail(Context *ctx) noexcept nogil:
     cdef Message message
     cdef Hold *hold
-    cdef int i
     bell_answer(&ctx.down.bell)
     if down_overflowed(&ctx.down):
         _wake_everything(ctx)
-    for i in range(1 << 30):
-        if not down_take(&ctx.down, &message):
-            return
+    while down_take(&ctx.down, &message):
         if message.kind == MESSAGE_READY:
             bits_clear(&message.entry.posted, <uint64_t>1 << ctx.index)
             hold = hold_of(ctx, message.entry)
@@ -152,10 +155,10 @@ cdef inline void _wake_slice(Context *ctx) noexcept nogil:
     cdef Hold *hold = ctx.wake_first
     cdef Exchange *x
     cdef Conn *conn
-    cdef int i
+    cdef int _i
     if hold == NULL:
         return
-    for i in range(WAKE_SLICE):
+    for _i in range(WAKE_SLICE):
         if hold.wake_left == 0:
             break
         hold.wake_left -= 1
@@ -168,8 +171,8 @@ cdef inline void _wake_slice(Context *ctx) noexcept nogil:
 
 cdef inline void _ready_slice(Context *ctx) noexcept nogil:
     cdef Conn *conn
-    cdef int i
-    for i in range(READY_SLICE):
+    cdef int _i
+    for _i in range(READY_SLICE):
         conn = ctx.ready_first
         if conn == NULL:
             return
@@ -216,7 +219,8 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
     wheel_init(&ctx.wheel, ctx.now_ms)
     _listen_again(ctx)
     while not ctx.stopping:
-        n = epoll_wait(ctx.epoll_fd, events, EVENTS, 0 if ctx.wake_first != NULL or ctx.ready_first != NULL else WHEEL_TICK_MS)
+        n = epoll_wait(ctx.epoll_fd, events, EVENTS, 0 if ctx.wake_first != NULL
+                       or ctx.ready_first != NULL else WHEEL_TICK_MS)
         _tell_time(ctx)
         stat_add(&ctx.stats, C_loops, 1)
         mail = False
@@ -250,7 +254,8 @@ cdef inline void _shut(Context *ctx) noexcept nogil:
 
 
 cdef inline void listener_options(int fd, const Limits *limits) noexcept nogil:
-    """Set once on the listener; accepted sockets inherit both, which saves two system calls a connection."""
+    """Set once on the listener; accepted sockets inherit both, which saves two system calls a
+    connection."""
     cdef int one = 1
     cdef uint64_t rate = limits.pacing_bytes_s
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
@@ -276,7 +281,8 @@ cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
     return epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.down.bell.fd, &event) == 0
 
 
-cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *control, Slice name, int index, int listen_fd, bint log_on) noexcept nogil:
+cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *control, Slice name,
+                                int index, int listen_fd, bint log_on) noexcept nogil:
     """NULL: no memory or no descriptors. The listener stays the caller's to close."""
     cdef Context *ctx = <Context *>calloc(1, sizeof(Context))
     if ctx == NULL:

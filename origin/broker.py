@@ -252,6 +252,8 @@ class Broker:
         if kind == AUDIO and not self._sound(out):
             self.dropped["overlap"] += 1
             return
+        if kind == VIDEO:
+            self._fill_silence(out)  # first, so that a GOP begins with its keyframe
         if tag.is_keyframe or self._cut_without_picture(out):
             self._begin_gop()
         if not self._gop.whole and self.source is None:
@@ -260,8 +262,6 @@ class Broker:
             self._emit(Tag(kind, out, tag.body))
         if self.source is None:
             self._probe()
-        if kind == VIDEO:
-            self._fill_silence(out)
         self._check_picture()
 
     def _cut_without_picture(self, out: int) -> bool:

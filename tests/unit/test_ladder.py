@@ -1,0 +1,99 @@
+"""The plan and the command: what is encoded for which source, and that nothing else can be
+opened."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from origin import ladder
+from origin.config import Config
+from origin.ffmpeg import Ffmpeg, find
+
+TOOL = Ffmpeg(path="/usr/bin/ffmpeg", version=(5, 1), found="test")
+SMALL = ladder.Plan(rungs=ladder.SMALL)
+FULL = ladder.Plan(rungs=ladder.PRODUCTION)
+
+
+@pytest.mark.parametrize(
+    ("height", "kept"),
+    [
+        (2160, ["1080p", "720p", "480p", "360p", "240p"]),
+        (1080, ["1080p", "720p", "480p", "360p", "240p"]),
+        (719, ["480p", "360p", "240p"]),
+        (240, ["240p"]),
+        (144, ["240p"]),
+        (0, []),
+    ],
+)
+def test_no_rung_above_the_source(height: int, kept: list[str]) -> None:
+    assert [rung.track for rung in ladder.fit(FULL, height).rungs] == kept
+
+
+def test_threads_are_pinned() -> None:
+    assert [rung.threads for rung in ladder.PRODUCTION] == [4, 2, 1, 1, 1]
+
+
+def test_default_configuration_is_the_small_ladder() -> None:
+    plan = ladder.plan_of(Config())
+    assert plan == SMALL
+    assert plan.tracks == ("360p", "180p", "audio")
+
+
+def test_renditions_follow_the_tracks() -> None:
+    found = ladder.renditions(SMALL)
+    assert [one.track for one in found] == list(SMALL.tracks)
+    assert [one.kind for one in found] == ["video", "video", "audio"]
+    assert found[0].bandwidth > found[0].average_bandwidth >= 700_000
+
+
+def test_command_of_the_small_ladder() -> None:
+    command = ladder.argv(SMALL, TOOL, fds=[7, 8, 9], offset_s=20.0)
+    assert command[0] == "/usr/bin/ffmpeg"
+    line = " ".join(command)
+    assert "-protocol_whitelist pipe" in line
+    assert "-f flv -i pipe:0" in line
+    assert "[0:v:0]fps=30:start_time=0,split=2[s0][s1]" in line
+    assert line.count("-output_ts_offset 20.000000") == 3
+    assert line.count("-force_key_frames expr:gte(t,n_forced*2) ") == 2
+    assert [word for word in command if word.startswith("pipe:")] == [
+        "pipe:0",
+        "pipe:7",
+        "pipe:8",
+        "pipe:9",
+    ]
+
+
+def test_command_without_a_picture() -> None:
+    command = ladder.argv(ladder.fit(SMALL, 0), TOOL, fds=[7], offset_s=0.0)
+    assert "-filter_complex" not in command
+    assert "libx264" not in command
+
+
+def test_pipes_must_match_the_tracks() -> None:
+    with pytest.raises(ValueError, match="2 pipes"):
+        ladder.argv(SMALL, TOOL, fds=[7, 8], offset_s=0.0)
+
+
+@pytest.mark.parametrize("environ", [None, {"PATH": ""}], ids=["system", "wheel"])
+def test_hostile_input_opens_nothing(environ: dict[str, str] | None) -> None:
+    """An HLS playlist that names a file is not read as one: the demuxer is forced."""
+    tool = find(environ=environ)
+    read, write = os.pipe()
+    plan = ladder.fit(SMALL, 0)
+    text = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
+    done = subprocess.run(
+        ladder.argv(plan, tool, fds=[write], offset_s=0.0),
+        input=text,
+        pass_fds=[write],
+        capture_output=True,
+        check=False,
+        timeout=20,
+    )
+    os.close(write)
+    with os.fdopen(read, "rb") as output:
+        assert output.read() == b""
+    assert done.returncode != 0
+    assert b"passwd" not in done.stderr

@@ -22,12 +22,12 @@ EXAMPLE = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid)$")
 
 @pytest.fixture(scope="module")
 def texts(tracked: dict[str, Path]) -> dict[str, str]:
-    """Name -> text of every file that people write; minified and binary ones are not."""
+    """Name -> text of every file that we write; minified, licence and binary ones are not."""
     unread = {".png", ".flv", ".mp4", ".bin", ".gz"}
     return {
         name: path.read_text()
         for name, path in tracked.items()
-        if not name.endswith(".min.js") and path.suffix not in unread
+        if not name.endswith((".min.js", ".LICENSE.txt")) and path.suffix not in unread
     }
 
 

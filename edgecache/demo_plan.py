@@ -41,10 +41,10 @@ pops.pop-b = {{ push = "http://{host}:{push_b}", hot = ["*"] }}
 _GUIDE: Final = """
 A live broadcast is running on this machine.
 
-  watch      {watch_b}   (POP B; the test pattern is published through POP A)
+  watch      {watch_b}   (POP B; the pattern is published through POP A)
              {watch_a}   (POP A)
   metrics    {metrics}
-  state      http://{host}:{origin}/
+  state      http://{host}:{origin}/state
   using      {ffmpeg}
 
 Publish your own, and watch it at {own_watch}

@@ -5,13 +5,18 @@ cdef class Fill:
     cdef Plane plane
     cdef Entry *entry
     cdef bytes fields
+    cdef bint begun
 
     def __dealloc__(self):
         if self.entry != NULL:
             with nogil:
-                if entry_state(self.entry) <= ENTRY_FILLING:
+                if self.owns():
                     fill_fail(&self.plane.native, self.entry, 502, 0)
                 entry_release(self.entry)
+
+    cdef bint owns(self) noexcept nogil:
+        """A miss and a push may both hold the same reserved entry: who begins has it alone."""
+        return entry_state(self.entry) == (ENTRY_FILLING if self.begun else ENTRY_RESERVED)
 
     @property
     def key(self):
@@ -19,8 +24,9 @@ cdef class Fill:
 
     @property
     def filled(self):
-        return entry_filled(self.entry) if entry_state(self.entry) in (ENTRY_FILLING,
-                                                                       ENTRY_COMPLETE) else 0
+        cdef int state = entry_state(self.entry)
+        ended = state != ENTRY_FILLING and state != ENTRY_COMPLETE
+        return 0 if ended or not self.begun else entry_filled(self.entry)
 
     @property
     def waiters(self):
@@ -28,26 +34,29 @@ cdef class Fill:
 
     @property
     def live(self):
-        return not entry_dead(self.entry) and entry_state(self.entry) <= ENTRY_FILLING
+        return not entry_dead(self.entry) and self.owns()
 
     def begin(self, int status, bytes fields, *, int64_t length=-1, bytes etag=b"", int64_t ttl_ms,
               int64_t grace_ms=0):
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, grace_ms)
-        cdef bint ours
+        if self.begun or not self.owns():
+            return False
         self.fields = fields
         with nogil:
-            ours = fill_begin(&self.plane.native, self.entry, status, head, length, tag, stamp)
-        return ours
+            self.begun = fill_begin(&self.plane.native, self.entry, status, head, length, tag,
+                                    stamp)
+        return self.begun
 
     def append(self, const unsigned char[::1] data not None):
         cdef uint64_t length = data.shape[0]
         cdef const unsigned char *start = &data[0] if length else NULL
         cdef bint done
+        if not self.begun or not self.owns():
+            return False
         with nogil:
-            done = fill_append(&self.plane.native, self.entry, start,
-                               length) if length else entry_state(self.entry) == ENTRY_FILLING
+            done = not length or fill_append(&self.plane.native, self.entry, start, length)
         return done
 
     def view(self, bytes key, uint64_t offset, uint64_t length, bytes fields, *, bytes etag,
@@ -57,7 +66,7 @@ cdef class Fill:
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, 0)
         cdef int result
-        if self.entry.blob == NULL or offset + length > entry_filled(self.entry) or not length:
+        if not self.begun or offset + length > entry_filled(self.entry) or not length:
             raise ValueError(
                 f"view [{offset}, {offset + length}) is outside the {self.filled} bytes filled")
         with nogil:
@@ -68,18 +77,20 @@ cdef class Fill:
     def commit(self, *, bytes etag=b""):
         cdef Slice tag = _slice(etag)
         cdef Slice head = _slice(self.fields or b"")
-        cdef bint filling = entry_state(self.entry) == ENTRY_FILLING
         cdef int64_t announced = self.entry.length
         cdef bint done
-        if filling and announced >= 0 and <uint64_t>announced != entry_filled(self.entry):
+        if not self.begun or not self.owns():
+            return False
+        if announced >= 0 and <uint64_t>announced != entry_filled(self.entry):
             raise ValueError(f"body has {self.filled} bytes, {announced} were announced")
         with nogil:
             done = fill_commit(&self.plane.native, self.entry, head, tag)
         return done
 
     def fail(self, int status, *, uint64_t ttl_ms=0):
-        with nogil:
-            fill_fail(&self.plane.native, self.entry, status, ttl_ms)
+        if self.owns():
+            with nogil:
+                fill_fail(&self.plane.native, self.entry, status, ttl_ms)
 
 
 cdef Fill _fill(Plane plane, Entry *entry):

@@ -4,6 +4,7 @@ raises. No logic of its own.
 Threads: workers run worker_run() without the GIL from start() to stop(); everything else is called
 by the one control thread. The types are documented in _core.pyi. """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 import threading

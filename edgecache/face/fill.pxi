@@ -1,6 +1,7 @@
 """Fill: the one writer of an entry that is reserved or filling (see _core.pyi)."""
 
 
+@no_gc_clear                              # __dealloc__ needs the plane
 cdef class Fill:
     cdef Plane plane
     cdef Entry *entry

@@ -63,7 +63,9 @@ DEFAULT_LIMITS = {  # units and meanings: native/types.pxd
 }
 
 
-cdef Slice _slice(bytes value):
+cdef Slice _slice(bytes value) except *:
+    if value is None:
+        raise TypeError("expected bytes, found None")
     return slice_of(<const unsigned char *>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
 
 
@@ -78,6 +80,12 @@ cdef Stamp _stamp(int64_t ttl_ms, int64_t grace_ms) except *:
     stamp.ttl_ms = <uint64_t>ttl_ms
     stamp.grace_ms = <uint64_t>grace_ms
     return stamp
+
+
+cdef int _status(int status) except -1:
+    if not 200 <= status <= 599:
+        raise ValueError(f"status: found {status}, allowed 200 to 599")
+    return status
 
 
 cdef dict _counters(Context *ctx):

@@ -42,6 +42,7 @@ cdef class Fill:
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, grace_ms)
+        _status(status)
         if self.begun or not self.owns():
             return False
         self.fields = fields
@@ -89,6 +90,7 @@ cdef class Fill:
         return done
 
     def fail(self, int status, *, uint64_t ttl_ms=0):
+        _status(status)
         if self.owns():
             with nogil:
                 fill_fail(&self.plane.native, self.entry, status, ttl_ms)

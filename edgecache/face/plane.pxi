@@ -112,6 +112,7 @@ cdef class Plane:
         cdef Slice data = slice_of(&body[0] if body.shape[0] else NULL, body.shape[0])
         cdef Stamp stamp = _stamp(ttl_ms, grace_ms)
         cdef int result
+        _status(status)
         with nogil:
             result = plane_put(&self.native, name, data, status, head, tag, stamp)
         return result

@@ -68,9 +68,10 @@ cdef class Fill:
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, 0)
         cdef int result
-        if not self.begun or offset + length > entry_filled(self.entry) or not length:
+        cdef uint64_t filled = entry_filled(self.entry) if self.begun else 0
+        if not length or length > filled or offset > filled - length:
             raise ValueError(
-                f"view [{offset}, {offset + length}) is outside the {self.filled} bytes filled")
+                f"view of {length} bytes at {offset} is outside the {filled} bytes filled")
         with nogil:
             result = fill_view(&self.plane.native, self.entry, name, offset, length, head, tag,
                                stamp)

@@ -317,7 +317,7 @@ cdef inline PutResult store_complete(
     if entry != NULL and entry_state(entry) == ENTRY_COMPLETE:
         result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head),
                                          head_etag(head)) else PUT_CONFLICT
-    elif entry != NULL and entry_state(entry) == ENTRY_LIVE:
+    elif entry != NULL and (entry_state(entry) == ENTRY_LIVE or entry == parent):
         result = PUT_CONFLICT
     elif not room or (parent != NULL and parent.dead):
         result = PUT_NO_SPACE

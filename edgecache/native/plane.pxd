@@ -110,8 +110,10 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
 
 cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data,
                              uint64_t length) noexcept nogil:
-    """False: no room for it, or the fill ended."""
+    """False: no room for it, more than was announced, or the fill ended."""
     if entry_state(entry) != ENTRY_FILLING:
+        return False
+    if entry.length >= 0 and length > <uint64_t>entry.length - entry_filled(entry):
         return False
     if not store_make_room(&plane.store, length) or not blob_append(entry.blob, data, length):
         return False

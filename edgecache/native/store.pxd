@@ -392,13 +392,15 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
 cdef inline Entry *store_purge_entry(Store *store, Slice key) noexcept nogil:
     """What left, with a reference for the caller; NULL: nothing there."""
     cdef uint64_t hash = store_hash(store, key)
+    cdef uint64_t before
     cdef Entry *entry
     pthread_mutex_lock(&store.lock)
     entry = _find(store, hash, key)
     if entry != NULL:
         entry_acquire(entry)
+        before = store.entries
         _remove(store, entry)
-        store.purged += 1
+        store.purged += before - store.entries
     _unlock(store)
     return entry
 
@@ -407,6 +409,7 @@ cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nog
     """Walks the index in slices, so that no worker waits long for the lock. Returns how many left.
     """
     cdef uint64_t count = 0
+    cdef uint64_t before
     cdef Entry *entry
     cdef Entry *chain
     cdef int bucket
@@ -417,8 +420,9 @@ cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nog
         while entry != NULL:
             chain = entry.chain
             if entry.key_len >= prefix.len and memcmp(entry.key, prefix.data, prefix.len) == 0:
+                before = store.entries
                 _remove(store, entry)
-                count += 1
+                count += before - store.entries
                 chain = store.buckets[bucket]            # views of it may have left this bucket too
             entry = chain
         if bucket % 1024 == 1023:

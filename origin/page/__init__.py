@@ -2,8 +2,9 @@
 
 Laws: read once at start, from this package only; nothing from another host. An asset has two names:
 `name`, checked again each time (ETag), and `name` with its digest inside, which never changes and
-is cached for good. A template names assets as `{{static:name}}` and gets the second name. Values
-are escaped for HTML. Does not know HTTP servers: it hands out bytes and header values.
+is cached for good. A template names assets as `{{static:name}}` and gets the second name, and so
+does a script for `from "./name.js"`: a page never mixes two versions of its parts. Values are
+escaped for HTML. Does not know HTTP servers: it hands out bytes and header values.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from typing import Final
 import xxhash
 
 _PLACE: Final = re.compile(r"\{\{\s*(?:static:([A-Za-z0-9._-]+)|([a-z_]+))\s*\}\}")
+_IMPORT: Final = re.compile(r'(?<= from "\./)[a-z-]+\.js(?=";$)', re.MULTILINE)
 # Media comes from blob: URLs (Media Source Extensions), and hls.js runs its worker from one.
 _POLICY: Final = (
     "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; "
-    "img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'self'; "
-    "base-uri 'none'; object-src 'none'"
+    "img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'none'; "
+    "object-src 'none'"
 )
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _CHECK: Final = "public, max-age=60"
@@ -51,10 +53,13 @@ class Pages:
         root = root or resources.files(__name__)
         self._assets: dict[str, Asset] = {}
         self._immutable: dict[str, str] = {}
-        static = root / "static"
-        for file in static.iterdir() if static.is_dir() else ():
-            if file.is_file() and not file.name.startswith("."):
-                self._add(file.name, file.read_bytes())
+        files = {
+            file.name: file.read_bytes()
+            for file in (root / "static").iterdir()
+            if file.is_file() and not file.name.startswith(".")
+        }
+        for name in files:
+            self._add(name, files, ())
         self._templates = {
             name: self._link((root / f"{name}.html").read_text("utf-8"))
             for name in ("watch", "state")
@@ -70,7 +75,17 @@ class Pages:
     def state(self) -> Asset:
         return self._render("state")
 
-    def _add(self, name: str, body: bytes) -> None:
+    def _add(self, name: str, files: dict[str, bytes], importers: tuple[str, ...]) -> str:
+        """Take `name` and, first, what it imports; returns the name that never changes."""
+        if name in self._immutable:
+            return self._immutable[name]
+        if name not in files or name in importers:
+            raise PageError(f"import of {name!r} by {importers[-1]!r}: not there, or a circle")
+        body = files[name]
+        if name.endswith(".js") and not name.endswith(".min.js"):
+            inside = (*importers, name)
+            text = _IMPORT.sub(lambda match: self._add(match[0], files, inside), body.decode())
+            body = text.encode()
         digest = xxhash.xxh3_128_hexdigest(body)
         stem, dot, suffix = name.rpartition(".")
         fixed = f"{stem}.{digest[:12]}{dot}{suffix}" if stem else f"{name}.{digest[:12]}"
@@ -79,6 +94,7 @@ class Pages:
         self._assets[name] = Asset(body, kind, _CHECK, digest)
         self._assets[fixed] = Asset(body, kind, _FOREVER, digest)
         self._immutable[name] = fixed
+        return fixed
 
     def _link(self, template: str) -> str:
         def replace(match: re.Match[str]) -> str:

@@ -1,0 +1,178 @@
+// The watch page: player, controls, and the figures of this viewer, a few times a second.
+//
+// Laws: what is shown is measured here, by this page; nothing is sent anywhere. The figures are
+// also there for programs, as window.__edgecache.figures(). Bounds: five minutes of samples.
+
+import { Controls } from "./controls.js";
+import { Meter } from "./meter.js";
+import { Player } from "./player.js";
+import { SPAN_S, draw } from "./plot.js";
+
+const SAMPLE_MS = 250;
+const SAMPLES_MAX = 1200;
+const STRIP_MS = 8000;
+
+const byId = (id) => document.getElementById(id);
+const { stream } = document.body.dataset;
+const meter = new Meter();
+const player = new Player(byId("video"), `/live/${stream}/master.m3u8`, meter);
+const controls = new Controls(player);
+const history = [];
+
+const number = (value, digits = 0) =>
+  value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+function buffered(video) {
+  for (let index = 0; index < video.buffered.length; index += 1) {
+    const end = video.buffered.end(index);
+    if (video.buffered.start(index) <= video.currentTime + 0.1 && end > video.currentTime) {
+      return end - video.currentTime;
+    }
+  }
+  return 0;
+}
+
+/** Seconds behind live: as hls.js reckons it from the playlist, and by the programme's dates. */
+function latencies() {
+  const { hls, video, recording } = player;
+  if (!hls || recording || !video.currentTime) return { edge: null, date: null, target: null };
+  const date = hls.playingDate?.getTime();
+  return {
+    edge: hls.latency || null,
+    date: date ? (Date.now() + meter.clock.offsetMs - date) / 1000 : null,
+    target: hls.targetLatency ?? null,
+  };
+}
+
+function rendition() {
+  const { hls, levels, video } = player;
+  const level = levels[hls?.currentLevel ?? -1];
+  if (!level) return null;
+  return { ...level, auto: hls.autoLevelEnabled, shown: video.videoHeight };
+}
+
+/** Everything that is measured, as plain values. */
+function figures() {
+  const { video, stalls } = player;
+  const frames = video.getVideoPlaybackQuality?.();
+  return {
+    stream,
+    phase: player.phase,
+    notice: player.notice && { title: player.notice.title, text: player.notice.text },
+    recording: player.recording,
+    playing: !video.paused && !video.ended && video.readyState > 2,
+    position: video.currentTime,
+    range: player.range,
+    rate: video.playbackRate,
+    latency: latencies(),
+    clockOffset: meter.clock.offsetMs / 1000,
+    buffer: buffered(video),
+    rendition: rendition(),
+    levels: player.levels,
+    stalls: { count: stalls.count, seconds: stalls.seconds, events: stalls.all() },
+    frames: { total: frames?.totalVideoFrames ?? 0, dropped: frames?.droppedVideoFrames ?? 0 },
+    pops: meter.pops,
+    requests: { ...meter.counts, ...meter.rates() },
+  };
+}
+
+function sample(now) {
+  const at = performance.now() / 1000;
+  const { edge, date, target } = now.latency;
+  history.push({ at, latency: date ?? edge, edge, date, target, buffer: now.buffer });
+  if (history.length > SAMPLES_MAX) history.shift();
+}
+
+function tell(id, value, note = "") {
+  for (const [name, text] of [[id, value], [`${id}-note`, note]]) {
+    const place = byId(name);
+    if (place.textContent !== text) place.textContent = text;
+  }
+}
+
+function showLatency({ latency, clockOffset, recording }) {
+  if (recording) return tell("f-latency", "recording", "not live any more");
+  const seconds = latency.date ?? latency.edge;
+  if (seconds === null) return tell("f-latency", "–");
+  const edge = latency.edge === null ? "" : `${number(latency.edge, 2)} s by the playlist`;
+  const clock = clockOffset ? `, your clock is ${number(-clockOffset, 1)} s off` : "";
+  return tell("f-latency", `${number(seconds, 2)} s`, edge + clock);
+}
+
+function showPicture({ rendition: now }) {
+  if (!now) return tell("f-picture", "–");
+  const size = now.height ? `${now.width} × ${now.height}` : "sound only";
+  return tell("f-picture", size, `${number(now.kbps)} kb/s, ${now.auto ? "auto" : "your choice"}`);
+}
+
+function showRequests({ pops, requests }) {
+  const names = Object.entries(pops).sort((a, b) => b[1] - a[1]);
+  const others = names.slice(1).map(([name, count]) => `${name} ${number(count)}`).join(", ");
+  const told = requests.hits + requests.misses;
+  const answers = told ? `${number(told)} answers` : "";
+  tell("f-pop", names[0]?.[0] ?? (requests.unattributed ? "no cache" : "–"), others || answers);
+  const share = told ? `${number((100 * requests.hits) / told, 1)} %` : "–";
+  const missed = requests.misses === 1 ? "1 miss" : `${number(requests.misses)} misses`;
+  tell("f-hits", share, told ? missed : "");
+  tell("f-rate", `${number(requests.requests, 1)} /s`, `${number(requests.bits / 1e6, 2)} Mb/s`);
+}
+
+function show(now) {
+  const started = now.frames.total > 0 || now.position > 0;
+  showLatency(now);
+  const rate = now.rate === 1 ? "" : `playing at ${number(now.rate, 2)}×`;
+  tell("f-buffer", started ? `${number(now.buffer, 1)} s` : "–", rate);
+  showPicture(now);
+  const { count, seconds } = now.stalls;
+  const stood = `${number(seconds, 1)} s in all`;
+  tell("f-stalls", started ? number(count) : "–", started ? stood : "");
+  const { dropped, total } = now.frames;
+  tell("f-dropped", started ? number(dropped) : "–", started ? `of ${number(total)}` : "");
+  showRequests(now);
+  controls.update({ latency: now.latency.edge, target: now.latency.target });
+}
+
+function plot(now) {
+  const at = performance.now() / 1000;
+  const samples = history.filter((each) => each.at > at - SPAN_S - 2);
+  draw(byId("plot"), { samples, stalls: now.stalls.events, target: now.latency.target, now: at });
+}
+
+let strip = 0;
+
+function showNotice() {
+  const { notice } = player;
+  clearTimeout(strip);
+  byId("notice").dataset.kind = notice?.kind ?? "none";
+  if (!notice) return;
+  byId("notice-title").textContent = notice.title;
+  byId("notice-text").textContent = notice.text;
+  byId("notice-action").textContent = notice.action ?? "";
+  byId("notice-action").hidden = !notice.action;
+  const stays = notice.kind === "cover" || notice.action || player.phase === "waiting";
+  if (!stays) strip = setTimeout(() => player.dismiss(), STRIP_MS);
+}
+
+function showPhase() {
+  const { phase } = player;
+  byId("phase").dataset.phase = phase;
+  byId("phase").textContent = phase === "failed" ? "not playing" : phase;
+  document.title = `${stream} · ${byId("phase").textContent}`;
+}
+
+function tick() {
+  player.watch();
+  const now = figures();
+  sample(now);
+  if (document.hidden) return;
+  show(now);
+  plot(now);
+}
+
+player.addEventListener("notice", showNotice);
+player.addEventListener("phase", showPhase);
+byId("notice-action").addEventListener("click", () => player.act());
+showNotice();
+setInterval(tick, SAMPLE_MS);
+window.__edgecache = { figures, history, player };
+player.start();

@@ -75,6 +75,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while any(is_alive(pid) for pid in family) and time.monotonic() < deadline:
+        time.sleep(0.005)  # their sockets are gone only when they are
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process still runs; one that only waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def is_listening(pid: int, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""What one measurement yields, and what each figure is called, in which unit, and which way is good.
+"""What one measurement yields; what each figure is called, its unit, and which way is good.
 
 A sample with a problem is shown but never counted: a median is over the sound samples of a cell.
 """

@@ -107,7 +107,10 @@ def _scratch() -> Iterator[Path]:
 def warm(stage: Stage, running: Running, blobs: Sequence[Blob]) -> None:
     """Asks for every object until it is served right and without the origin.
 
-    Raises BenchError when a body is wrong or an object is still pulled after `_WARM_TRIES`."""
+    Raises BenchError when a body is wrong or an object is still pulled after `_WARM_TRIES`. The
+    floor does not know what it is asked: the load's own byte count is its check."""
+    if running.peer.feeds == "canned":
+        return
     address = (running.address, running.port)
     for blob in blobs:
         wanted = hashlib.sha256(blob.body()).digest()
@@ -116,11 +119,10 @@ def warm(stage: Stage, running: Running, blobs: Sequence[Blob]) -> None:
             status, body = stage.get(address, blob.path)
             if status != 200 or len(body) != blob.size:
                 raise BenchError(f"{blob.path}: status {status}, {len(body)} bytes")
-            if running.peer.feeds != "canned" and hashlib.sha256(body).digest() != wanted:
+            if hashlib.sha256(body).digest() != wanted:
                 raise BenchError(f"{blob.path}: wrong bytes")
-            if before and stage.asked().get(blob.path, 0) == before:
-                break
-            if running.peer.feeds in ("canned", "files"):
+            pulled = stage.asked().get(blob.path, 0) != before
+            if running.peer.feeds == "files" or (before and not pulled):
                 break
             time.sleep(0.01)
         else:

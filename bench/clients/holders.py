@@ -5,6 +5,7 @@ Each prints one line when everybody is in place and then holds until its stdin i
 
 from __future__ import annotations
 
+import itertools
 import selectors
 import socket
 import sys
@@ -14,7 +15,8 @@ from typing import Any, Final
 
 from .crowd import CONNECT_TIMEOUT_S, Crowd, request
 
-_TURN_S: Final = 0.1
+_TURN_S: Final = 0.1  # every viewer reads once a turn
+_STEPS: Final = 10  # a turn's viewers read in so many steps, not all in one burst
 _SLOW_BUFFER: Final = 16 << 10
 
 
@@ -45,8 +47,10 @@ def slow(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"served": len(sockets)}
     released, deadline = _released(), time.monotonic() + params["hold_s"]
     bite, read, cut = max(1, int(params["bytes_s"] * _TURN_S)), 0, 0
-    while sockets and time.monotonic() < deadline and not released.select(_TURN_S):
-        for viewer in tuple(sockets):
+    for step in itertools.count():
+        if time.monotonic() > deadline or released.select(_TURN_S / _STEPS):
+            break
+        for viewer in sockets[step % _STEPS :: _STEPS]:
             size = _bite(viewer, bite)
             read += max(0, size)
             if size == 0:

@@ -42,7 +42,7 @@ def fanout(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     last = [(v.arrivals[-1][0] - sent_ns) / 1e6 for v in whole]
     yield {"problems": problems, **_figures("first", first), **_figures("last", last)} | {
         "origin_requests": _origin_requests(params),
-        "series": {"lag behind the publish, ms": percentiles(last, range(0, 101))},
+        "series": {"lag behind the publish, ms": percentiles(last, range(101))},
     }
 
 
@@ -67,7 +67,7 @@ def push_to_byte(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         problems.append(f"{params['publishes'] * params['viewers'] - len(lags)} answers missing")
     yield {"problems": problems[:3], **_figures("first", lags)} | {
         "origin_requests": _origin_requests(params),
-        "series": {"first byte behind the push, ms": percentiles(lags, range(0, 101))},
+        "series": {"first byte behind the push, ms": percentiles(lags, range(101))},
     }
 
 

@@ -6,18 +6,21 @@ Knows the wire contract of edgecache only; no other cache has such a door.
 
 from __future__ import annotations
 
-import http.client
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Final
 
+import httptools
 import xxhash
+
 from edgecache.signing import sign
 
 from .crowd import CONNECT_TIMEOUT_S
 
 KEY_ID: Final = "bench"
+_READ_BYTES: Final = 64 << 10
 
 
 class Door:
@@ -28,6 +31,11 @@ class Door:
         self._secret = secret.encode()
         self._socket = socket.create_connection(address, CONNECT_TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._parser = httptools.HttpResponseParser(self)
+        self._statuses: deque[int] = deque()  # as many as requests are outstanding
+
+    def on_message_complete(self) -> None:
+        self._statuses.append(self._parser.get_status_code())
 
     def close(self) -> None:
         self._socket.close()
@@ -52,11 +60,13 @@ class Door:
         return stamp
 
     def status(self) -> int:
-        """Status of the oldest request not yet answered."""
-        answer = http.client.HTTPResponse(self._socket, method="PUT")
-        answer.begin()
-        answer.read()
-        return answer.status
+        """Status of the oldest request not yet answered. Raises OSError when there is no answer."""
+        while not self._statuses:
+            data = self._socket.recv(_READ_BYTES)
+            if not data:
+                raise ConnectionResetError("the push door closed the connection")
+            self._parser.feed_data(data)
+        return self._statuses.popleft()
 
 
 def playlist(size: int, marker: int) -> bytes:

@@ -47,9 +47,7 @@ class Kind(Generic[P]):
     simulate: Callable[[str, P], Sample] | None = None
 
 
-def watched(
-    stage: Stage, running: Running, run: Callable[[], list[Outcome]]
-) -> tuple[list[Outcome], Spent]:
+def watched(running: Running, run: Callable[[], list[Outcome]]) -> tuple[list[Outcome], Spent]:
     """Offered load, and what it cost the server meanwhile."""
     before = snapshot(running.pid)
     outcomes = run()

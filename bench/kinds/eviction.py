@@ -35,7 +35,7 @@ class EvictionParams(Params):
 
     mix: Mix
     size: int = Field(ge=1)
-    memory: int = Field(ge=1 << 20)
+    memory: int = Field(ge=1 << 20, multiple_of=1024)
     requests: int = Field(ge=1)
     objects: int = Field(10_000, ge=1)
     alpha: float = Field(0.9, gt=0)
@@ -51,7 +51,9 @@ def _nothing(_params: EvictionParams) -> Sequence[Blob]:
 
 
 def equip(peer: Peer, params: EvictionParams, _stage: Stage) -> Peer:
-    return replace(peer, argv=(*peer.argv, "-o", f"cache.memory={params.memory}"))
+    budget = f"{params.memory >> 10}KiB"
+    options = ("-o", f"cache.memory={budget}", "-o", f"cache.object_max={budget}")
+    return replace(peer, argv=(*peer.argv, *options))
 
 
 def simulate(name: str, params: EvictionParams) -> Sample:

@@ -15,6 +15,9 @@ from ..stage import Stage
 from .base import Kind, Params, load_sample, offer, watched
 
 _SHUFFLE_SEED = 1
+_IDEAL_RATE = 5_000
+_IDEAL_S = 2.0
+_SHARES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 _PRIME_S = 0.3  # connections, caches and branch predictors settle before the clock starts
 
 
@@ -29,7 +32,7 @@ class Object(Params):
 class HitParams(Params):
     """`churn`: a new connection for each request."""
 
-    objects: tuple[Object, ...]
+    objects: tuple[Object, ...] = Field(min_length=1)
     connections: int = Field(64, ge=1)
     rate: int = Field(ge=1)
     duration_s: float = Field(5.0, gt=0)
@@ -55,10 +58,20 @@ def measure(stage: Stage, running: Running, params: HitParams) -> Sample:
     )
     offer_many(stage.network, [prime], stage.scratch)
     stage.forget()
-    outcomes, cost = watched(
-        stage, running, lambda: offer_many(stage.network, [whole], stage.scratch)
-    )
+    outcomes, cost = watched(running, lambda: offer_many(stage.network, [whole], stage.scratch))
     return load_sample(stage, running, outcomes, cost)
+
+
+def ideal(stage: Stage, running: Running, size: int, viewers: int) -> Sample:
+    """The floor of a crowd: `viewers` answers of `size` given one after another, at the CPU that a
+    hit of that size costs the floor in this very run. First and last byte of an answer coincide."""
+    load = HitParams(objects=(Object(size=size),), rate=_IDEAL_RATE, duration_s=_IDEAL_S)
+    sample = measure(stage, running, load)
+    cpu_us = sample.figures["cpu_us"]
+    lag_ms = {f"{share}_ms": cpu_us * viewers / 1000 * part for share, part in _SHARES.items()}
+    ends = {f"{end}_{share}": lag for share, lag in lag_ms.items() for end in ("first", "last")}
+    figures = {"cpu_us": cpu_us, "cpu_ms": cpu_us * viewers / 1000, **ends}
+    return Sample(figures, sample.problems)
 
 
 HIT = Kind(HitParams, turn, measure)

@@ -84,9 +84,7 @@ def measure_slow(stage: Stage, running: Running, params: SlowParams) -> Sample:
         "viewers": params.viewers, "bytes_s": params.bytes_s, "hold_s": _TIMEOUT_S,
     }) as holder:  # fmt: skip
         holder.answer(_TIMEOUT_S)
-        outcomes, cost = watched(
-            stage, running, lambda: offer_many(stage.network, [load], stage.scratch)
-        )
+        outcomes, cost = watched(running, lambda: offer_many(stage.network, [load], stage.scratch))
         after = memory(running.pid)
         holder.release()
         cut = holder.answer(_TIMEOUT_S)["cut"]

@@ -44,7 +44,7 @@ def measure(stage: Stage, running: Running, params: HotKeyParams) -> Sample:
     cores = sorted(os.sched_getaffinity(0))
     stage.forget()
     outcomes, cost = watched(
-        stage, running, lambda: offer_many(stage.network, offers, stage.scratch, cores)
+        running, lambda: offer_many(stage.network, offers, stage.scratch, cores)
     )
     return load_sample(stage, running, outcomes, cost)
 

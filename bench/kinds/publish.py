@@ -1,7 +1,6 @@
 """From a publish to the viewers parked for it, through the push door of our own server.
 
-The floor stands in as the ideal: `viewers` answers of that size, one after another, at the CPU a
-hit of that size costs it in this run.
+The floor's row is the ideal (`hit.ideal`).
 """
 
 from __future__ import annotations
@@ -19,12 +18,10 @@ from ..peers.peer import Peer, Running
 from ..sample import Sample
 from ..stage import Stage, client
 from .base import Kind, Params
-from .hit import HitParams, Object
-from .hit import measure as measure_hit
+from .hit import ideal
 
 _SECRET = secrets.token_hex(16)
 _SLACK_S = 30.0
-_FLOOR_RATE = 10_000
 _NAMESPACED_DOOR = 8082
 
 
@@ -32,7 +29,6 @@ class FanoutParams(Params):
     viewers: int = Field(ge=1)
     size: int = Field(ge=128)
     settle_s: float = Field(1.0, gt=0)
-    floor_s: float = Field(3.0, gt=0)
 
 
 class PushParams(Params):
@@ -71,7 +67,7 @@ def _crowd(stage: Stage, running: Running, params: FanoutParams | PushParams) ->
 
 def measure_fanout(stage: Stage, running: Running, params: FanoutParams) -> Sample:
     if running.peer.feeds == "canned":
-        return _ideal(stage, running, params)
+        return ideal(stage, running, params.size, params.viewers)
     stage.forget()
     asked = {**_crowd(stage, running, params), "settle_s": params.settle_s}
     with client(stage, "fanout", asked) as crowd:
@@ -80,16 +76,6 @@ def measure_fanout(stage: Stage, running: Running, params: FanoutParams) -> Samp
         answer = crowd.answer(_SLACK_S * 2)
     cost = spent(before, snapshot(running.pid), running.cpus)
     return _sample(answer, cpu_us=cost.cpu_s / params.viewers * 1e6)
-
-
-def _ideal(stage: Stage, running: Running, params: FanoutParams) -> Sample:
-    hits = HitParams(
-        objects=(Object(size=params.size),), rate=_FLOOR_RATE, duration_s=params.floor_s
-    )
-    sample = measure_hit(stage, running, hits)
-    cpu_us = sample.figures["cpu_us"]
-    figures = {"cpu_us": cpu_us, "last_max_ms": cpu_us * params.viewers / 1000}
-    return Sample(figures, sample.problems)
 
 
 def measure_push(stage: Stage, running: Running, params: PushParams) -> Sample:

@@ -1,18 +1,23 @@
-"""The herd: many viewers ask at once for what nobody has, and the origin is late or trickles."""
+"""The herd: many viewers ask at once for what nobody has, and the origin is late or trickles.
+
+The floor's row is the ideal (`hit.ideal`), of one chunk when the body trickles.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from ..bodies import Blob, late
 from ..measure import snapshot, spent
-from ..peers.peer import Running
+from ..peers.peer import Peer, Running
 from ..sample import Sample
 from ..stage import Stage, client
 from .base import Kind, Params
+from .hit import ideal
 
 _SLACK_S = 20.0
 
@@ -31,7 +36,16 @@ def objects(params: StormParams) -> Sequence[Blob]:
     return [late(**params.model_dump(exclude={"viewers"}))]
 
 
+def _of_floor(peer: Peer, params: StormParams, _stage: Stage) -> Peer:
+    """The floor answers with one chunk."""
+    if peer.feeds != "canned":
+        return peer
+    return replace(peer, argv=(*peer.argv[:-1], str(params.size // params.chunks)))
+
+
 def measure(stage: Stage, running: Running, params: StormParams) -> Sample:
+    if running.peer.feeds == "canned":
+        return ideal(stage, running, params.size // params.chunks, params.viewers)
     (blob,) = objects(params)
     timeout_s = (params.delay_ms + params.over_ms) / 1000 + _SLACK_S
     stage.forget()
@@ -49,4 +63,4 @@ def measure(stage: Stage, running: Running, params: StormParams) -> Sample:
     return Sample({**answer, **cpu, "retransmits": retransmits}, tuple(problems), series)
 
 
-STORM = Kind(StormParams, objects, measure, warmed=False)
+STORM = Kind(StormParams, objects, measure, warmed=False, equip=_of_floor)

@@ -1,4 +1,4 @@
-"""The servers under test, by name. Our own is one entry among them, in its default configuration."""
+"""The servers under test, by name. Our own is one entry among them, as it is by default."""
 
 from __future__ import annotations
 

@@ -241,20 +241,23 @@ class Daemon:
                 continue
 
     async def _stop(self) -> None:
+        """Whatever fails on the way, the workers are joined: their threads would outlive us."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._ingest.stop()
-        await self._push.close(1.0)
-        self._receiver.close()
-        await self._filler.close()
-        await self._upstreams.close()
-        await self._admin.close(0.1)
-        asyncio.get_running_loop().remove_reader(self._plane.event_fd)
-        self._plane.stop()
-        for items in self._sockets.values():
-            for item in items:
-                item.close()
+        try:
+            await self._ingest.stop()
+            await self._push.close(1.0)
+            self._receiver.close()
+            await self._filler.close()
+            await self._upstreams.close()
+            await self._admin.close(0.1)
+        finally:
+            asyncio.get_running_loop().remove_reader(self._plane.event_fd)
+            self._plane.stop()
+            for items in self._sockets.values():
+                for item in items:
+                    item.close()
         log.info("stopped")
 
     def _on_event(self) -> None:

@@ -13,7 +13,7 @@ import logging
 import socket
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 from .http1 import Admit, Asked, Limits, Reader, Request, Response, refusal, render
 
@@ -42,14 +42,14 @@ class _Connection(asyncio.Protocol):
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not inherit from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer = self._loop.call_later(self._patience(), self._tick)
         self._task = self._loop.create_task(self._answer_all())
         if not self._door.enter(self):
-            transport.abort()
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the loop's signature
         self._door.leave(self)

@@ -73,7 +73,8 @@ class Version:
 
 
 def key_of(target: str, field: str = "request target") -> bytes:
-    """A canonical path. Raises PushError: our own names need no escapes, so there is one spelling."""
+    """A canonical path. Raises PushError: our own names need no escapes, so there is one
+    spelling."""
     if not _KEY.fullmatch(target) or {".", ".."} & set(target.split("/")):
         raise PushError(400, "name", f"{field}: found {target[:80]!r}, allowed a plain path")
     return target.encode("ascii")
@@ -99,7 +100,9 @@ def _lines(request: Request) -> bytes:
     for name in ("Content-Type", "Cache-Control"):
         value = request.get(name.lower())
         if not _VALUE.fullmatch(value):
-            raise PushError(400, "field", f"{name.lower()}: found odd bytes, allowed printable ASCII")
+            raise PushError(
+                400, "field", f"{name.lower()}: found odd bytes, allowed printable ASCII"
+            )
         if value:
             lines += f"{name}: {value}\r\n".encode("ascii")
     return lines
@@ -161,7 +164,8 @@ def _version(request: Request, key: bytes) -> Version:
 
 
 def parse(request: Request) -> Object | Part | Version:
-    """A PUT with its whole body. Raises PushError (400 malformed, 422 the body is not its digest)."""
+    """A PUT with its whole body. Raises PushError (400 malformed, 422 the body is not its
+    digest)."""
     key = key_of(request.target)
     digest = _digest(request, "edge-digest")
     if xxhash.xxh3_128_hexdigest(request.body).encode() != digest:

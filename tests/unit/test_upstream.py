@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 
 from edgecache.control.response import Head, ResponseReader
 from edgecache.control.upstream import Breaker, Origin, Patience, Upstreams
@@ -188,7 +189,8 @@ async def origin_with(
 
 
 def run(case: Coroutine[None, None, None]) -> None:
-    asyncio.run(asyncio.wait_for(case, 10))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the daemon does
+        runner.run(asyncio.wait_for(case, 10))
 
 
 def test_connections_are_reused() -> None:

@@ -1,0 +1,217 @@
+"""A whole broadcast, as `make demo` runs it: RTMP through POP A, encoded once, pushed, watched at
+POP B by classic and low-latency clients. Figures are printed at the end of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+
+from origin.ffmpeg import find
+from tests.looped import looped
+
+COMMAND: Final = Path(sys.executable).with_name("edgecache")
+CLASSIC_S: Final = 60
+VIEWERS: Final = 200
+VERSIONS: Final = 24
+
+pytestmark = pytest.mark.timeout(180)
+_measured: list[str] = []
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    facts: dict[str, Any]
+
+    @property
+    def master(self) -> str:
+        """At POP B; the publisher is at POP A."""
+        found: str = self.facts["playlists"][1]
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Of POP B, by sample name with labels."""
+        text = fetch(self.facts["metrics"][1])[1].decode()
+        samples = (line.rpartition(" ") for line in text.splitlines() if line[:1] != "#")
+        return {name: float(value) for name, _, value in samples}
+
+
+def fetch(url: str, method: str = "GET") -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(url, method=method), timeout=15
+        ) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+@pytest.fixture(scope="module")
+def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broadcast]:
+    home = tmp_path_factory.mktemp("demo")
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(COMMAND), "demo", "--json"],
+            env={**os.environ, "TMPDIR": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            assert line, (home / "log").read_text()
+            yield Broadcast(json.loads(line))
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                code = process.wait(30)
+            finally:
+                process.kill()
+                process.communicate()
+    assert code == 0
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    return lambda text: _measured.append(f"{request.node.name}: {text}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def told() -> Iterator[None]:
+    yield
+    sys.stderr.write("".join(f"\nmeasured: {line}" for line in _measured))
+
+
+def media_playlists(broadcast: Broadcast) -> dict[str, str]:
+    """URL -> text of every media playlist of the multivariant one."""
+    status, body = fetch(broadcast.master)
+    assert status == 200
+    text = body.decode()
+    names = [line for line in text.splitlines() if line and line[0] != "#"]
+    names += re.findall(r'#EXT-X-MEDIA:.*URI="([^"]+)"', text)
+    urls = [urljoin(broadcast.master, name) for name in names]
+    return {url: fetch(url)[1].decode() for url in urls}
+
+
+def listed(url: str, text: str) -> list[str]:
+    """Everything the playlist says is there; a preload hint is not yet."""
+    names = [line for line in text.splitlines() if line and line[0] != "#"]
+    tags = [line for line in text.splitlines() if line.startswith(("#EXT-X-MAP", "#EXT-X-PART:"))]
+    names += [found for tag in tags for found in re.findall(r'URI="([^"]+)"', tag)]
+    return [urljoin(url, name) for name in names]
+
+
+def test_a_classic_client_sees_continuous_timestamps(
+    broadcast: Broadcast, measured: Callable[[str], None]
+) -> None:
+    """ffmpeg knows no low latency: it plays whole segments from the same playlists."""
+    command = [str(find().path), "-hide_banner", "-loglevel", "warning", "-i", broadcast.master]
+    command += ["-t", str(CLASSIC_S), "-map", "0:v:0", "-map", "0:a:0", "-c", "copy"]
+    done = subprocess.run(
+        [*command, "-f", "framecrc", "-"], capture_output=True, text=True, timeout=150, check=True
+    )
+    for stream in (0, 1):
+        rows = [line.split(",") for line in done.stdout.splitlines() if line[0] == str(stream)]
+        times = [int(row[1]) for row in rows]
+        steps = {later - earlier for earlier, later in zip(times, times[1:], strict=False)}
+        tick = re.search(rf"#tb {stream}: 1/(\d+)", done.stdout)
+        assert tick
+        seconds = (times[-1] - times[0]) / int(tick[1])
+        assert seconds > CLASSIC_S - 2
+        assert len(steps) == 1, f"stream {stream}: steps {sorted(steps)}"
+        measured(f"stream {stream}: {len(times)} packets, {seconds:.1f} s, one step of {steps}")
+
+
+class Viewer:
+    """One kept-alive connection that reloads a playlist by blocking, and fetches what is new."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.address = urlsplit(url)
+
+    async def play(self, versions: int) -> None:
+        host, port = self.address.hostname, self.address.port
+        self.reader, self.writer = await asyncio.open_connection(host, port)
+        text = (await self.get(self.address.path)).decode()
+        for _ in range(versions):
+            hint = re.search(r'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="([^"]+)"', text)
+            assert hint
+            number = re.search(r"/(\d+)\.(\d+)\.m4s$", hint[1])
+            assert number
+            wanted = f"?_HLS_msn={number[1]}&_HLS_part={number[2]}"
+            text = (await self.get(self.address.path + wanted)).decode()
+            assert hint[1] in text
+            await self.get(urlsplit(urljoin(self.url, hint[1])).path)
+        self.writer.close()
+
+    async def get(self, target: str) -> bytes:
+        self.writer.write(f"GET {target} HTTP/1.1\r\nHost: pop\r\n\r\n".encode())
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        length = re.search(rb"Content-Length: (\d+)", head)
+        assert length
+        return await self.reader.readexactly(int(length[1]))
+
+
+def spread(before: dict[str, float], after: dict[str, float], name: str) -> dict[float, float]:
+    """Upper bound in seconds -> share of the observations at or below it."""
+    bounds = {}
+    for sample in after:
+        found = re.match(rf'{name}_bucket{{le="([^"]+)"}}', sample)
+        if found:
+            bounds[float(found[1])] = after[sample] - before.get(sample, 0)
+    total = bounds[float("inf")]
+    assert total, f"no observations of {name}"
+    return {bound: count / total for bound, count in sorted(bounds.items())}
+
+
+@looped
+async def watched(url: str) -> None:
+    await asyncio.gather(*(Viewer(url).play(VERSIONS) for _ in range(VIEWERS)))
+
+
+def test_low_latency_viewers_cost_the_origin_nothing(
+    broadcast: Broadcast, measured: Callable[[str], None]
+) -> None:
+    url = next(url for url in media_playlists(broadcast) if "360p" in url)
+    before = broadcast.metrics()
+    started = time.monotonic()
+    watched(url)
+    seconds = time.monotonic() - started
+    after = broadcast.metrics()
+    asked = after["edge_requests_total"] - before["edge_requests_total"]
+    fills = sum(after[name] - before.get(name, 0) for name in after if "upstream_requests" in name)
+    assert asked >= VIEWERS * (2 * VERSIONS + 1)
+    assert fills == 0, "a viewer's request reached the origin"
+    shares = spread(before, after, "edge_wake_lag_seconds")
+    p50, p99 = (min(b for b, share in shares.items() if share >= q) for q in (0.5, 0.99))
+    measured(f"{asked:.0f} requests of {VIEWERS} viewers in {seconds:.1f} s, 0 at the origin")
+    measured(f"publish to first byte at a parked viewer: p50 <= {p50} s, p99 <= {p99} s")
+    assert p99 < 0.25
+
+
+def test_every_listed_uri_is_there(broadcast: Broadcast) -> None:
+    """Last, when the window is full."""
+    playlists = media_playlists(broadcast)
+    assert len(playlists) == 3
+    for url, text in playlists.items():
+        uris = listed(url, text)
+        assert len(uris) > 30
+        answers = {uri: fetch(uri, "HEAD")[0] for uri in uris}
+        assert set(answers.values()) == {200}, answers

@@ -144,8 +144,10 @@ def _input() -> list[str]:
     return [
         *("-hide_banner", "-loglevel", "warning", "-nostats", "-nostdin"),
         *("-protocol_whitelist", "pipe", "-max_pixels", str(_MAX_PIXELS)),
-        # First frame after 0.17 s instead of 1.37 s. Counting frames per second would wait for half a
-        # second of media: after a kill -9 early in a GOP the first part came after 0.65 s, not 0.39.
+        # First frame after 0.17 s instead of 1.37 s. Counting frames per second would wait for half
+        # a
+        # second of media: after a kill -9 early in a GOP the first part came after 0.65 s, not
+        # 0.39.
         *("-probesize", "100000", "-analyzeduration", "500000", "-fpsprobesize", "0"),
         *("-threads", "1"),  # decoder frame threads cost 66 ms
         *("-f", "flv", "-i", "pipe:0"),

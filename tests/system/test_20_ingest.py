@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import pytest
 import uvloop
 
-from edgecache import flv
+from edgecache import amf, flv
 from edgecache.control import relay
 from edgecache.control.admission import Admission
 from edgecache.control.ingest import IngestRouter, Limits
@@ -157,19 +157,46 @@ async def door(centre: DataCentre, limits: Limits | None = None) -> AsyncIterato
     router = IngestRouter(admission=admission, sign=_sign, limits=limits)
     listener = socket.create_server(("127.0.0.1", 0))
     await router.start(listener)
-    yield Door(router, listener.getsockname()[1])
-    await router.stop()
-    await centre.stop()
+    try:
+        yield Door(router, listener.getsockname()[1])
+    finally:
+        await router.stop()
+        await centre.stop()
     counts = router.counts
     closed = sum(count for name, count in counts.items() if name.startswith("closed."))
     assert router.publishers == 0
     assert counts["accepted"] == closed
 
 
+class Publisher:
+    """A running ffmpeg; its stderr is always read, so that it cannot block."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        self._process = process
+        self._errors = asyncio.create_task(process.stderr.read())
+        self.pid = process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    async def finish(self) -> bytes:
+        """What it complained of; returns when it is gone."""
+        errors = await asyncio.shield(self._errors)
+        await self._process.wait()
+        return errors
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self.finish()
+
+
 @contextlib.asynccontextmanager
 async def publisher(
     url: str, *, seconds: float = 60.0, video: tuple[str, ...] = (), audio: bool = True
-) -> AsyncIterator[asyncio.subprocess.Process]:
+) -> AsyncIterator[Publisher]:
     sound = ("-f", "lavfi", "-i", "sine=1000:r=44100") if audio else ()
     codec = ("-c:a", "aac", "-b:a", "64k") if audio else ()
     process = await asyncio.create_subprocess_exec(
@@ -180,12 +207,38 @@ async def publisher(
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
+    running = Publisher(process)
     try:
-        yield process
+        yield running
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        await running.kill()
+
+
+def _message(body: bytes, *, kind: int) -> bytes:
+    """An RTMP message in one chunk, for a chunk size that is large enough."""
+    return b"\x03\0\0\0" + len(body).to_bytes(3, "big") + bytes((kind, 0, 0, 0, 0)) + body
+
+
+async def flood(port: int) -> None:
+    """A publisher that sends as fast as it may."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    commands: list[tuple[amf.Value, ...]] = [
+        ("connect", 1, {"app": "live"}),
+        ("createStream", 2, None),
+        ("publish", 3, None, KEY, "live"),
+    ]
+    writer.write(b"\x03" + bytes(2 * 1536))
+    writer.write(_message((1 << 20).to_bytes(4, "big"), kind=1))
+    for values in commands:
+        writer.write(_message(amf.encode(*values), kind=20))
+    try:
+        await reader.readuntil(b"NetStream.Publish.Start")
+        frame = _message(b"\x17\x01" + bytes(1 << 16), kind=flv.VIDEO)
+        while True:
+            writer.write(frame)
+            await writer.drain()
+    finally:
+        writer.transport.abort()
 
 
 def _kinds(upload: Upload) -> set[int]:
@@ -197,8 +250,8 @@ async def test_h264_and_aac_with_b_frames_arrive_whole(centre: DataCentre) -> No
     async with door(centre) as at:
         b_frames = ("-bf", "2", "-tune", "film")
         async with publisher(at.url(), seconds=2, video=b_frames) as ffmpeg:
-            _, errors = await ffmpeg.communicate()
-            assert (ffmpeg.returncode, errors) == (0, b"")
+            assert await ffmpeg.finish() == b""
+            assert ffmpeg.returncode == 0
         await centre.until(lambda: centre.uploads and centre.uploads[0].whole)
     tags = centre.uploads[0].tags()
     video = [tag for tag in tags if tag.kind == flv.VIDEO and tag.packet == flv.CODED]
@@ -218,7 +271,7 @@ async def test_h264_and_aac_with_b_frames_arrive_whole(centre: DataCentre) -> No
 async def test_video_only_arrives(centre: DataCentre) -> None:
     async with door(centre) as at:
         async with publisher(at.url(), seconds=1, audio=False) as ffmpeg:
-            await ffmpeg.communicate()
+            await ffmpeg.finish()
             assert ffmpeg.returncode == 0
         await centre.until(lambda: centre.uploads and centre.uploads[0].whole)
     assert _kinds(centre.uploads[0]) == {flv.SCRIPT, flv.VIDEO}
@@ -233,7 +286,7 @@ async def test_wrong_key_is_told_so_at_once(
         begin = asyncio.get_running_loop().time()
         async with publisher(at.url("wrong-but-private")) as ffmpeg:
             async with asyncio.timeout(5):
-                _, errors = await ffmpeg.communicate()
+                errors = await ffmpeg.finish()
         assert asyncio.get_running_loop().time() - begin < 2.0
         assert ffmpeg.returncode not in (0, None)
         assert b"bad stream key" in errors
@@ -247,7 +300,7 @@ async def test_busy_stream_is_told_so(centre: DataCentre) -> None:
     centre.put_status = 409
     async with door(centre) as at:
         async with publisher(at.url()) as ffmpeg:
-            _, errors = await ffmpeg.communicate()
+            errors = await ffmpeg.finish()
         assert b"being published already" in errors
         assert at.router.counts["rejected.busy"] == 1
 
@@ -281,7 +334,7 @@ async def test_data_centre_that_stays_away_ends_the_publisher(centre: DataCentre
             await centre.until(lambda: centre.uploads and len(centre.uploads[0].body) > 20_000)
             await centre.stop()
             async with asyncio.timeout(8):
-                await ffmpeg.communicate()
+                await ffmpeg.finish()
             assert ffmpeg.returncode not in (0, None)
         assert at.router.counts["rejected.away"] == 1
 
@@ -290,14 +343,14 @@ async def test_data_centre_that_stays_away_ends_the_publisher(centre: DataCentre
 async def test_known_key_works_while_the_catalogue_is_away(centre: DataCentre) -> None:
     async with door(centre) as at:
         async with publisher(at.url(), seconds=0.5) as ffmpeg:
-            await ffmpeg.communicate()
+            await ffmpeg.finish()
         admission = at.router.admission
         admission._data_centres = ("http://127.0.0.1:1",)
         async with publisher(at.url(), seconds=0.5) as ffmpeg:
-            await ffmpeg.communicate()
+            await ffmpeg.finish()
             assert ffmpeg.returncode == 0
         async with publisher(at.url("another")) as ffmpeg:
-            _, errors = await ffmpeg.communicate()
+            errors = await ffmpeg.finish()
         assert b"no data centre answers" in errors
         assert admission.counts["remembered"] == 1
     assert len(centre.uploads) == 2
@@ -307,16 +360,17 @@ async def test_known_key_works_while_the_catalogue_is_away(centre: DataCentre) -
 async def test_slow_data_centre_slows_the_publisher(centre: DataCentre) -> None:
     """Nothing is buffered past the bounds: reading from the publisher stops."""
     async with door(centre) as at:
-        fast = ("-b:v", "30M", "-x264-params", "nal-hrd=cbr:filler=1", "-minrate", "30M")
         centre.reads.clear()
-        async with publisher(at.url(), video=(*fast, "-maxrate", "30M", "-bufsize", "30M")):
-            (session,) = await _publishers(at.router, 1)
-            await _until(lambda: not session._transport.is_reading())
-            stopped = at.router.counts["bytes_in"]
-            await asyncio.sleep(0.5)  # time in which 2 MB more would come
-            assert at.router.counts["bytes_in"] == stopped
-            centre.reads.set()
-            await _until(lambda: at.router.counts["bytes_in"] > stopped + 1_000_000)
+        flooding = asyncio.create_task(flood(at.port))
+        await _until(lambda: at.router.publishers == 1)
+        (session,) = at.router._publishers
+        await _until(lambda: at.router.counts["tags"] and not session._transport.is_reading())
+        stopped = at.router.counts["bytes_in"]
+        await asyncio.sleep(0.3)  # time in which hundreds of MB would come
+        assert at.router.counts["bytes_in"] == stopped
+        centre.reads.set()
+        await _until(lambda: at.router.counts["bytes_in"] > stopped + (32 << 20))
+        flooding.cancel()
 
 
 @on_loop
@@ -341,7 +395,7 @@ async def test_stop_finishes_the_upload(centre: DataCentre) -> None:
         await centre.until(lambda: centre.uploads and len(centre.uploads[0].body) > 20_000)
         await at.router.stop()
         assert centre.uploads[0].whole
-        await ffmpeg.communicate()
+        await ffmpeg.finish()
         assert ffmpeg.returncode not in (0, None)
 
 
@@ -350,8 +404,3 @@ async def _until(met: Callable[[], object], timeout_s: float = 8.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not met():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-
-
-async def _publishers(router: IngestRouter, count: int):  # type: ignore[no-untyped-def]
-    await _until(lambda: len(router._publishers) == count)
-    return tuple(router._publishers)

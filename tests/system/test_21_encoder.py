@@ -94,8 +94,10 @@ async def source(command: list[str]) -> AsyncIterator[asyncio.subprocess.Process
     try:
         yield process
     finally:
-        if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
             process.kill()
+        async for _ in chunks(process):  # uvloop's wait() needs its pipe read to the end
+            pass
         await process.wait()
 
 
@@ -219,11 +221,11 @@ async def test_publisher_that_returns_keeps_the_names(tool: ffmpeg.Ffmpeg) -> No
     stream, output = make(tool)
     async with publishing(stream, pattern(tool)):
         await output.until(lambda: len(output.of("180p")) > 4)
-    assert stream.state == "reconnecting"
+    assert stream.describe()["state"] == "reconnecting"
     async with publishing(stream, pattern(tool)):
         first = len(output.of("180p"))
         await output.until(lambda: len(output.of("180p")) > first + 4)
-        assert stream.state == "live"
+        assert stream.describe()["state"] == "live"
         async with source(pattern(tool)) as second:
             refused = await receive(stream, chunks(second))
         assert refused.status == 409

@@ -65,6 +65,10 @@ def replayed(from_: Broker) -> list[Tag]:
     return FlvReader().feed(from_.replay().data)
 
 
+def known(at: Broker) -> bool:
+    return at.source is not None
+
+
 def of(tags: list[Tag], kind: int) -> list[int]:
     return [tag.timestamp for tag in tags if tag.kind == kind and tag.packet != CONFIG]
 
@@ -93,10 +97,10 @@ def test_replay_says_when_its_media_arrived() -> None:
 
 def test_nothing_before_a_keyframe() -> None:
     at = begun([*BOTH, *[Tag(VIDEO, t, DELTA) for t in range(0, 400, 40)]])
-    assert at.source is None
+    assert not known(at)
     assert at.dropped["before_keyframe"] == 10
     feed(at, mixed(pictures(400, 500), sounds(400, 500)))
-    assert at.source is not None
+    assert known(at)
     assert replayed(at)[3].is_keyframe
 
 
@@ -159,9 +163,9 @@ def test_silence_where_no_sound_ever_was() -> None:
 
 def test_without_metadata_sound_is_waited_for() -> None:
     at = begun([Tag(VIDEO, 0, AVC), *pictures(0, 900)])
-    assert at.source is None
+    assert not known(at)
     feed(at, pictures(900, 1200, first=0))
-    assert at.source is not None
+    assert known(at)
 
 
 def test_silence_when_sound_stops_and_sound_when_it_returns() -> None:

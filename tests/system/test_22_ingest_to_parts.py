@@ -1,0 +1,153 @@
+"""The whole way up: ffmpeg over RTMP to a POP's router, to a real origin, to published parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+import pytest
+import uvloop
+
+from edgecache.control.admission import Admission
+from edgecache.control.ingest import IngestRouter
+from edgecache.signing import sign
+from origin import ffmpeg, testpattern
+from origin.config import Config
+from origin.model import PartObject, PlaylistVersion, Publication
+from origin.server import Origin
+
+SECRET = "0123456789abcdef0123456789abcdef"
+RUNG = {"width": 160, "height": 90, "bitrate": "100kbps", "preset": "ultrafast"}
+PATTERN = testpattern.Pattern(width=320, height=180, bitrate=400_000)
+
+
+def on_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., None]:
+    """Run an async test on uvloop, bounded in time."""
+
+    @functools.wraps(test)
+    def run(**fixtures: object) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(asyncio.wait_for(test(**fixtures), 40))
+
+    return run
+
+
+def _sign(method: str, target: str) -> str:
+    return sign(method, target, kid="k1", secret=SECRET.encode())
+
+
+class Site:
+    """An origin and a POP's router in front of it."""
+
+    def __init__(self, origin: Origin, router: IngestRouter, url: str) -> None:
+        self.origin = origin
+        self.router = router
+        self.url = url
+        self.items: list[tuple[float, Publication]] = []
+        self.changed = asyncio.Event()
+
+    def saw(self, publication: Publication) -> None:
+        self.items.append((time.time(), publication))
+        self.changed.set()
+
+    def parts(self, track: str) -> list[PartObject]:
+        return [i for _, i in self.items if isinstance(i, PartObject) and i.track == track]
+
+    async def until(self, met: Callable[[], object]) -> None:
+        async with asyncio.timeout(15):
+            while not met():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@contextlib.asynccontextmanager
+async def site() -> AsyncIterator[Site]:
+    settings = {
+        "http": {"listen": "127.0.0.1:0", "drain": "200ms"},
+        "keys": {"k1": {"secret": SECRET}},
+        "ladder": {"90p": RUNG},
+    }
+    origin = Origin(Config.model_validate(settings))
+    key = origin._catalog.create_key("cam")
+    await origin.start()
+    admission = Admission(data_centres=[f"http://127.0.0.1:{origin.port}"], sign=_sign)
+    router = IngestRouter(admission=admission, sign=_sign)
+    listener = socket.create_server(("127.0.0.1", 0))
+    await router.start(listener)
+    at = Site(origin, router, f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/{key}")
+    publish = origin._ingest._publish
+
+    def both(stream: str, publication: Publication) -> None:
+        publish(stream, publication)
+        at.saw(publication)
+
+    origin._ingest._publish = both
+    try:
+        yield at
+    finally:
+        await router.stop()
+        await origin.stop()
+
+
+@contextlib.asynccontextmanager
+async def publisher(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *testpattern.argv(ffmpeg.find(), url, PATTERN), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        assert process.stderr is not None
+        await process.stderr.read()
+        await process.wait()
+
+
+@on_loop
+async def test_from_rtmp_to_parts_and_back_again(
+    record_property: Callable[[str, object], None],
+) -> None:
+    async with site() as at:
+        async with publisher(at.url):
+            await at.until(lambda: len(at.parts("90p")) > 6 and len(at.parts("audio")) > 6)
+            async with publisher(at.url) as second:
+                _, errors = await second.communicate()
+                assert b"being published already" in errors
+            live = at.origin._ingest.stream("cam")
+            assert live is not None
+            assert live.presentation is not None
+            lag_s = live.presentation.lag_ns / 1e9
+            record_property("part_behind_arrival_s", round(lag_s, 3))
+            assert lag_s < 2.0
+            before = at.parts("90p")[-1].msn
+        async with publisher(at.url):
+            await at.until(lambda: at.parts("90p")[-1].msn > before + 1)
+        told = live.describe()
+        assert told["generation"] == 1
+        assert {part.path.split("/")[3] for part in at.parts("90p")} == {live.epoch}
+        await live.end()
+    final = [
+        item
+        for _, item in at.items
+        if isinstance(item, PlaylistVersion) and item.path == "/live/cam/90p.m3u8"
+    ][-1]
+    assert final.ended
+    assert final.full.count(b"#EXT-X-DISCONTINUITY\n") == 1
+    assert at.router.counts["rejected.busy"] == 1
+
+
+@pytest.mark.parametrize("key", ["cam.wrong", "nothing"])
+def test_wrong_key(key: str) -> None:
+    @on_loop
+    async def run() -> None:
+        async with site() as at, publisher(at.url.rpartition("/")[0] + "/" + key) as process:
+            _, errors = await process.communicate()
+            assert b"bad stream key" in errors
+            assert at.items == []
+
+    run()

@@ -1,7 +1,7 @@
-"""A POP whose Python plane can be seized: run as a program, it is the real daemon, and on SIGUSR2 it
+"""A POP whose Python plane can be seized: run as a program, it is the real daemon. On SIGUSR2 it
 publishes one more version of PLAYLIST and then holds the GIL, so that no Python runs, for HOLD_S.
 
-usage: python -P -m tests.seized_pop HOST:PORT   (prints "ready" once it serves)
+usage: python -m tests.seized_pop HTTP ADMIN   (both HOST:PORT)
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def publish(plane: Plane, parts: int) -> None:
     )  # fmt: skip
 
 
-async def main(listen: str) -> None:
-    overrides = [f"http.listen={listen}", "http.workers=2", "admin.listen="]
+async def main(http: str, admin: str) -> None:
+    overrides = [f"http.listen={http}", "http.workers=2", f"admin.listen={admin}"]
     overrides += ["origin.urls=http://127.0.0.1:9"]
     daemon = Daemon(loaded := load_config(None, overrides), lambda: loaded)
     plane = daemon._plane
@@ -49,11 +49,8 @@ async def main(listen: str) -> None:
         ctypes.PyDLL(None).sleep(HOLD_S)  # PyDLL keeps the GIL, unlike CDLL
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, seize)
-    running = asyncio.create_task(daemon.run())
-    await asyncio.sleep(0)
-    print("ready", flush=True)
-    await running
+    await daemon.run()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(*sys.argv[1:3]))

@@ -4,6 +4,7 @@ viewers parked on a version that was published before are woken (law 1 of the de
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import subprocess
 import sys
@@ -22,20 +23,18 @@ VIEWERS = 200
 
 
 @pytest.fixture
-def pop() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    port = free_port()
+def pop() -> Iterator[tuple[subprocess.Popen[str], int, int]]:
+    """The process, its viewers' port, its admin port."""
+    http, admin = free_port(), free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.seized_pop", f"127.0.0.1:{port}"],
+        [sys.executable, "-m", "tests.seized_pop", f"127.0.0.1:{http}", f"127.0.0.1:{admin}"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        yield process, port
+        yield process, http, admin
     finally:
         process.terminate()
         _, log = process.communicate(timeout=20)
@@ -52,26 +51,40 @@ async def ask(port: int, target: bytes) -> tuple[float, bytes]:
     return time.monotonic() - started, answer
 
 
+async def parked(admin: int) -> int:
+    """How many viewers wait; -1 while the daemon is not up yet."""
+    try:
+        _, answer = await ask(admin, b"/metrics")
+    except ConnectionRefusedError:
+        return -1
+    found = re.search(rb"^edge_parked_now (\d+)", answer, re.MULTILINE)
+    return int(found[1]) if found else -1
+
+
+async def until_parked(admin: int, count: int) -> None:
+    async with asyncio.timeout(10):
+        while await parked(admin) != count:  # noqa: ASYNC110 - another process: nothing to await
+            await asyncio.sleep(0.02)
+
+
 @looped
 async def test_hits_and_wake_ups_go_on_while_python_hangs(
-    pop: tuple[subprocess.Popen[str], int],
+    pop: tuple[subprocess.Popen[str], int, int],
 ) -> None:
-    process, port = pop
+    process, http, admin = pop
+    await until_parked(admin, 0)
     wanted = PLAYLIST + b"?_HLS_msn=7&_HLS_part=1"
-    parked = [asyncio.create_task(ask(port, wanted)) for _ in range(VIEWERS)]
-    while (await ask(port, PART))[1][:15] != b"HTTP/1.1 200 OK":
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.3)
-    assert not any(task.done() for task in parked)
+    waiting = [asyncio.create_task(ask(http, wanted)) for _ in range(VIEWERS)]
+    await until_parked(admin, VIEWERS)
     began = time.monotonic()
     process.send_signal(signal.SIGUSR2)
-    answers = await asyncio.gather(*parked)
+    answers = await asyncio.gather(*waiting)
     woken_s = time.monotonic() - began
     assert all(b"#parts=2" in answer for _, answer in answers)
     assert woken_s < HOLD_S - 1, "the wake-ups waited for Python"
     hits = 0
     while time.monotonic() - began < HOLD_S - 0.5:
-        took_s, answer = await ask(port, PART if hits % 2 else PLAYLIST)
+        took_s, answer = await ask(http, PART if hits % 2 else PLAYLIST)
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert took_s < 1.0, "a hit waited for Python"
         hits += 1

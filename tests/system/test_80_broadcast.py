@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -129,7 +130,7 @@ def test_a_classic_client_sees_continuous_timestamps(
     for stream in (0, 1):
         rows = [line.split(",") for line in done.stdout.splitlines() if line[0] == str(stream)]
         times = [int(row[1]) for row in rows]
-        steps = {later - earlier for earlier, later in zip(times, times[1:], strict=False)}
+        steps = {later - earlier for earlier, later in pairwise(times)}
         tick = re.search(rf"#tb {stream}: 1/(\d+)", done.stdout)
         assert tick
         seconds = (times[-1] - times[0]) / int(tick[1])

@@ -45,7 +45,7 @@ async def ask(port: int, target: bytes) -> tuple[float, bytes]:
     """(seconds it took, the whole answer)"""
     started = time.monotonic()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: pop\r\nConnection: close\r\n\r\n")
+    writer.write(b"GET " + target + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
     answer = await reader.read()
     writer.close()
     return time.monotonic() - started, answer

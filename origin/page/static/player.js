@@ -16,6 +16,7 @@ const SIGNAL_MS = 3000; // no new part for so long: it is not the viewer's conne
 const CONFIG = {
   lowLatencyMode: true,
   maxLiveSyncPlaybackRate: 1.1, // by default hls.js never catches up
+  liveSyncOnStallIncrease: 0.34, // a part; by default one hiccup at the start costs 1 s for good
   backBufferLength: 30,
   capLevelToPlayerSize: true,
   startFragPrefetch: true,

@@ -70,37 +70,36 @@ function growth(now, before, key) {
   return grown >= 0 ? grown / before.seconds : null;
 }
 
-function encoderFacts(stream, before) {
+function facts(stream, before) {
   const restarts = total(stream.restarts);
-  const speed = stream.speed ? `${number(stream.speed, 2)}× real time` : "";
+  const speed = stream.speed ? `${number(stream.speed, 2)}× real time, ` : "";
+  const again = `${restarts ? listed(stream.restarts) : "no"} restarts`;
   const published = growth(stream, before, "publications");
+  const age = stream.last_tag_age_s ?? null;
+  const dropped = [listed(stream.dropped_tags), listed(stream.dropped_frames)];
   return [
-    fact("Encoder", stream.encoder ?? "none", speed),
-    fact("Restarts", number(restarts), listed(stream.restarts)),
+    fact("Viewers", stream.viewers === null ? "–" : number(stream.viewers), "as the POPs count"),
+    fact("Source", stream.source ?? "–", stream.publisher ? `from ${stream.publisher}` : ""),
+    fact("Encoder", stream.encoder ?? "none", `${speed}${again}`),
     fact(
-      "Encoder's lag",
+      "Its lag",
       stream.lag_ms === null ? "–" : `${number(stream.lag_ms)} ms`,
       `${bytes(stream.queued_bytes)} waiting for it`,
     ),
     fact(
-      "Published",
+      "Parts and playlists",
       number(stream.publications),
-      published === null ? "parts and playlists" : `${number(published, 1)} /s`,
+      published === null ? "" : `${number(published, 1)} /s`,
     ),
-  ];
-}
-
-function sourceFacts(stream) {
-  const dropped = total(stream.dropped_tags) + total(stream.dropped_frames);
-  const age = stream.last_tag_age_s;
-  return [
-    fact("Viewers", stream.viewers === null ? "–" : number(stream.viewers)),
-    fact("Source", stream.source ?? "–", stream.publisher ? `from ${stream.publisher}` : ""),
-    fact("Last tag", age === null || age === undefined ? "–" : `${number(age, 2)} s ago`),
+    fact(
+      "Newest tag",
+      age === null ? "–" : `${number(age, 1)} s ago`,
+      stream.tags ? `${number(stream.tags)} in all` : "",
+    ),
     fact(
       "Dropped",
-      number(dropped),
-      [listed(stream.dropped_tags), listed(stream.dropped_frames)].filter(Boolean).join(", "),
+      number(total(stream.dropped_tags) + total(stream.dropped_frames)),
+      dropped.filter(Boolean).join(", ").replaceAll("_", " "),
     ),
     fact("In memory", bytes(stream.bytes)),
   ];
@@ -117,8 +116,9 @@ function renditionRows(stream) {
 
 function card(stream, before) {
   const link = make("a", { href: `/watch/${stream.name}`, textContent: stream.name });
-  const pill = make("p", { className: "pill", textContent: stream.state });
-  pill.dataset.phase = stream.state;
+  const state = stream.state === "unknown" ? "offline" : stream.state;
+  const pill = make("p", { className: "pill", textContent: state });
+  pill.dataset.phase = state;
   const epoch = stream.epoch
     ? `epoch ${stream.epoch}, generation ${stream.generation ?? "–"}`
     : "not broadcast yet";
@@ -130,9 +130,7 @@ function card(stream, before) {
     "article",
     { className: "card" },
     make("header", {}, title, pill, about),
-    known
-      ? make("dl", { className: "facts" }, ...sourceFacts(stream), ...encoderFacts(stream, before))
-      : null,
+    known ? make("dl", { className: "facts" }, ...facts(stream, before)) : null,
     rows.length
       ? make("div", { className: "scroll" }, table(["Rendition", "Segment", "Parts of it"], rows))
       : null,

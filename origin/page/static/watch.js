@@ -79,7 +79,8 @@ function figures() {
 function sample(now) {
   const at = performance.now() / 1000;
   const { edge, date, target } = now.latency;
-  history.push({ at, latency: date ?? edge, edge, date, target, buffer: now.buffer });
+  const buffer = now.position ? now.buffer : null;
+  history.push({ at, latency: date ?? edge, edge, date, target, buffer });
   if (history.length > SAMPLES_MAX) history.shift();
 }
 
@@ -91,7 +92,7 @@ function tell(id, value, note = "") {
 }
 
 function showLatency({ latency, clockOffset, recording }) {
-  if (recording) return tell("f-latency", "recording", "not live any more");
+  if (recording) return tell("f-latency", "–", "a recording");
   const seconds = latency.date ?? latency.edge;
   if (seconds === null) return tell("f-latency", "–");
   const edge = latency.edge === null ? "" : `${number(latency.edge, 2)} s by the playlist`;
@@ -114,7 +115,8 @@ function showRequests({ pops, requests }) {
   const share = told ? `${number((100 * requests.hits) / told, 1)} %` : "–";
   const missed = requests.misses === 1 ? "1 miss" : `${number(requests.misses)} misses`;
   tell("f-hits", share, told ? missed : "");
-  tell("f-rate", `${number(requests.requests, 1)} /s`, `${number(requests.bits / 1e6, 2)} Mb/s`);
+  const rate = told ? `${number(requests.requests, 1)} /s` : "–";
+  tell("f-rate", rate, told ? `${number(requests.bits / 1e6, 2)} Mb/s` : "");
 }
 
 function show(now) {
@@ -135,6 +137,8 @@ function show(now) {
 function plot(now) {
   const at = performance.now() / 1000;
   const samples = history.filter((each) => each.at > at - SPAN_S - 2);
+  byId("plot-figure").hidden = now.recording && !samples.some((each) => each.latency !== null);
+  if (byId("plot-figure").hidden) return;
   draw(byId("plot"), { samples, stalls: now.stalls.events, target: now.latency.target, now: at });
 }
 
@@ -156,6 +160,7 @@ function showNotice() {
 function showPhase() {
   const { phase } = player;
   byId("phase").dataset.phase = phase;
+  byId("stage").dataset.phase = phase;
   byId("phase").textContent = phase === "failed" ? "not playing" : phase;
   document.title = `${stream} · ${byId("phase").textContent}`;
 }

@@ -1,0 +1,108 @@
+"""A demo that all browser tests share, a browser for each, and screenshots of both."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.browser import chromium
+from tests.browser.chromium import Browser
+
+COMMAND: Final = Path(sys.executable).with_name("edgecache")
+STOP_S: Final = 25.0
+RECONNECT_S: Final = 3  # how long a publisher may be away before its stream ends
+
+_measured: list[str] = []
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `edgecache demo --json` says; `a` and `b` are the POPs' doors for viewers."""
+
+    facts: dict[str, Any]
+
+    @property
+    def b(self) -> str:
+        return self._door(1)
+
+    def _door(self, index: int) -> str:
+        playlist: str = self.facts["playlists"][index]
+        return playlist.partition("/live/")[0]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Origin, two POPs, and the test pattern published over RTMP through POP A."""
+    if reason := chromium.missing():
+        pytest.skip(reason)
+    home = tmp_path_factory.mktemp("demo")
+    environ = {"TMPDIR": str(home), "ORIGIN__LIVE__RECONNECT": f"{RECONNECT_S}s"}
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(COMMAND), "demo", "--json"],
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout
+            line = process.stdout.readline()
+            assert line, (home / "log").read_text()
+            yield Demo(json.loads(line))
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_S)
+            finally:
+                process.kill()
+                process.communicate()
+
+
+@pytest.fixture
+def browser(demo: Demo, tmp_path: Path) -> Iterator[Browser]:
+    with Browser(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def shot(browser: Browser, tmp_path: Path) -> Callable[[str], None]:
+    """shot(name): the whole page as a picture; kept where EDGECACHE_SHOTS says, if it says."""
+    kept = os.environ.get("EDGECACHE_SHOTS")
+    folder = Path(kept).resolve() if kept else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(name: str) -> None:
+        path = folder / f"{name}.png"
+        browser.ask("shot", path=str(path), whole=True)
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+    return take
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """measured(name=value, ...): said at the end of the run, because a pass alone says little."""
+
+    def say(**values: object) -> None:
+        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        _measured.append(f"{request.node.name}: {told}")
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _measured:
+        terminalreporter.section("measured in the browser")
+        for line in _measured:
+            terminalreporter.write_line(line)

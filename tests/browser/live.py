@@ -1,0 +1,61 @@
+"""What happens around a viewer: a publisher of its own, and what the state says and can be killed.
+
+Asked at the POP, as the state page does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from origin.ffmpeg import find
+
+_SOURCE: Final = (
+    "-re -f lavfi -i testsrc2=size=320x180:rate=30 -re -f lavfi -i sine=frequency=440:r=48000"
+)
+_CODECS: Final = "-c:v libx264 -preset ultrafast -tune zerolatency -g 60 -pix_fmt yuv420p -c:a aac"
+
+
+@contextmanager
+def publisher(url: str) -> Iterator[None]:
+    """A small broadcast over RTMP for as long as this lasts; then it ends as OBS does."""
+    command = [str(find().path), "-hide_banner", "-loglevel", "error", *_SOURCE.split()]
+    process = subprocess.Popen(
+        [*command, *_CODECS.split(), "-f", "flv", url],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+        assert process.poll() is None, f"the publisher has ended by itself: {process.returncode}"
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=10)
+        finally:
+            process.kill()
+
+
+def state_of(door: str, stream: str) -> dict[str, Any]:
+    """The row of `stream` in /api/streams."""
+    with urllib.request.urlopen(f"{door}/api/streams", timeout=5) as answer:
+        rows: list[dict[str, Any]] = json.load(answer)["streams"]
+    return next(row for row in rows if row["name"] == stream)
+
+
+def encoder_pid(door: str, stream: str) -> int | None:
+    found: int | None = state_of(door, stream)["encoder_pid"]
+    return found
+
+
+def kill_encoder(door: str, stream: str) -> int:
+    """Kill -9 the ffmpeg of `stream`; returns its number."""
+    pid = encoder_pid(door, stream)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    return pid

@@ -39,7 +39,6 @@ setup(
     ext_modules=cythonize(
         [core],
         build_dir="build/cython",  # a .c beside the source would shadow the next build
-        force=True,  # directives below are not among the dependencies that Cython tracks
         emit_linenums=True,
         compiler_directives={
             "language_level": 3,

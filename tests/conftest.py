@@ -33,10 +33,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 @pytest.fixture(autouse=True)
-def native_objects_are_freed() -> Iterator[None]:
+def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
     """Workers free in their own time, so a difference has a moment to go away."""
     before = _live_objects()
     yield
+    request.node.funcargs.clear()  # what the test was given would live on until its report
     deadline = time.monotonic() + SETTLE_S
     while leaked := _leaked(before):
         gc.collect()

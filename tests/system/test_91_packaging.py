@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("sh", "dirname", "date", "mkdir", "tail", "id", "touch")
 
 
-def run(*command: str, cwd: Path, timeout: int = 80) -> str:
+def run(*command: str, cwd: Path, timeout: int = 160) -> str:
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=timeout

@@ -1,0 +1,1 @@
+"""Package marker for the native code of bench/swarm."""

@@ -10,7 +10,9 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy
 from edgecache.native.base cimport EC_ASSERT, key_hash
-from bench.swarm.native.tally cimport T_bytes_compared, T_bytes_first, T_objects, count
+from bench.swarm.native.tally cimport (
+    T_bytes_compared, T_bytes_first, T_copies, T_objects, count,
+)
 from bench.swarm.native.types cimport Body, Bytes, Etag, Swarm, cbyte
 
 
@@ -118,6 +120,7 @@ cdef inline bint body_whole(Swarm *swarm, Body *body, uint64_t size) noexcept no
         return False
     if not body.queued:
         body.queued = True
+        count(&swarm.tally, T_copies, 1)
         body.refs += 1
         body.next_unchecked = swarm.unchecked
         swarm.unchecked = body

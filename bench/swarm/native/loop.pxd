@@ -15,8 +15,8 @@ from bench.swarm.native.rim cimport rim_cpu_us, rim_mono_us, rim_tag, rim_wall_u
 from bench.swarm.native.tally cimport T_cpu_us, T_left, T_turns, count
 from bench.swarm.native.timer cimport heap_destroy, heap_due, heap_init
 from bench.swarm.native.types cimport (
-    PHASE_AWAY, PHASE_GONE, Phase, RX_BYTES, VERSIONS, Body, Bytes, Conn, Playlist, Swarm, Timer, Track,
-    Viewer, cbyte,
+    PHASE_AWAY, PHASE_GONE, RX_BYTES, VERSIONS, Body, Bytes, Conn, Phase, Playlist, Swarm, Timer,
+    Track, Viewer, cbyte,
 )
 from bench.swarm.native.versions cimport playlist_release
 

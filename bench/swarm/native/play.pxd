@@ -3,8 +3,9 @@
 A viewer plays one or two lanes (video, audio). It starts HOLD-BACK (PART-HOLD-BACK) from the edge
 at an independent unit, and its clock runs once everything up to the edge it saw has been fetched.
 From then on a unit that comes later than the distance it started with leaves it dry: a stall, which
-moves the clock. Nothing is skipped to catch up; a viewer whose next unit has left the playlist
-starts again at the edge, and is counted.
+moves the clock. It ends when two parts (or one target duration) are at hand: with less, every later
+unit would come in the instant the buffer runs dry and count again. Nothing is skipped to catch up;
+a viewer whose next unit has left the playlist starts again at the edge, and is counted.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -87,6 +88,7 @@ cdef inline void lane_place(Swarm *swarm, Lane *lane) noexcept nogil:
     cdef Part *part
     cdef uint32_t i, j
     lane.placed = True
+    lane.resume_us = <int64_t>(2 * p.part_target_us if parts else p.target_us)
     lane.full_us = <int64_t>hold         # a stream that has just begun is waited for
     _place_at(lane, &p.segments[0], 0, 0, -<int64_t>playhead)
     for i in range(p.segment_count):
@@ -133,8 +135,9 @@ cdef inline void viewer_resumes(Swarm *swarm, Viewer *viewer, uint64_t now_us) n
 
 cdef inline void viewer_gained(Swarm *swarm, Viewer *viewer, uint64_t now_us) noexcept nogil:
     """Call after a lane got ahead."""
+    cdef uint64_t held_us = viewer.zero_us + viewer_ahead(viewer)
     cdef int i
-    if viewer.stalled and viewer.zero_us + viewer_ahead(viewer) > viewer.dry_us:
+    if viewer.stalled and held_us >= viewer.dry_us + viewer.lanes[0].resume_us:
         viewer_resumes(swarm, viewer, now_us)
     if viewer.phase != PHASE_STARTING:
         return

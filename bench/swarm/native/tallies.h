@@ -20,7 +20,8 @@
     X(bytes_compared, "body bytes compared with an earlier copy") \
     X(bytes_first, "body bytes that were the first copy") \
     X(versions, "distinct playlist versions") \
-    X(objects, "distinct media objects") \
+    X(objects, "distinct media objects that playlists named") \
+    X(copies, "of these, received whole by somebody: each is checked against its ETag") \
     X(connects, "connections opened") \
     X(raced, "requests sent again: the server closed an idle connection at that moment") \
     X(gaps, "units marked GAP and skipped") \

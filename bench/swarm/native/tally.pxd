@@ -25,6 +25,7 @@ cdef extern from "tallies.h" nogil:
         T_bytes_first "SW_T_bytes_first"
         T_versions "SW_T_versions"
         T_objects "SW_T_objects"
+        T_copies "SW_T_copies"
         T_connects "SW_T_connects"
         T_raced "SW_T_raced"
         T_gaps "SW_T_gaps"

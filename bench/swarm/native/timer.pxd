@@ -1,4 +1,4 @@
-"""Timers in one binary heap, lazily: a deadline moved later (what every request does) writes a word.
+"""Timers in one binary heap, lazily: a deadline moved later (as every request does) writes a word.
 
 Law: never more timers than the heap was made for, so nothing here allocates after heap_init.
 """

@@ -188,6 +188,7 @@ cdef struct Lane:
     uint32_t part
     int64_t ahead_us                     # media fetched, counted from where the playhead starts
     int64_t full_us                      # ahead_us at which playing may start
+    int64_t resume_us                    # what it must hold to go on after a stall
     uint64_t list_at_us                  # no reload before
     uint64_t body_at_us                  # no fetch before
 

@@ -1,0 +1,118 @@
+"""Two hundred viewers on the demo's second POP: every byte right, nobody waits.
+
+The demo is the real thing: ffmpeg, origin, push, edge. What the viewers saw is held against what
+the POP counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.swarm.build import build
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = Path(sys.executable).with_name("edgecache")
+VIEWERS = 200
+SECONDS = 10
+STOP_S = 25.0
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What `edgecache demo --json` says, while it runs."""
+    build()
+    home = tmp_path_factory.mktemp("demo")
+    with subprocess.Popen(
+        [str(COMMAND), "demo", "--json"],
+        cwd=home,
+        env={**os.environ, "TMPDIR": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        try:
+            line = process.stdout.readline()
+            assert line, "the demo did not start"
+            yield json.loads(line)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_S)
+
+
+def swarm(url: str, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.swarm", url, "--json", *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert run.returncode in (0, 1), run.stderr
+    found: dict[str, Any] = json.loads(run.stdout)
+    assert run.returncode == (0 if found["sound"] else 1)
+    return found
+
+
+def sound(run: dict[str, Any], viewers: int) -> bool:
+    """No error, no stall, every byte of every viewer compared or checked by its digest."""
+    t = run["tallies"]
+    assert run["errors"] == {}, run["error_samples"]
+    assert run["stalls"] == 0
+    assert run["playing"] == run["started"] == viewers
+    assert t["asked"] == t["answered"] + t["dropped"]
+    assert t["bytes_media"] == t["bytes_compared"] + t["bytes_first"]
+    assert run["digests"]["wrong"] == run["digests"]["without"] == 0
+    assert run["digests"]["right"] == t["copies"] + t["versions"]
+    return bool(run["sound"])
+
+
+def counters(url: str) -> dict[str, float]:
+    """Metric (without labels) -> sum of its values."""
+    found: dict[str, float] = {}
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        for line in answer.read().decode().splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def test_low_latency_viewers_of_the_demo(facts: dict[str, Any]) -> None:
+    run = swarm(
+        facts["playlists"][1], "--viewers", str(VIEWERS), "--seconds", str(SECONDS), "--ramp", "2"
+    )
+    assert sound(run, VIEWERS)
+    # video and audio, a playlist and a part every third of a second
+    assert run["requests_s_viewer"] == pytest.approx(12, rel=0.05)
+    assert run["ms"]["blocked"]["p50"] < 400
+    assert run["ms"]["startup"]["p100"] < 1500
+
+
+def test_the_pop_served_what_the_viewers_counted(facts: dict[str, Any]) -> None:
+    pop = facts["metrics"][1]
+    before = counters(pop)
+    run = swarm(facts["playlists"][1], "--viewers", "50", "--seconds", "4")
+    after = counters(pop)
+    assert sound(run, 50)
+    served = after["edge_requests_total"] - before["edge_requests_total"]
+    assert run["tallies"]["answered"] <= served <= run["tallies"]["asked"] + 1  # the first look
+    missed = after["edge_misses_total"] - before["edge_misses_total"]
+    assert missed == 0, "a hot stream is pushed: no viewer may wait for the origin"
+
+
+def test_classic_viewers_of_both_renditions(facts: dict[str, Any]) -> None:
+    url = facts["playlists"][0]
+    options = ("--mode", "classic", "--rendition", "spread", "--seconds", "7")
+    run = swarm(url, "--viewers", "40", *options)
+    assert sound(run, 40)
+    assert run["tallies"]["asked_part"] == 0
+    assert run["tallies"]["asked_segment"] > 40 * 2 * 3

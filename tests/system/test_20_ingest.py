@@ -241,10 +241,6 @@ async def flood(port: int) -> None:
         writer.transport.abort()
 
 
-def _kinds(upload: Upload) -> set[int]:
-    return {tag.kind for tag in upload.tags()}
-
-
 @on_loop
 async def test_h264_and_aac_with_b_frames_arrive_whole(centre: DataCentre) -> None:
     async with door(centre) as at:
@@ -274,7 +270,7 @@ async def test_video_only_arrives(centre: DataCentre) -> None:
             await ffmpeg.finish()
             assert ffmpeg.returncode == 0
         await centre.until(lambda: centre.uploads and centre.uploads[0].whole)
-    assert _kinds(centre.uploads[0]) == {flv.SCRIPT, flv.VIDEO}
+    assert {tag.kind for tag in centre.uploads[0].tags()} == {flv.SCRIPT, flv.VIDEO}
 
 
 @on_loop
@@ -298,10 +294,8 @@ async def test_wrong_key_is_told_so_at_once(
 @on_loop
 async def test_busy_stream_is_told_so(centre: DataCentre) -> None:
     centre.put_status = 409
-    async with door(centre) as at:
-        async with publisher(at.url()) as ffmpeg:
-            errors = await ffmpeg.finish()
-        assert b"being published already" in errors
+    async with door(centre) as at, publisher(at.url()) as ffmpeg:
+        assert b"being published already" in await ffmpeg.finish()
         assert at.router.counts["rejected.busy"] == 1
 
 

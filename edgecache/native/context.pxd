@@ -27,6 +27,8 @@ cdef enum:
     OUTPUT_TEXT_BYTES = 640
     # the longest If-None-Match that survives parking: ours has 34
     VALIDATOR_BYTES = 40
+    # the longest Range that survives parking: bytes= and two numbers of 19 digits have 45
+    RANGE_BYTES = 48
 
 
 cdef enum ConnFlag:
@@ -96,13 +98,14 @@ cdef struct Exchange:
     Exchange *next
     Want want
     Slice validator                      # If-None-Match: in the input, in `kept` once parked
-    Slice range
+    Slice range                          # the same, in `kept_range`
     uint64_t started_us
     uint64_t parked_us
     uint64_t pos                         # next byte of the entry's body
     uint64_t end                         # one past the last; UINT64_MAX: not known yet
     uint64_t sent                        # bytes out, head included
     unsigned char kept[VALIDATOR_BYTES]
+    unsigned char kept_range[RANGE_BYTES]
 
 
 cdef struct Waiters:

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 from edgecache.native.base cimport EC_ASSERT, clock_us, clock_wall_ns
 from edgecache.native.context cimport (
     CONN_CLOSE, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING, PHASE_STARVED,
-    VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
+    RANGE_BYTES, VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
 )
 from edgecache.native.conn cimport conn_deadline
 from edgecache.native.entry cimport (
@@ -296,6 +296,18 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
 
 # ---------------------------------------------------------------- deciding and parking
 
+cdef inline void _keep(Exchange *x) noexcept nogil:
+    if x.validator.len > VALIDATOR_BYTES:
+        x.validator.len = 0
+    if x.validator.len:
+        memcpy(x.kept, x.validator.data, x.validator.len)
+        x.validator.data = x.kept
+    x.ranged = x.ranged and x.range.len <= RANGE_BYTES
+    if x.ranged:
+        memcpy(x.kept_range, x.range.data, x.range.len)
+        x.range.data = x.kept_range
+
+
 cdef inline Progress exchange_park(Context *ctx, Exchange *x, uint32_t for_ms) noexcept nogil:
     # the first time: what points into the input must outlive it
     if x.parked_us == 0:
@@ -304,10 +316,7 @@ cdef inline Progress exchange_park(Context *ctx, Exchange *x, uint32_t for_ms) n
             return exchange_error(ctx, x, 503, 0)
         stat_add(&ctx.stats, C_parked, 1)
         x.parked_us = ctx.now_us
-        if x.validator.len > VALIDATOR_BYTES:
-            x.validator.len = 0
-        memcpy(x.kept, x.validator.data, x.validator.len)
-        x.validator.data = x.kept
+        _keep(x)
         conn_deadline(ctx, x.conn, for_ms)
     stat_add(&ctx.stats, C_parked_now, 1)
     x.phase = PHASE_PARKED

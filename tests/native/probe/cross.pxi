@@ -1,0 +1,118 @@
+"""mailbox.pxd and hold.pxd: one worker's context that no thread runs."""
+from edgecache.native.base cimport bits_get
+from edgecache.native.context cimport Context, Hold
+from edgecache.native.hold cimport (
+    hold_drop, hold_find, hold_interest, hold_new, hold_of, hold_refresh, hold_sweep, hold_unuse,
+    hold_use,
+)
+from edgecache.native.mailbox cimport (
+    DOWN_SLOTS as _DOWN, MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, UP_SLOTS as _UP, Bell,
+    bell_answer, bell_init, bell_ring, down_post, down_ready, up_post, up_take,
+)
+from edgecache.native.plane cimport WORKERS_MAX
+from edgecache.native.worker cimport _mail, worker_free, worker_new
+
+DOWN_SLOTS, UP_SLOTS = _DOWN, _UP
+
+
+cdef class Worker:
+    """A worker as the control plane made it, before its thread starts. `hold` numbers are keys."""
+    cdef StoreOf store
+    cdef Context *ctx
+    cdef Bell bell
+    cdef Limits limits
+
+    def __cinit__(self, StoreOf store, int listen_fd, uint32_t max_holds=16384, int index=0):
+        self.store = store
+        self.limits.max_holds = max_holds
+        bell_init(&self.bell)
+        self.ctx = worker_new(&store.store, &self.limits, &self.bell, as_slice(b"pop"), index,
+                              listen_fd, False)
+        if self.ctx == NULL:
+            raise MemoryError
+
+    def close(self):
+        if self.ctx != NULL:
+            hold_sweep(self.ctx, True)
+            worker_free(self.ctx)
+            close(self.bell.fd)
+            self.ctx = NULL
+
+    # -- holds
+
+    def hold(self, EntryRef ref):
+        """A hold on it, whose reference is one more."""
+        entry_acquire(ref.entry)
+        return hold_new(self.ctx, ref.entry) != NULL
+
+    def holds(self):
+        """Keys held, newest first."""
+        found = []
+        cdef Hold *hold = self.ctx.holds
+        while hold != NULL:
+            found.append(hold.entry.key[:hold.entry.key_len])
+            hold = hold.next
+        return found
+
+    def found(self, bytes key):
+        """Is there a hold on what is in the index under this key?"""
+        cdef Slice name = as_slice(key)
+        return hold_find(self.ctx, store_hash(&self.store.store, name), name) != NULL
+
+    def use(self, EntryRef ref):
+        hold_use(hold_of(self.ctx, ref.entry))
+
+    def unuse(self, EntryRef ref):
+        hold_unuse(self.ctx, hold_of(self.ctx, ref.entry))
+
+    def interest(self, EntryRef ref):
+        hold_interest(self.ctx, hold_of(self.ctx, ref.entry))
+
+    def refresh(self, EntryRef ref):
+        """(msn, parts) of the version that the hold has now."""
+        cdef Hold *hold = hold_of(self.ctx, ref.entry)
+        hold_refresh(self.ctx, hold)
+        return hold.version.msn, hold.version.parts
+
+    def sweep(self, bint all_idle=False):
+        hold_sweep(self.ctx, all_idle)
+
+    def bits(self, EntryRef ref):
+        """(interest, posted, visited) of the entry."""
+        return bits_get(&ref.entry.interest), bits_get(&ref.entry.posted), ref.entry.visited
+
+    # -- mailboxes
+
+    def ready(self, EntryRef ref):
+        down_ready(&self.ctx.down, self.ctx.index, ref.entry)
+
+    def order(self, bint stop):
+        down_post(&self.ctx.down, MESSAGE_STOP if stop else MESSAGE_DRAIN, NULL)
+
+    def mail(self):
+        """What the worker does with its box. (draining, stopping)."""
+        _mail(self.ctx)
+        return bool(self.ctx.draining), bool(self.ctx.stopping)
+
+    @property
+    def waiting(self):
+        return self.ctx.down.head - self.ctx.down.tail
+
+    def ask(self, EntryRef ref):
+        return bool(up_post(&self.ctx.up, ref.entry))
+
+    def asked(self):
+        cdef Entry *entry = up_take(&self.ctx.up)
+        return a_ref(self.store, entry) if entry != NULL else None
+
+    # -- bell
+
+    def ring(self):
+        bell_ring(&self.bell)
+
+    def answer(self):
+        bell_answer(&self.bell)
+
+    @property
+    def bell_fd(self):
+        return self.bell.fd

@@ -33,7 +33,7 @@ from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.response cimport (
     RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body, error_head, etag_listed,
-    partial_line, preflight_head, range_parse, tail_write,
+    partial_line, preflight_head, range_parse, tail_write, unframed_line,
 )
 from edgecache.native.send cimport (
     PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, PROGRESS_STARVED, Progress,
@@ -279,8 +279,7 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
         x.chunked = not x.old_client
         if x.old_client:                 # 1.0 knows no chunks: the body ends with the connection
             x.conn.flags |= CONN_CLOSE
-            memcpy(x.out.text, b"HTTP/1.1 200 OK\r\n", 17)
-            used = 17
+            used = unframed_line(x.out.text, OUTPUT_TEXT_BYTES, entry.status)
             line = slice_of(<cbyte *>x.out.text, used)
     stat_status(&ctx.stats, x.status)
     _tail(ctx, x, line, fields, used, age_s)

@@ -181,6 +181,11 @@ cdef inline size_t partial_line(
         <unsigned long long>(end - 1), <unsigned long long>size)
 
 
+cdef inline size_t unframed_line(char *out, size_t room, int status) noexcept nogil:
+    """A status line alone: the body ends with the connection."""
+    return snprintf(out, room, b"HTTP/1.1 %d %s\r\n", status, reason_phrase(status))
+
+
 cdef inline size_t error_head(char *out, size_t room, int status, uint64_t size) noexcept nogil:
     """A whole head but the tail for an answer of our own; its one-line body is error_body's."""
     cdef size_t n = snprintf(

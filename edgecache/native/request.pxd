@@ -43,6 +43,7 @@ cdef struct Request:
     uint32_t fields
     uint8_t minor                        # HTTP/1.minor
     bint keep_alive
+    bint close                           # said so: wins over keep-alive (RFC 9112 9.3)
     bint gzip                            # accepts gzip
     bint has_length
 
@@ -168,9 +169,10 @@ cdef inline void _connection(Slice value, Request *request) noexcept nogil:
     cdef Slice element
     while next_element(&value, &element):
         if _name_is(element, b"close", 5):
-            request.keep_alive = False
+            request.close = True
         elif _name_is(element, b"keep-alive", 10) and request.minor == 0:
             request.keep_alive = True
+    request.keep_alive = request.keep_alive and not request.close
 
 
 cdef inline bint accepts_gzip(Slice value) noexcept nogil:

@@ -132,11 +132,14 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
     cdef Hold *hold
     cdef bint created = False
     cdef int state
-    if request.method == METHOD_OPTIONS:
-        return preflight_answer(ctx, x)
+    cdef bint preflight = request.method == METHOD_OPTIONS
+    if preflight and request.target.len == 1 and request.target.data[0] == 42:
+        return preflight_answer(ctx, x)              # "*": the server itself (RFC 9110 9.3.7)
     if not target_parse(request.target, ctx.key, &target) or target.bad_directives:
         stat_add(&ctx.stats, C_bad_requests, 1)
         return exchange_error(ctx, x, 400, 0)
+    if preflight:
+        return preflight_answer(ctx, x)
     x.want = target.want
     hold = _resolve(ctx, &target, &created)
     if hold == NULL:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcmp, memset
 from edgecache.native.live cimport Want
-from edgecache.native.request cimport EC_CH_PATH, EC_CH_UNRESERVED, char_is, hex_value
+from edgecache.native.request cimport EC_CH_HOST, EC_CH_PATH, EC_CH_UNRESERVED, char_is, hex_value
 from edgecache.native.types cimport Slice, cbyte, slice_of
 
 
@@ -63,7 +63,7 @@ cdef inline ssize_t _path(Slice raw, unsigned char *out) noexcept nogil:
         elif char_is(c, EC_CH_PATH):
             out[n] = c
             n += 1
-        elif c <= 32 or c >= 127 or c == 92:
+        elif c <= 32 or c >= 127 or c == 92 or c == 35:
             return -1
         else:
             n += _escape(c, out + n)
@@ -85,6 +85,15 @@ cdef inline bint _segments_ok(cbyte *path, size_t length) noexcept nogil:
                                                                    or path[start + 1] == 46):
             return False
         start = i + 1
+    return True
+
+
+cdef inline bint _query_ok(Slice query) noexcept nogil:
+    """Visible bytes, and no fragment: ignored or not, it was part of a request line."""
+    cdef size_t i
+    for i in range(query.len):
+        if query.data[i] <= 32 or query.data[i] >= 127 or query.data[i] == 35:
+            return False
     return True
 
 
@@ -154,6 +163,7 @@ cdef inline Slice _origin_form(Slice raw) noexcept nogil:
     """The path and query of an absolute-form target (RFC 9112 3.2.2); anything else as it is."""
     cdef cbyte *slash
     cdef size_t scheme = 0
+    cdef size_t i
     if raw.len > 7 and memcmp(raw.data, b"http://", 7) == 0:
         scheme = 7
     elif raw.len > 8 and memcmp(raw.data, b"https://", 8) == 0:
@@ -163,6 +173,9 @@ cdef inline Slice _origin_form(Slice raw) noexcept nogil:
     slash = <cbyte *>memchr(raw.data + scheme, 47, raw.len - scheme)
     if slash == NULL or slash == raw.data + scheme:
         return slice_of(raw.data, 0)
+    for i in range(scheme, slash - raw.data):
+        if not char_is(raw.data[i], EC_CH_HOST):         # no userinfo; "?" before "/" is a query
+            return slice_of(raw.data, 0)
     return slice_of(slash, raw.data + raw.len - slash)
 
 
@@ -180,7 +193,7 @@ cdef inline bint target_parse(Slice raw, unsigned char *buffer, Target *target) 
         query = slice_of(mark + 1, raw.data + raw.len - (mark + 1))
         raw.len = mark - raw.data
     n = _path(raw, buffer)
-    if n <= 0 or not _segments_ok(buffer, n):
+    if n <= 0 or not _segments_ok(buffer, n) or not _query_ok(query):
         return False
     target.path = slice_of(buffer, n)
     target.playlist = n >= 5 and memcmp(buffer + n - 5, b".m3u8", 5) == 0

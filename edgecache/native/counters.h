@@ -13,7 +13,7 @@
     X(closed_refused, "connections closed: over the connection limit") \
     X(closed_bad_request, "connections closed after a malformed request") \
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
-    X(requests, "requests parsed") \
+    X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \
     X(hits, "answers from a complete entry found at once") \
     X(live_hits, "answers from a playlist version that was already there") \

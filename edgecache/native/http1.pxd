@@ -176,7 +176,6 @@ cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcep
     cdef Request request
     cdef Exchange *x
     cdef int status = request_parse(conn.input + conn.input_off, head_len, ctx.limits, &request)
-    stat_add(&ctx.stats, C_requests, 1)
     if status:
         return _refuse(ctx, conn, status)
     conn.input_off += <uint32_t>head_len
@@ -307,6 +306,7 @@ cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
                 if not _await_input(ctx, conn, conn_recv(ctx, conn)):
                     return
                 continue
+            stat_add(&ctx.stats, C_requests, 1)
             progress = _request(ctx, conn, head_len) if ready == 1 else _refuse(ctx, conn, ready)
         if not http1_settle(ctx, conn, progress):
             return

@@ -6,6 +6,7 @@ cdef class Fill:
     cdef Plane plane
     cdef Entry *entry
     cdef bytes fields
+    cdef bytes etag
     cdef bint begun
 
     def __dealloc__(self):
@@ -45,7 +46,7 @@ cdef class Fill:
         _status(status)
         if self.begun or not self.owns():
             return False
-        self.fields = fields
+        self.fields, self.etag = fields, etag
         with nogil:
             self.begun = fill_begin(&self.plane.native, self.entry, status, head, length, tag,
                                     stamp)
@@ -79,11 +80,14 @@ cdef class Fill:
 
     def commit(self, *, bytes etag=b""):
         cdef Slice tag = _slice(etag)
-        cdef Slice head = _slice(self.fields or b"")
+        cdef Slice head
         cdef int64_t announced = self.entry.length
         cdef bint done
         if not self.begun or not self.owns():
             return False
+        head = _slice(self.fields)
+        if announced < 0 and not etag:
+            tag = _slice(self.etag)
         if announced >= 0 and <uint64_t>announced != entry_filled(self.entry):
             raise ValueError(f"body has {self.filled} bytes, {announced} were announced")
         with nogil:

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/stamp
 CORE := setup.py edgecache/_core.pyx $(wildcard edgecache/native/*.pxd edgecache/native/*.h) \
 	$(wildcard edgecache/face/*.pxi)
-PROBE := $(wildcard tests/native/*.pyx tests/native/*.pxd)
+PROBE := scripts/probe.py $(wildcard tests/native/*.pyx tests/native/probe/*.pxi)
 BROWSER := $(wildcard tests/browser/package.json tests/browser/package-lock.json)
 export PYTHON VENV STAMP
 

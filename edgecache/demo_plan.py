@@ -127,11 +127,10 @@ class Demo:
         """The same for people."""
         server, _, key = self.publish_url(self.own).rpartition("/")
         return _GUIDE.format(
-            host=HOST,
-            origin=self.ports.origin,
             watch_a=self.at(self.ports.http_a, f"/watch/{STREAM}"),
             watch_b=self.at(self.ports.http_b, f"/watch/{STREAM}"),
             metrics="\n             ".join(self.metrics()),
+            state=self.at(self.ports.http_b, "/state"),
             ffmpeg=self.ffmpeg,
             own_watch=self.at(self.ports.http_b, f"/watch/{self.own}"),
             server=server,

@@ -42,8 +42,6 @@ class Demo:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """Origin, two POPs, and the test pattern published over RTMP through POP A."""
-    if reason := chromium.missing():
-        pytest.skip(reason)
     home = tmp_path_factory.mktemp("demo")
     environ = {"TMPDIR": str(home), "ORIGIN__LIVE__RECONNECT": f"{RECONNECT_S}s"}
     with (home / "log").open("wb") as log:
@@ -69,8 +67,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
                 process.communicate()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def tools() -> None:
+    if reason := chromium.missing():
+        pytest.skip(reason)
+
+
 @pytest.fixture
-def browser(demo: Demo, tmp_path: Path) -> Iterator[Browser]:
+def browser(tmp_path: Path) -> Iterator[Browser]:
     with Browser(tmp_path) as found:
         yield found
 

@@ -41,7 +41,7 @@ export class Player extends EventTarget {
   #attempts = 0;
   #timer = 0;
   #mediaErrors = [];
-  #status = 0;
+  #codecs = "";
   #advancedAt = 0;
   #edge = null;
 
@@ -145,12 +145,24 @@ export class Player extends EventTarget {
       manifestLoadPolicy: ONCE,
     });
     this.hls = hls;
+    hls.on(Hls.Events.MANIFEST_LOADED, (_name, data) => this.#declared(data.levels));
     hls.on(Hls.Events.MANIFEST_PARSED, (_name, data) => this.#parsed(data.levels));
     hls.on(Hls.Events.LEVEL_UPDATED, (_name, data) => this.#updated(data.details));
     hls.on(Hls.Events.LEVEL_SWITCHED, () => this.#changed("levels"));
     hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
     hls.loadSource(this.source);
     hls.attachMedia(this.video);
+  }
+
+  /** The codecs of all variants, also of those that hls.js will leave out. */
+  #declared(levels) {
+    const all = levels.flatMap((level) => (level.attrs.CODECS ?? "").split(","));
+    const found = [...new Set(all.map((codec) => codec.trim()).filter(Boolean))];
+    const source = window.ManagedMediaSource ?? window.MediaSource;
+    const unknown = found.filter((codec) => {
+      return !source.isTypeSupported(`video/mp4; codecs="${codec}"`);
+    });
+    this.#codecs = (unknown.length ? unknown : found).join(", ");
   }
 
   #parsed(levels) {
@@ -180,12 +192,11 @@ export class Player extends EventTarget {
   }
 
   #error(data) {
-    this.#status = data.response?.code ?? 0;
     if (!data.fatal) return;
     if (data.type === "mediaError" && this.#recovers(data)) return;
-    const codecs = data.mimeType ?? this.levels.at(-1)?.codecs ?? "";
     const { type, details } = data;
-    this.#fail(sayingFor({ type, details, status: this.#status, codecs }));
+    const codecs = data.mimeType ?? this.#codecs;
+    this.#fail(sayingFor({ type, details, status: data.response?.code ?? 0, codecs }));
   }
 
   /** One decoding error may be a glitch: a fresh SourceBuffer often plays on. */

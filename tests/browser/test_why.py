@@ -1,0 +1,88 @@
+"""Why it does not play, in words: a scripted POP that answers badly, and a browser that asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Final
+
+import pytest
+
+from origin.page import Asset, Pages
+from tests.browser.chromium import Browser
+
+FOREIGN: Final = (
+    "#EXTM3U\n"
+    '#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=640x360,CODECS="dvh1.05.01,ec-3"\n'
+    "a.m3u8\n"
+)
+
+
+@contextmanager
+def pop(status: int, body: str = "") -> Iterator[str]:
+    """The page, and `status` for everything live; yields the address of the watch page."""
+    pages = Pages()
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2]
+            asset = pages.watch(name) if self.path.startswith("/watch/") else pages.static(name)
+            self.answer(asset)
+
+        def answer(self, asset: Asset | None) -> None:
+            content = asset.body if asset else body.encode()
+            self.send_response(200 if asset else status)
+            self.send_header("Content-Type", asset.content_type if asset else "text/plain")
+            self.send_header("Content-Length", str(len(content)))
+            if asset and asset.policy:
+                self.send_header("Content-Security-Policy", asset.policy)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: the browser says what it was answered."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/watch/any"
+        finally:
+            server.shutdown()
+            thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "title", "retries"),
+    [
+        (404, "", "The stream is offline", True),
+        (503, "", "The POP is draining or overloaded", True),
+        (502, "", "The POP cannot reach the data centre", True),
+        (403, "", "The POP refused the stream", True),
+        (200, "<!doctype html>", "The stream cannot be read", True),
+        (200, FOREIGN, "Your browser cannot decode dvh1.05.01, ec-3", False),
+    ],
+)
+def test_it_says_why(
+    browser: Browser, shot: Callable[[str], None],
+    status: int, body: str, title: str, retries: bool,
+) -> None:  # fmt: skip
+    with pop(status, body) as url:
+        browser.open(url)
+        browser.until("document.querySelector('#notice-title').innerText !== 'Connecting'", 10)
+        assert browser.text("#notice-title") == title
+        shot(f"why-{len(body)}-{status}" if body else f"why-{status}")
+        if retries:
+            asked = "performance.getEntriesByName(location.origin + '/live/any/master.m3u8').length"
+            assert browser.until(f"{asked} > 1", 15)
+        assert browser.text("#notice-title") == title
+
+
+def test_it_says_that_the_pop_is_away_and_comes_back(browser: Browser) -> None:
+    with pop(503) as url:
+        browser.open(url)
+        browser.until_figures("f.phase === 'failed'", 10)
+    title = "document.querySelector('#notice-title').innerText"
+    assert browser.until(f"{title} === 'No connection to the POP'", 15)

@@ -17,8 +17,10 @@ import xxhash
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from edgecache.errors import SignatureError
 from edgecache.signing import Verifier
 
+from .api import refusal
 from .catalog import Catalog
 from .config import Url
 from .ingest import Ingest, RefusedError
@@ -124,8 +126,14 @@ class Control:
         return web.json_response({"stream": stream, "ingest": [f"{base}/ingest/{stream}"]})
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
-        """Refuse before the publisher sends anything (RFC 9110 10.1.1)."""
-        self._admit(request)
+        """Refuse before the publisher sends anything (RFC 9110 10.1.1). Called outside of the
+        middlewares, so it answers by itself."""
+        try:
+            self._admit(request)
+        except (StoreError, SignatureError) as error:
+            response = refusal(error.status, error.reason)
+            response.force_close()
+            return response
         if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None

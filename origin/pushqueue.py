@@ -166,9 +166,10 @@ class PushQueue:
         if victim is not None:
             self._drop_segment(*victim)
             return True
-        # Only inits, playlists and removals: the first in line of the newcomer's lane goes.
+        # Only inits, playlists and removals: the first in line of the newcomer's lane goes, at last
+        # the newcomer itself (everything else is on the wire).
         first = next(iter(self._lanes[newcomer.lane].values()), None)
-        if first is None or first is newcomer:
+        if first is None:
             return False
         self._unqueue(first)
         self._unlist(first)

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
 _KEEPALIVE_S: Final = 75.0
+_LINGER_S: Final = 1.0  # for a refused publisher to stop sending
 _APPLIED: Final = ("log.level", "keys.", "pops.")  # by a reload
 
 Reload = Callable[[], Loaded[Config]]
@@ -188,6 +189,7 @@ class Origin:
             self._application(),
             access_log=None,
             keepalive_timeout=_KEEPALIVE_S,
+            lingering_time=_LINGER_S,
             shutdown_timeout=self._drain_s,
         )
         await self._runner.setup()

@@ -152,6 +152,12 @@ class Store:
         window = self._window_of(path)
         return window.find(path) if window else None
 
+    def find_playlist(self, path: str) -> PlaylistVersion | None:
+        """The newest version at `path`."""
+        window = self._window_of(path)
+        slot = window.playlists.get(path) if window else None
+        return slot.newest if slot else None
+
     async def fetch(self, path: str) -> StoredObject:
         """The object at `path`; the hinted next part is waited for (RFC 8216bis 6.2.6). Raises
         StoreError: 404 for a name that is neither there nor hinted, 503 when it does not come in

@@ -44,7 +44,7 @@ A live broadcast is running on this machine.
   watch      {watch_b}   (POP B; the pattern is published through POP A)
              {watch_a}   (POP A)
   metrics    {metrics}
-  state      http://{host}:{origin}/state
+  state      {state}
   using      {ffmpeg}
 
 Publish your own, and watch it at {own_watch}

@@ -1,18 +1,25 @@
 """What a push looks like on the wire: publication -> request (ARCHITECTURE.md, "Push").
 
 Laws: pure functions. A request is signed when it is written, never when it is queued: a signature
-is good for 30 s only. Bodies are the publication's own buffers, never copied.
+is good for 30 s only. Media leaves from the publication's own buffers, never copied or compressed;
+a playlist version is packed once with lz4, however many POPs it goes to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import lz4.block
 
 from .model import PLAYLIST_TYPE, MediaObject, PartObject, PlaylistVersion
 
 Field = tuple[str, str]
 Sign = Callable[[str, str, Sequence[Field]], str]
+
+_PACKED: Final = 128  # versions kept packed: more than are on their way to POPs at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +53,18 @@ def _object_fields(item: MediaObject) -> list[Field]:
     return fields
 
 
-def _playlist_fields(version: PlaylistVersion) -> list[Field]:
+@lru_cache(maxsize=_PACKED)
+def _packed(version: PlaylistVersion) -> tuple[str, bytes]:
+    """(digest of the variants, the variants as one lz4 block). The delta repeats the full text, so
+    all four take a third of their size, for less work than a system call."""
+    return version.digest, lz4.block.compress(version.body, store_size=False)
+
+
+def _playlist_fields(version: PlaylistVersion, digest: str) -> list[Field]:
     variants = ",".join(f"{name}={len(body)}" for name, body in version.variants)
     return [
-        ("Edge-Digest", version.digest),
+        ("Edge-Digest", digest),
+        ("Edge-Coding", "lz4"),
         ("Edge-TTL", str(version.ttl_ms)),
         ("Edge-Version", ".".join(map(str, version.version))),
         ("Edge-Hold", str(version.hold_ms)),
@@ -67,7 +82,8 @@ def render(item: Pushed, *, host: str, sign: Sign) -> tuple[bytes, Sequence[byte
     body: Sequence[bytes] = ()
     method = "PUT"
     if isinstance(item, PlaylistVersion):
-        fields, body = _playlist_fields(item), [part for _, part in item.variants]
+        digest, packed = _packed(item)
+        fields, body = _playlist_fields(item, digest), [packed]
     elif isinstance(item, MediaObject):
         fields, body = _object_fields(item), [item.body]
     else:

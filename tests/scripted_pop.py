@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import httptools
+import lz4.block
 import xxhash
 
 from edgecache.signing import Verifier
@@ -15,6 +16,15 @@ from edgecache.signing import Verifier
 KID = "test"
 SECRET = b"0123456789abcdef0123456789abcdef"
 REASONS = {200: "OK", 201: "Created", 204: "No Content", 409: "Conflict"}
+
+
+def unpacked(fields: Mapping[str, str], body: bytes) -> bytes:
+    """As the contract says: Edge-Coding, sized by what Edge-Variants adds up to."""
+    if fields.get("edge-coding") != "lz4":
+        return body
+    size = sum(int(item.partition("=")[2]) for item in fields["edge-variants"].split(","))
+    plain: bytes = lz4.block.decompress(body, uncompressed_size=size)
+    return plain
 
 
 @dataclass
@@ -149,6 +159,6 @@ class _Requests:
 
     def on_message_complete(self) -> None:
         method = "PUT" if "content-length" in self._fields else "DELETE"
-        body = b"".join(self._body)
+        body = unpacked(self._fields, b"".join(self._body))
         path = self._path.decode()
         self._whole.append(Received(self._connection, method, path, self._fields, body))

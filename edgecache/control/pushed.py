@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+import lz4.block
 import xxhash
 
 from ..errors import EdgeError
@@ -22,6 +23,7 @@ _KEY: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 _VALUE: Final = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
+_UNPACKED_MAX: Final = 4 << 20  # of a playlist version: hours of parts
 
 
 class PushError(EdgeError):
@@ -117,7 +119,24 @@ def _version_number(request: Request) -> tuple[int, int, int]:
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
-def _variants(request: Request) -> tuple[bytes | None, ...]:
+def _unpacked(request: Request) -> bytes:
+    """The body as it was before `Edge-Coding`. What is announced bounds what is unpacked."""
+    coding = request.get("edge-coding")
+    if not coding:
+        return request.body
+    lengths = re.findall(r"=([0-9]{1,15})", request.get("edge-variants"))
+    size = sum(map(int, lengths))
+    if coding != "lz4" or not 0 < size <= _UNPACKED_MAX:
+        message = f"edge-coding: found {coding[:40]!r} of {size} bytes, allowed lz4"
+        raise PushError(400, "coding", f"{message} of up to {_UNPACKED_MAX} bytes")
+    try:
+        plain: bytes = lz4.block.decompress(request.body, uncompressed_size=size)
+    except lz4.block.LZ4BlockError as error:
+        raise PushError(400, "coding", f"edge-coding: found a broken lz4 block: {error}") from None
+    return plain
+
+
+def _variants(request: Request, whole: bytes) -> tuple[bytes | None, ...]:
     """The concatenated body, cut as Edge-Variants says. The full text must be there."""
     text = request.get("edge-variants")
     lengths: dict[str, int] = {}
@@ -129,20 +148,20 @@ def _variants(request: Request) -> tuple[bytes | None, ...]:
         for skipped in VARIANTS[len(lengths) : VARIANTS.index(name)]:
             lengths[skipped] = 0
         lengths[name] = int(length)
-    if sum(lengths.values()) != len(request.body) or not lengths.get("full"):
+    if sum(lengths.values()) != len(whole) or not lengths.get("full"):
         message = f"edge-variants: found {text[:80]!r}, allowed lengths that add up to the body"
         raise PushError(400, "field", message)
     bodies: list[bytes | None] = []
     start = 0
     for name in VARIANTS:
         end = start + lengths.get(name, 0)
-        bodies.append(request.body[start:end] if end > start else None)
+        bodies.append(whole[start:end] if end > start else None)
         start = end
     return tuple(bodies)
 
 
-def _version(request: Request, key: bytes) -> Version:
-    bodies = _variants(request)
+def _version(request: Request, key: bytes, whole: bytes) -> Version:
+    bodies = _variants(request, whole)
     lines = _lines(request)
     return Version(
         key=key,
@@ -168,17 +187,18 @@ def parse(request: Request) -> Object | Part | Version:
     digest)."""
     key = key_of(request.target)
     digest = _digest(request, "edge-digest")
-    if xxhash.xxh3_128_hexdigest(request.body).encode() != digest:
+    whole = _unpacked(request)
+    if xxhash.xxh3_128_hexdigest(whole).encode() != digest:
         raise PushError(422, "digest", "edge-digest: found a body with another digest")
     if request.get("edge-version"):
-        return _version(request, key)
+        return _version(request, key, whole)
     ttl_ms, fields = _number(request, "edge-ttl"), _lines(request)
     if not request.get("edge-segment"):
-        return Object(key=key, body=request.body, digest=digest, ttl_ms=ttl_ms, fields=fields)
+        return Object(key=key, body=whole, digest=digest, ttl_ms=ttl_ms, fields=fields)
     final = request.get("edge-final") == "1"
     return Part(
         key=key,
-        body=request.body,
+        body=whole,
         digest=digest,
         ttl_ms=ttl_ms,
         fields=fields,

@@ -1,0 +1,91 @@
+"""What the origin writes, the POP reads: the two halves of the push contract against each other."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import lz4.block
+import pytest
+
+from edgecache.control.http1 import Request
+from edgecache.control.pushed import Part, PushError, Version, parse
+from origin.model import PlaylistVersion, digest_of
+from origin.pushwire import Pushed, Removal, render
+from tests.hand_made import HandMade
+
+
+def sent(item: Pushed, **changed: Any) -> Request:
+    """`item` as the POP's door receives it; `changed`: fields to replace, body included."""
+    head, body = render(item, host="pop", sign=lambda *_: "EC1 signed")
+    lines = head.decode("latin-1").split("\r\n")
+    method, target, _ = lines[0].split(" ")
+    fields = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+    fields |= {name.replace("_", "-"): value for name, value in changed.items() if name != "body"}
+    whole = changed.get("body", b"".join(body))
+    return Request(
+        method=method, target=target, fields=list(fields.items()), length=len(whole), body=whole
+    )
+
+
+def version(parts: int = 4) -> PlaylistVersion:
+    full = b"#EXTM3U\n" + b"".join(
+        b'#EXT-X-PART:DURATION=0.33333,URI="abc/v/%d.m4s"\n' % i for i in range(100)
+    )
+    delta = full[-400:]
+    return PlaylistVersion(
+        path="/live/cam/v.m3u8", msn=7, parts=parts, last_parts=6, hold_ms=6000, advance=9,
+        ended=False, ttl_ms=6000, cache_control="max-age=1", full=full, delta=delta,
+        full_gzip=gzip.compress(full, mtime=0), delta_gzip=gzip.compress(delta, mtime=0),
+    )  # fmt: skip
+
+
+def test_a_version_arrives_as_it_was_made_in_a_fraction_of_its_size() -> None:
+    made = version()
+    request = sent(made)
+    got = parse(request)
+    assert isinstance(got, Version)
+    assert got.bodies == (made.full, made.full_gzip, made.delta, made.delta_gzip)
+    assert got.number == (7, 4, 6)
+    assert (got.hold_ms, got.advance, got.ended) == (6000, 9, False)
+    assert len(request.body) < len(made.body) / 3
+
+
+def test_absent_variants_stay_absent() -> None:
+    made = HandMade().version("v")
+    got = parse(sent(made))
+    assert isinstance(got, Version)
+    assert [body is None for body in got.bodies] == [
+        body is None for body in (made.full, made.full_gzip, made.delta, made.delta_gzip)
+    ]
+
+
+def test_a_part_travels_as_it_is() -> None:
+    made = HandMade().part("v")
+    request = sent(made)
+    got = parse(request)
+    assert isinstance(got, Part)
+    assert request.body == got.body == made.body
+    assert got.segment.decode() == made.segment_path
+
+
+def test_a_removal_has_no_body() -> None:
+    request = sent(Removal("/live/cam/abc/v/1.m4s"))
+    assert (request.method, request.length) == ("DELETE", 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"edge_coding": "zstd"}, 400),
+        ({"edge_variants": "full=99999999999"}, 400),  # would unpack beyond the bound
+        ({"edge_variants": ""}, 400),
+        ({"body": b"\xff" * 40}, 400),
+        ({"body": lz4.block.compress(b"x" * 10, store_size=False)}, 422),
+        ({"edge_digest": digest_of(b"other")}, 422),
+    ],
+)
+def test_lies_about_the_packing_are_refused(changed: dict[str, Any], status: int) -> None:
+    with pytest.raises(PushError) as found:
+        parse(sent(version(), **changed))
+    assert found.value.status == status

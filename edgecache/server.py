@@ -12,6 +12,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -33,8 +34,6 @@ from .errors import ConfigError, EdgeError
 from .settings import Loaded
 
 if TYPE_CHECKING:
-    import socket
-
     from ._core import Plane
 
 log = logging.getLogger(__name__)
@@ -123,6 +122,7 @@ class Daemon:
     def _listen(self) -> dict[str, list[socket.socket]]:
         """Every socket of every door, before anything else starts."""
         config, given = self._config, sockets.inherited()
+        self._inherited = frozenset(given)
         found: dict[str, list[socket.socket]] = {}
         wanted = {"http": config.http.listen, "push": config.push.listen}
         wanted |= {"ingest": config.ingest.listen, "admin": config.admin.listen}
@@ -232,6 +232,9 @@ class Daemon:
         log.info("draining", extra={"connections": self._plane.open_connections()})
         self._ingest.drain()
         self._plane.drain()
+        if "http" not in self._inherited:  # a service manager keeps its own open for our successor
+            for item in self._sockets["http"]:
+                item.shutdown(socket.SHUT_RDWR)
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.http.drain / 1000
         while self._plane.open_connections() and loop.time() < until and not now.is_set():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import http.client
 import json
+import os
 import queue
 import re
 import signal
@@ -14,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -263,3 +266,18 @@ def read_all(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return data
+
+
+@contextlib.contextmanager
+def hung(edge: Edge) -> Iterator[None]:
+    """The daemon's control thread stands still, wherever it is; its other threads go on (ptrace(2)).
+    Raises PermissionError where that is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    attach, detach = 16, 17
+    if libc.ptrace(attach, edge.process.pid, None, None):
+        raise PermissionError(ctypes.get_errno(), "ptrace")
+    try:
+        os.waitpid(edge.process.pid, 0x40000000)  # __WALL: until it has stopped
+        yield
+    finally:
+        libc.ptrace(detach, edge.process.pid, None, None)

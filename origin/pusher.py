@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class PopPusher:
         self._lanes: dict[tuple[str, str], int] = {}
         self._streams: set[str] = set()
         self._playlists: dict[str, bool] = {}  # path that the POP has -> has it ENDLIST?
+        self._now = time.monotonic  # a loop's clock stands still within one turn
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()  # nothing is pending
         self._idle.set()
@@ -90,7 +92,6 @@ class PopPusher:
 
     def start(self) -> None:
         """Needs a running loop; connections are made once a stream is wanted."""
-        self._now = asyncio.get_running_loop().time
         self._tasks = [
             asyncio.create_task(self._keep(lane), name=f"push-{self.name}-{lane}")
             for lane in range(self._limits.connections)

@@ -37,7 +37,9 @@ def bench(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="default: all")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="turns every server takes")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="turns every server takes; default 3, quick 1")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="short; not to be quoted")] = False,
     out: Annotated[Path, typer.Option(help="where results.json and report.html go")] = OUT,
     servers: Annotated[str, typer.Option(help="only these, separated by commas")] = "",
@@ -55,7 +57,7 @@ def bench(
                 console.print(f"[bold]{each.name}[/]: {each.question}")
             return
         only = frozenset(filter(None, servers.split(",")))
-        _bench(Plan(chosen, 1 if quick and rounds == 3 else rounds, only), console, out,
+        _bench(Plan(chosen, rounds or (1 if quick else 3), only), console, out,
                quick=quick, record=record)  # fmt: skip
     except BenchError as error:
         console.print(f"bench: {error}", style="red", markup=False)
@@ -64,9 +66,10 @@ def bench(
 
 def _bench(plan: Plan, console: Console, out: Path, *, quick: bool, record: bool) -> None:
     _raise_limits()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: shells let jobs ignore it
+        signal.signal(number, signal.default_int_handler)
     interrupted = False
-    with stage(quick=quick) as here:
+    with stage() as here:
         run = Run(facts(here.network), plan.rounds, quick, list(_notes(plan, here)))
         for note in run.notes:
             console.print(f"! {note}", style="yellow", markup=False)

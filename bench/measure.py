@@ -12,6 +12,7 @@ Counters come from /proc/<pid>/net, which shows the network namespace of that pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -55,12 +56,9 @@ class Spent:
 def _thread_times(pids: Iterable[int]) -> dict[Thread, int]:
     times: dict[Thread, int] = {}
     for pid in pids:
-        try:
-            for tid in os.listdir(f"/proc/{pid}/task"):
-                stat = Path(f"/proc/{pid}/task/{tid}/schedstat").read_text()
-                times[pid, int(tid)] = int(stat.split()[0])
-        except OSError:
-            continue
+        for stat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):  # it may have ended since it was listed
+                times[pid, int(stat.parent.name)] = int(stat.read_text().split()[0])
     return times
 
 

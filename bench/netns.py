@@ -53,10 +53,6 @@ class Network:
     client_cpus: tuple[int, ...]
     namespaces: tuple[str, str] | None
 
-    @property
-    def kind(self) -> str:
-        return "veth" if self.namespaces else "loopback"
-
     def on_server(self, argv: Sequence[str], cpus: Sequence[int] | None = None) -> list[str]:
         return self._wrap(0, argv, cpus or self.server_cpus)
 

@@ -10,7 +10,7 @@ from typing import Final
 from .plot import Bar, bars, distribution
 from .results import CaseResult, Run, ScenarioResult, overlaid
 from .sample import FIGURES
-from .table import headings, remarks, rows, times, with_spread
+from .table import headings, remarks, rounds, rows, times, with_spread
 
 STYLE: Final = Path(__file__).with_name("report.css")
 # Colour by server, the same in every plot; what is not listed is grey.
@@ -41,7 +41,7 @@ def _page(run: Run) -> Iterator[str]:
         f"<title>edgecache bench, {escape(facts['date'][:10])}</title>"
         f"<style>{STYLE.read_text()}</style><h1>edgecache bench</h1>"
         f'<p class="lead">{escape(facts["date"])} · commit {escape(facts["commit"])} · '
-        f"{run.rounds} rounds{kind}</p>"
+        f"{rounds(run)}{kind}</p>"
     )
     names = [result.scenario.name for result in run.scenarios]
     links = "".join(f'<a href="#{name}">{name}</a>' for name in names)

@@ -38,7 +38,6 @@ class Stage:
     network: Network
     scratch: Path
     origin_port: int
-    quick: bool
 
     @property
     def origin(self) -> tuple[str, int]:
@@ -75,7 +74,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(*, quick: bool) -> Iterator[Stage]:
+def stage() -> Iterator[Stage]:
     with network() as net, _scratch() as scratch:
         port = net.origin_port()
         argv = [sys.executable, "-m", "bench.originstub", net.client_ip, str(port)]
@@ -83,7 +82,7 @@ def stage(*, quick: bool) -> Iterator[Stage]:
         (scratch / "docroot").mkdir()
         with spawned(net.on_client(argv), log=log, env=_environment()) as origin:
             await_listening(origin, port, log)
-            yield Stage(net, scratch, port, quick)
+            yield Stage(net, scratch, port)
 
 
 def _environment() -> dict[str, str]:

@@ -11,6 +11,10 @@ from .results import CaseResult, Run, ScenarioResult, compared
 from .sample import FIGURES, Figure, Spread
 
 
+def rounds(run: Run) -> str:
+    return f"{run.rounds} round{'s' if run.rounds > 1 else ''}"
+
+
 def number(value: float, figure: Figure) -> str:
     return f"{value:,.{figure.digits}f}"
 
@@ -98,7 +102,7 @@ def markdown(run: Run) -> str:
         f"## {facts['date'][:10]}, {facts['commit']}",
         "",
         f"{facts['processor']}; kernel {facts['kernel']}; {facts['network']}; "
-        f"{facts['congestion control']}; {run.rounds} rounds{', quick' if run.quick else ''}. "
+        f"{facts['congestion control']}; {rounds(run)}{', quick' if run.quick else ''}. "
         "Median (least–most).",
         *(f"- {note}" for note in run.notes),
     ]

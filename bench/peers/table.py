@@ -61,7 +61,7 @@ def _others() -> tuple[Peer, ...]:
         Peer("h2o", "h2o static", "h2o", "h2o", "files", h2o, "h2o"),
         Peer("haproxy", "HAProxy cache", "haproxy", "haproxy", "origin", haproxy, "haproxy"),
         Peer("varnish", "Varnish malloc", "varnishd", "varnish", "origin", varnish, "varnish"),
-        Peer("ats", "Traffic Server RAM cache", "traffic_server", "trafficserver", "origin",
+        Peer("ats", "Traffic Server", "traffic_server", "trafficserver", "origin",
              ats, "ats", env={"TS_RUNROOT": "@{dir}/runroot.yaml"}),
     )  # fmt: skip
 

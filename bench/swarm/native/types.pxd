@@ -17,6 +17,7 @@ cdef enum:
     PLAYLIST_BYTES = 1 << 20
     RX_BYTES = 256 << 10                 # of one read; stays in the second-level cache
     NEVER = 0
+    SLACK_US = 5000                      # playlists round durations: as good as full
 
 
 cdef struct Track

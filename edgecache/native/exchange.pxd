@@ -16,8 +16,8 @@ from edgecache.native.context cimport (
 )
 from edgecache.native.conn cimport conn_deadline
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_head,
-    entry_state,
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_dead,
+    entry_head, entry_state,
 )
 from edgecache.native.head cimport Head, head_etag, head_fields, head_full
 from edgecache.native.hold cimport hold_interest, hold_park, hold_refresh, hold_unpark, hold_unuse
@@ -345,6 +345,8 @@ cdef inline Progress exchange_decide(Context *ctx, Exchange *x) noexcept nogil:
     verdict = version_judge(version, &x.want)
     if verdict == WANT_BAD:
         return exchange_error(ctx, x, 400, 0)
+    if verdict == WANT_WAIT and entry_dead(entry):       # purged: its next version is elsewhere
+        return exchange_error(ctx, x, 503, 0)
     if verdict == WANT_WAIT:
         return exchange_park(ctx, x, version.hold_ms)
     return _answer_version(ctx, x)

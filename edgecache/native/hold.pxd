@@ -160,6 +160,8 @@ cdef inline void hold_sweep(Context *ctx, bint all_idle) noexcept nogil:
             hold_drop(ctx, hold)
         else:
             hold.touched = hold.uses > 0
+            if entry_dead(hold.entry) and entry_state(hold.entry) == ENTRY_LIVE:
+                hold_wake(ctx, hold)     # purged with a prefix: nobody else tells who waits
         hold = after
 
 

@@ -173,7 +173,7 @@ cdef inline Slice _origin_form(Slice raw) noexcept nogil:
     slash = <cbyte *>memchr(raw.data + scheme, 47, raw.len - scheme)
     if slash == NULL or slash == raw.data + scheme:
         return slice_of(raw.data, 0)
-    for i in range(scheme, slash - raw.data):
+    for i in range(scheme, <size_t>(slash - raw.data)):
         if not char_is(raw.data[i], EC_CH_HOST):         # no userinfo; "?" before "/" is a query
             return slice_of(raw.data, 0)
     return slice_of(slash, raw.data + raw.len - slash)

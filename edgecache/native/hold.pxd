@@ -129,6 +129,8 @@ cdef inline void hold_interest(Context *ctx, Hold *hold) noexcept nogil:
     this, not before."""
     if not hold.interested:
         hold.interested = True
+        # one that was lost to a full box would keep all others back
+        bits_clear(&hold.entry.posted, <uint64_t>1 << ctx.index)
         bits_set(&hold.entry.interest, <uint64_t>1 << ctx.index)
 
 

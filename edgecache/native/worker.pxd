@@ -127,6 +127,7 @@ cdef inline void _drain(Context *ctx) noexcept nogil:
 cdef inline void _wake_everything(Context *ctx) noexcept nogil:
     cdef Hold *hold = ctx.holds
     while hold != NULL:
+        bits_clear(&hold.entry.posted, <uint64_t>1 << ctx.index)         # theirs may be lost
         hold_wake(ctx, hold)
         hold = hold.next
 

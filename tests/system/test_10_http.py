@@ -21,6 +21,7 @@ def stored(edge: Edge, origin: ScriptedOrigin) -> None:
     lines = (f'ETag: "{ETAG}"', "Content-Type: video/mp4", "Cache-Control: max-age=600")
     origin.says("/http/a.m4s", ok(BODY, *lines))
     assert edge.get("/http/a.m4s").body == BODY
+    edge.settled("edge_fill_completed_total", 1)
 
 
 def exchange(edge: Edge, *pieces: bytes) -> bytes:
@@ -139,6 +140,29 @@ def test_bad_requests_are_refused_alone_and_behind_a_good_one(
     _, _, refusal = behind.partition(BODY)
     assert refusal.startswith(b"HTTP/1.1 %d " % status)
     assert refusal.count(b"HTTP/1.1 ") == 1  # closed: nothing is resynchronised
+    assert len(origin.asked) == asked
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/http/\x01",
+        b"/http/%00",
+        b"/../etc/passwd",
+        b"/%2e%2e/etc",
+        b"/http%2fa.m4s",
+        b"//a",
+        b"/\\a",
+    ],
+)
+def test_a_bad_name_is_refused_and_the_connection_goes_on(
+    edge: Edge, origin: ScriptedOrigin, target: bytes
+) -> None:
+    asked = len(origin.asked)
+    answer = exchange(edge, GET + GET.replace(b"/http/a.m4s", target) + LAST)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert answer.count(b"HTTP/1.1 400 ") == 1
+    assert answer.endswith(BODY)
     assert len(origin.asked) == asked
 
 

@@ -1,0 +1,97 @@
+"""The edge's configuration: the example equals the defaults, limits reach the core, secrets
+load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgecache.config import EdgeConfig, load_config, load_secrets, split_address
+from edgecache.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "keys.a.secret=0123456789abcdef"
+
+
+def rejected(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, overrides)
+    return "\n".join(caught.value.problems)
+
+
+def test_the_example_is_the_defaults_and_names_every_key() -> None:
+    example = load_config(ROOT / "examples/edge.toml")
+    assert example.value == EdgeConfig()
+    unset = {key for key, _, source in example.rows() if source == "default"}
+    assert unset == {"keys"}
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        (":80", ("0.0.0.0", 80)),
+        ("[::1]:80", ("::1", 80)),
+        ("pop.example:0", ("pop.example", 0)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert split_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["80", "a", "a:b", "a:70000", "::1:80", "http://a:80", "a:80 ", ""]
+)
+def test_no_addresses(text: str) -> None:
+    assert "http.listen" in rejected(f"http.listen={text}")
+
+
+@pytest.mark.parametrize(
+    "text", ["origin", "ftp://a", "http://", "http://a/path", "http://a?x=1", "http://u:p@a", "http://a:0"]
+)  # fmt: skip
+def test_no_urls(text: str) -> None:
+    assert "origin.urls.0" in rejected(f"origin.urls={text}")
+
+
+def test_doors_need_a_key() -> None:
+    assert "keys: found none" in rejected("push.listen=:1")
+    assert load_config(None, ["push.listen=:1", KEY]).value.push.listen == ":1"
+
+
+def test_a_key_has_one_source() -> None:
+    assert "either secret or secret_file" in rejected(KEY, "keys.a.secret_file=/x")
+    assert "keys.a.secret" in rejected("keys.a.secret=short")
+
+
+def test_secrets(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("fedcba9876543210\n")
+    config = load_config(None, [KEY, f"keys.b.secret_file={file}"]).value
+    assert load_secrets(config) == {"a": b"0123456789abcdef", "b": b"fedcba9876543210"}
+    file.write_text("short")
+    with pytest.raises(ConfigError, match="under 16 bytes"):
+        load_secrets(config)
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"keys\.b\.secret_file: found .*No such file"):
+        load_secrets(config)
+
+
+def test_limits_are_those_of_the_core() -> None:
+    core = pytest.importorskip("edgecache._core")
+    config = load_config(None, ["http.workers=4", "http.connections=1000", "http.parked=10"]).value
+    limits = config.limits()
+    assert limits["max_connections"] == 250
+    assert limits["max_parked"] == 3
+    core.Plane(name=b"edge", budget_bytes=config.cache.memory, limits=limits)
+
+
+def test_where_the_origin_pushes_to() -> None:
+    def url(*overrides: str) -> str:
+        return load_config(None, [KEY, *overrides]).value.push_url(99)
+
+    assert url() == ""
+    assert url("push.listen=127.0.0.1:0") == "http://127.0.0.1:99"
+    assert url("push.listen=[::1]:0") == "http://[::1]:99"
+    assert url("push.listen=:0", "push.advertise=http://pop:5/") == "http://pop:5"
+    assert url("push.listen=:0").endswith(":99")

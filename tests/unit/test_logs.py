@@ -1,0 +1,85 @@
+"""Log records: one line each, whatever a peer put in them, and never a secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from edgecache import logs
+
+log = logging.getLogger("edgecache.test")
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level, ours = root.handlers[:], root.level, logging.getLogger("edgecache").level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.getLogger("edgecache").setLevel(ours)
+
+
+def lines(fmt: logs.Format, level: str = "info") -> io.StringIO:
+    out = io.StringIO()
+    logs.setup(level=level, fmt=fmt, stream=out)
+    return out
+
+
+def test_json_lines() -> None:
+    out = lines("json")
+    log.info("stored %s", "x", extra={"stream": "cam", "bytes": 5})
+    record = json.loads(out.getvalue())
+    assert record.pop("time").endswith("Z")
+    assert record == {
+        "level": "info",
+        "logger": "edgecache.test",
+        "message": "stored x",
+        "stream": "cam",
+        "bytes": 5,
+    }
+
+
+def test_console_lines() -> None:
+    out = lines("console")
+    log.warning("slow", extra={"origin": "o"})
+    assert out.getvalue().endswith("WARNING edgecache.test  slow  origin=o\n")
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_one_record_is_one_line(fmt: logs.Format) -> None:
+    out = lines(fmt)
+    log.info('a\nb\r\x1b[31m\u2028"}', extra={"path": "/x\n{fake}\x00"})
+    text = out.getvalue()
+    assert text.count("\n") == 1
+    assert text.isprintable() or text[:-1].isprintable()
+    assert "\\x1b" in text
+
+
+@pytest.mark.parametrize("fmt", ["json", "console"])
+def test_secrets_do_not_get_out(fmt: logs.Format) -> None:
+    out = lines(fmt)
+    logs.redact("s3cr3t-value")
+    log.info("key s3cr3t-value", extra={"url": "rtmp://h/live/s3cr3t-value"})
+    log.info("EC1 kid=a,ts=1,nonce=2,sig=deadbeef and token=abc stream_key: xyz")
+    try:
+        raise ValueError("s3cr3t-value")
+    except ValueError:
+        log.exception("failed")
+    text = out.getvalue()
+    assert "failed" in text
+    assert not any(secret in text for secret in ("s3cr3t", "deadbeef", "abc ", "xyz"))
+    assert text.count("[redacted]") >= 5
+
+
+def test_levels_are_ours_only() -> None:
+    out = lines("json", "debug")
+    log.debug("ours")
+    logging.getLogger("somebody.else").info("theirs")
+    logs.set_level("error")
+    log.warning("quiet")
+    assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["ours"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +18,6 @@ HOME = re.compile(r"(?<![\w.$})/-])/(?:work|root|home|opt|Users)/")
 URL = re.compile(r"\b(?:https?|rtmps?|wss?)://[^\s\"'`<>)\\,;]+")
 # Specifications and standards that may be cited; everything else is loopback or an example.
 HOSTS = {"www.w3.org", "www.rfc-editor.org", "datatracker.ietf.org", "www.apache.org"}
-LOOPBACK = re.compile(r"^(?:localhost|127\.[\d.]+|\[?::1\]?|0\.0\.0\.0)$")
 EXAMPLE = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid)$")
 
 
@@ -66,7 +67,9 @@ def is_public(url: str) -> bool:
         return False  # a template, or a malformed one in a test
     if "{" in host or "." not in host:
         return False
-    return not (host in HOSTS or LOOPBACK.match(host) or EXAMPLE.search(host))
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_global  # not so: loopback, link-local, documentation
+    return not (host in HOSTS or EXAMPLE.search(host))
 
 
 def test_no_foreign_host(texts: dict[str, str]) -> None:

@@ -189,7 +189,7 @@ class Filler:
     def _fail(self, filling: Filling, error: UpstreamError) -> None:
         self.counts[f"failed.{error.reason}"] += 1
         key = filling.key.decode("latin-1")
-        log.warning("fill failed: %s", error, extra={"key": key, "reason": error.reason})
+        log.warning("fill failed: %s", str(error), extra={"key": key, "reason": error.reason})
         if filling.fill.live:
             status = policy.answer_for(error.reason)
             filling.fill.fail(status, ttl_ms=self._config.cache.negative)
@@ -237,7 +237,10 @@ class Filler:
                 continue
             self._done(filling)
             return
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback holds this frame, and the frame would hold the fill
 
     @staticmethod
     def _may_continue(filling: Filling) -> bool:

@@ -161,7 +161,7 @@ class Interest:
                 granted = await self._ask(origin, streams)
             except UpstreamError as error:
                 self.counts[f"failures.{error.reason}"] += 1
-                log.warning("subscription failed: %s", error, extra={"origin": origin})
+                log.warning("subscription failed: %s", str(error), extra={"origin": origin})
                 continue
             answered = True
             self.counts["granted"] += 1

@@ -42,8 +42,23 @@ def test_known_answers(parse: Parse, text: object, value: int) -> None:
 @pytest.mark.parametrize("parse", [SIZE, TIME, RATE])
 @pytest.mark.parametrize(
     "text",
-    ["64", 64, "", "MiB", "-1s", "1 parsec", "1e3s", "0x10B", "1s1", "٣s", "9" * 30 + "B",
-     None, True, False, 1.5],
+    [
+        "64",
+        64,
+        "",
+        "MiB",
+        "-1s",
+        "1 parsec",
+        "1e3s",
+        "0x10B",
+        "1s1",
+        "٣s",
+        "9" * 30 + "B",
+        None,
+        True,
+        False,
+        1.5,
+    ],
 )
 def test_what_would_have_to_be_guessed_is_refused(parse: Parse, text: object) -> None:
     with pytest.raises(UnitError, match="with its unit"):

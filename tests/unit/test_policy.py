@@ -1,0 +1,208 @@
+"""What a fill decides, case by case: freshness, validators, resuming, what is held for a push."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgecache.config import Cache
+from edgecache.control import policy
+from edgecache.control.policy import MediaName
+from edgecache.control.response import Head
+from edgecache.errors import UpstreamError
+
+CACHE = Cache()
+TRACK = (b"cam", b"t0", b"360p")
+DIGEST = "0123456789abcdef0123456789abcdef"
+
+
+def head(*fields: tuple[str, str], status: int = 200, length: int = 10) -> Head:
+    return Head(status, fields, length)
+
+
+@pytest.mark.parametrize(
+    ("key", "cache_control", "ttl_ms"),
+    [
+        (b"/a.m3u8", "", CACHE.playlist),
+        (b"/a.m3u8?_HLS_msn=1", "", CACHE.playlist),
+        (b"/a.mpd", "", CACHE.playlist),
+        (b"/a.m4s", "", CACHE.segment),
+        (b"/a.ts", "", CACHE.segment),
+        (b"/watch/a", "", CACHE.other),
+        (b"/a", "max-age=5", 5000),
+        (b"/a", "max-age=5, s-maxage=7", 7000),
+        (b"/a", 'Max-Age="5"', 5000),
+        (b"/a", "max-age=0", 0),
+        (b"/a", "max-age=99999999999999999999", CACHE.ttl_max),
+        (b"/a", "max-age=-5", CACHE.other),
+        (b"/a", "max-age=x", CACHE.other),
+        (b"/a", "no-store", 0),
+        (b"/a", "private, max-age=60", 0),
+        (b"/a", "no-cache", 0),
+        (b"/a", "public, immutable", CACHE.other),
+    ],
+)
+def test_time_to_live(key: bytes, cache_control: str, ttl_ms: int) -> None:
+    fields = (("cache-control", cache_control),) if cache_control else ()
+    assert policy.freshness_ms(key, head(*fields), CACHE)[0] == ttl_ms
+
+
+def test_age_expires_vary_and_grace() -> None:
+    def ttl(*fields: tuple[str, str]) -> tuple[int, int]:
+        return policy.freshness_ms(b"/a", head(*fields), CACHE)
+
+    date = ("date", "Sun, 22 Nov 2026 10:00:00 GMT")
+    assert ttl(("cache-control", "max-age=10"), ("age", "4")) == (6000, 0)
+    assert ttl(("cache-control", "max-age=10"), ("age", "40")) == (0, 0)
+    assert ttl(("cache-control", "max-age=1, stale-while-revalidate=3")) == (1000, 3000)
+    assert ttl(date, ("expires", "Sun, 22 Nov 2026 10:00:30 GMT")) == (30_000, 0)
+    assert ttl(date, ("expires", "0")) == (0, 0)
+    assert ttl(
+        date, ("expires", "Sun, 22 Nov 2026 10:00:30 GMT"), ("cache-control", "max-age=1")
+    ) == (1000, 0)
+    assert ttl(("cache-control", "max-age=10"), ("vary", "*")) == (0, 0)
+    assert ttl(("cache-control", "max-age=10"), ("cache-control", "no-store")) == (0, 0)
+
+
+@given(st.text(max_size=80))
+def test_any_field_gives_some_lifetime(text: str) -> None:
+    fields = [(name, text) for name in ("cache-control", "age", "expires", "date", "vary")]
+    ttl_ms, grace_ms = policy.freshness_ms(b"/a", head(*fields), CACHE)
+    assert 0 <= ttl_ms <= CACHE.ttl_max
+    assert 0 <= grace_ms <= CACHE.ttl_max
+
+
+def test_requests_are_built_from_the_key_alone() -> None:
+    assert policy.build_request(b"/a.m3u8?_HLS_msn=1", "o:8") == (
+        b"GET /a.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: o:8\r\n"
+        b"Accept-Encoding: identity\r\nCdn-Loop: edgecache\r\n\r\n"
+    )
+    resumed = policy.build_request(b"/a", "o", offset=5, etag="x")
+    assert resumed.endswith(b'Range: bytes=5-\r\nIf-Match: "x"\r\n\r\n')
+
+
+def test_viewers_see_an_allow_list() -> None:
+    fields = policy.viewer_fields(
+        head(
+            ("content-type", "video/mp4"),
+            ("set-cookie", "a=b"),
+            ("connection", "close"),
+            ("x-internal", "1"),
+            ("etag", '"x"'),
+            ("transfer-encoding", "chunked"),
+            ("access-control-allow-origin", "http://evil"),
+            ("content-language", "de"),
+        )
+    )
+    assert fields == b"Content-Type: video/mp4\r\nContent-Language: de\r\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "strong"),
+    [
+        ('"abc"', "abc"),
+        ('W/"abc"', ""),
+        ("abc", ""),
+        ('""', ""),
+        ('"a"b"', ""),
+        ('"a", "b"', ""),
+        ('"', ""),
+        ('"\x7f"', ""),
+        ('"ä"', ""),
+    ],
+)
+def test_strong_validators(value: str, strong: str) -> None:
+    assert policy.strong_etag(head(("etag", value))) == strong
+
+
+def test_announced_digests() -> None:
+    assert policy.announced_digest(head(("edge-digest", DIGEST))) == DIGEST
+    assert policy.announced_digest(head(("etag", f'"{DIGEST}"'))) == DIGEST
+    assert policy.announced_digest(head(("etag", f'W/"{DIGEST}"'))) == ""
+    assert policy.announced_digest(head(("etag", '"5f3-1"'))) == ""
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(200, 0), (404, 404), (403, 403), (410, 410)])
+def test_statuses_that_decide(status: int, verdict: int) -> None:
+    assert policy.check_status(head(status=status)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(500, True), (503, True), (429, True), (301, False), (206, False), (304, False), (412, False)],
+)
+def test_statuses_that_fail(status: int, retryable: bool) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        policy.check_status(head(status=status))
+    assert caught.value.retryable is retryable
+
+
+def resume(answer: Head) -> int:
+    return policy.skip_of(answer, offset=5, etag="v1", length=10)
+
+
+def test_resuming_the_same_bytes() -> None:
+    part = ("content-range", "bytes 5-9/10")
+    assert resume(head(part, ("etag", '"v1"'), status=206, length=5)) == 0
+    assert resume(head(part, status=206, length=5)) == 0  # If-Match has answered for the validator
+    assert resume(head(("etag", '"v1"'))) == 5  # the whole again: what is known is dropped
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        head(("content-range", "bytes 5-9/10"), ("etag", '"v2"'), status=206),
+        head(("content-range", "bytes 4-9/10"), status=206),
+        head(("content-range", "bytes 5-10/11"), status=206),
+        head(("content-range", "bytes */10"), status=206),
+        head(status=206),
+        head(("etag", '"v2"')),
+        head(("etag", '"v1"'), length=11),
+        head(),
+        head(status=412),
+        head(status=416),
+        head(status=404),
+    ],
+)
+def test_other_bytes_are_not_spliced(answer: Head) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        resume(answer)
+    assert caught.value.reason == "different"
+
+
+def test_streams_and_media_names() -> None:
+    assert policy.stream_of(b"/live/cam/360p.m3u8") == "cam"
+    assert policy.stream_of(b"/watch/cam") == ""
+    assert policy.stream_of(b"/live/CAM/x") == ""
+    assert policy.media_name(b"/live/cam/t0/360p/7.m4s") == MediaName(TRACK, 7, -1)
+    assert policy.media_name(b"/live/cam/t0/360p/7.0.m4s") == MediaName(TRACK, 7, 0)
+    assert policy.media_name(b"/live/cam/t0/360p/init0.mp4") is None
+    assert policy.media_name(b"/live/cam/t0/360p/7.m4s?x") is None
+
+
+@pytest.mark.parametrize(
+    ("msn", "part", "held"),
+    [
+        (7, 3, True),
+        (7, 9, True),
+        (8, 0, True),
+        (8, -1, True),
+        (7, 2, False),
+        (7, -1, False),
+        (6, 5, False),
+        (9, 0, False),
+        (9, -1, False),
+    ],
+)
+def test_only_what_comes_next_is_held_for_the_push(msn: int, part: int, held: bool) -> None:
+    assert policy.is_next(MediaName(TRACK, msn, part), {TRACK: (7, 2)}) is held
+    assert not policy.is_next(MediaName(TRACK, msn, part), {})
+
+
+def test_what_is_worth_finishing_alone() -> None:
+    assert policy.worth_finishing(0, 1000, 1)
+    assert not policy.worth_finishing(0, 1000, 0)
+    assert not policy.worth_finishing(0, -1, 1)
+    assert not policy.worth_finishing(10 << 20, 50 << 20, 1)
+    assert policy.worth_finishing(25 << 20, 50 << 20, 1)

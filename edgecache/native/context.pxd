@@ -40,6 +40,7 @@ cdef enum ConnFlag:
     # our FIN is out; reading until the peer's, so that it gets the answer
     CONN_LINGER = 16
     CONN_QUEUED = 32                     # on the ready list
+    CONN_PACED = 128                     # SO_MAX_PACING_RATE is set
     CONN_BORROWED = 64                   # `input` is a buffer of its own, not the worker's scratch
 
 

@@ -11,10 +11,10 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from edgecache.native.base cimport EC_ASSERT, clock_us, clock_wall_ns
 from edgecache.native.context cimport (
-    CONN_CLOSE, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING, PHASE_STARVED,
-    RANGE_BYTES, VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
+    CONN_CLOSE, CONN_PACED, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING,
+    PHASE_STARVED, RANGE_BYTES, VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
 )
-from edgecache.native.conn cimport conn_deadline
+from edgecache.native.conn cimport PACE_FROM_BYTES, conn_deadline, conn_pace
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_dead,
     entry_head, entry_state,
@@ -283,6 +283,8 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
             line = slice_of(<cbyte *>x.out.text, used)
     stat_status(&ctx.stats, x.status)
     _tail(ctx, x, line, fields, used, age_s)
+    if x.end - x.pos > PACE_FROM_BYTES and not x.conn.flags & CONN_PACED:
+        conn_pace(ctx, x.conn)
     if x.head_only:
         x.end = x.pos
         x.chunked = False

@@ -27,7 +27,7 @@ cdef struct Limits:                      # from the configuration; read-only onc
     uint32_t max_holds                   # entries a worker keeps a reference to while idle
     # bodies up to this live on the heap and leave by writev; larger ones in memfds by sendfile
     uint32_t heap_max_bytes
-    uint64_t pacing_bytes_s              # SO_MAX_PACING_RATE of a viewer's socket; 0: off
+    uint64_t pacing_bytes_s              # SO_MAX_PACING_RATE for large bodies; 0: off
 
 
 cdef inline Slice slice_of(cbyte *data, size_t length) noexcept nogil:

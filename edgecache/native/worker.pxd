@@ -35,10 +35,9 @@ from edgecache.native.stats cimport (
 from edgecache.native.store cimport Store, store_expire
 from edgecache.native.sys cimport (
     EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLHUP,
-    EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SO_MAX_PACING_RATE,
-    SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, TCP_NODELAY, accept4, block_all_signals, close,
-    epoll_create1, epoll_ctl, epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get,
-    send, setsockopt,
+    EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC,
+    SOCK_NONBLOCK, TCP_NODELAY, accept4, block_all_signals, close, epoll_create1, epoll_ctl,
+    epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get, send, setsockopt,
 )
 from edgecache.native.timer cimport Timer, WHEEL_TICK_MS, wheel_expired, wheel_init
 from edgecache.native.types cimport Limits, Slice, slice_of
@@ -254,14 +253,10 @@ cdef inline void _shut(Context *ctx) noexcept nogil:
     hold_sweep(ctx, True)
 
 
-cdef inline void listener_options(int fd, const Limits *limits) noexcept nogil:
-    """Set once on the listener; accepted sockets inherit both, which saves two system calls a
-    connection."""
+cdef inline void listener_options(int fd) noexcept nogil:
+    """Set once on the listener; accepted sockets inherit it, which saves a call a connection."""
     cdef int one = 1
-    cdef uint64_t rate = limits.pacing_bytes_s
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-    if rate:
-        setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate, sizeof(rate))
 
 
 cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
@@ -296,7 +291,7 @@ cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *contro
     ctx.control = control
     memcpy(ctx.name_text, name.data, name.len if name.len < NAME_BYTES else NAME_BYTES)
     ctx.name = slice_of(ctx.name_text, name.len if name.len < NAME_BYTES else NAME_BYTES)
-    listener_options(listen_fd, limits)
+    listener_options(listen_fd)
     if not _worker_parts(ctx, log_on):
         worker_free(ctx)
         return NULL

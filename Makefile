@@ -12,7 +12,7 @@ export PYTHON VENV STAMP
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test build-tests lint format debug annotate requirements clean
+.PHONY: help build demo test build-tests bench bench-peers lint format debug annotate requirements clean
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ test: build-tests ## everything that is checked: lint, tidy, unit, native, syste
 	@scripts/test $(ARGS)
 
 build-tests: $(STAMP)/probe $(STAMP)/browser ## what the tests need on top of build
+
+bench: $(STAMP)/bench-packages ## every question of bench/scenarios against the floor and the peers (about 1 h)
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-peers: ## install the peers and h2load from Debian (root)
+	@bench/peers/install
 
 lint: build-tests ## ruff, ruff format, mypy --strict, cython-lint
 	@scripts/lint
@@ -55,6 +61,9 @@ $(STAMP)/core: $(CORE) pyproject.toml $(STAMP)/packages
 
 $(STAMP)/test-packages: requirements/test.txt $(STAMP)/packages
 	@scripts/setup test
+
+$(STAMP)/bench-packages: requirements/bench.txt $(STAMP)/core
+	@scripts/setup bench
 
 $(STAMP)/probe: $(PROBE) $(STAMP)/core $(STAMP)/test-packages
 	@scripts/build probe

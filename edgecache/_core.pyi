@@ -1,60 +1,131 @@
-"""Typed face of the native data plane (see native/*.pxd for the bodies)."""
+"""Typed face of the native data plane (native/*.pxd hold the bodies).
+
+Keys are canonical paths, and for a playlist `?` + its canonical LL-HLS directives. `fields` are
+complete header lines, each ending CRLF; the core adds status, framing, ETag, CORS and what depends
+on time. `etag` is the opaque value without quotes.
+"""
+
 from collections.abc import Sequence
 from typing import Final
 
-BUILD: Final[dict[str, str]]          # compiler, debug flag
-COUNTER_HELP: Final[dict[str, str]]   # name -> help text, in the order of counters()
+BUILD: Final[dict[str, str]]  # compiler, debug flag
+COUNTER_HELP: Final[dict[str, str]]  # name -> help text, in the order of counters()
 HISTOGRAM_HELP: Final[dict[str, str]]
 PUT_CREATED: Final[int]
 PUT_SAME: Final[int]
 PUT_CONFLICT: Final[int]
 PUT_NO_SPACE: Final[int]
-PUT_STALE: Final[int]                 # publish(): not newer than the value held
+PUT_STALE: Final[int]  # publish(): not newer than the value held
 
 class Fill:
-    """The one writer of an entry that is reserved or filling. Dropping it without commit() fails the entry (502)."""
+    """The one writer of an entry that is reserved or filling. Dropping it without commit() fails
+    the entry (502)."""
+
     @property
-    def key(self) -> bytes: ...                      # canonical path [+ b"?" + canonical query]
+    def key(self) -> bytes: ...
     @property
-    def filled(self) -> int: ...                     # body bytes so far
+    def filled(self) -> int: ...  # body bytes so far
     @property
-    def waiters(self) -> int: ...                    # exchanges parked on or streaming from it now, all workers
+    def waiters(self) -> int: ...  # exchanges parked on or streaming from it now, all workers
     @property
-    def live(self) -> bool: ...                      # False once purged, superseded by a push, or already ended
-    def begin(self, status: int, fields: bytes, *, length: int = -1, etag: bytes = b"", ttl_ms: int, grace_ms: int = 0) -> bool:
-        """Head is known: waiters get it now. fields: complete header lines, each ending CRLF. length -1: unknown (chunked to viewers).
-        False: the entry is no longer ours to fill; stop."""
+    def live(self) -> bool: ...  # False once purged, superseded by a push, or already ended
+    def begin(
+        self,
+        status: int,
+        fields: bytes,
+        *,
+        length: int = -1,
+        etag: bytes = b"",
+        ttl_ms: int,
+        grace_ms: int = 0,
+    ) -> bool:
+        """Head is known: waiters get it now. length -1: unknown (chunked to viewers). False: the
+        entry is no longer ours to fill; stop."""
+
     def append(self, data: bytes | bytearray | memoryview) -> bool: ...
-    def view(self, key: bytes, offset: int, length: int, fields: bytes, *, etag: bytes, ttl_ms: int) -> int:
-        """Publish [offset, offset+length) of this body, which must be filled, as the complete entry `key` (a part). PUT_*."""
-    def commit(self, *, etag: bytes = b"") -> bool: ...  # body is whole; ValueError if `length` was given and differs
+    def view(
+        self, key: bytes, offset: int, length: int, fields: bytes, *, etag: bytes, ttl_ms: int
+    ) -> int:
+        """Publish [offset, offset + length) of this body, which must be filled, as the complete
+        entry `key` (a part). PUT_*."""
+
+    def commit(self, *, etag: bytes = b"") -> bool:
+        """The body is whole. ValueError if `length` was given and differs."""
+
     def fail(self, status: int, *, ttl_ms: int = 0) -> None:
-        """Waiters without bytes are answered `status`; those in mid-body are cut. ttl_ms > 0: remembered that long (negative entry)."""
+        """Waiters without bytes are answered `status`; those in mid-body are cut. ttl_ms > 0:
+        remembered that long (negative entry)."""
 
 class Plane:
     """One store and its workers. Thread-safe only under the GIL (one control thread)."""
-    def __init__(self, *, name: bytes, budget_bytes: int, limits: dict[str, int] = ..., access_log: bool = False) -> None: ...
+
+    def __init__(
+        self,
+        *,
+        name: bytes,
+        budget_bytes: int,
+        limits: dict[str, int] = ...,
+        access_log: bool = False,
+    ) -> None: ...
     @property
-    def event_fd(self) -> int: ...                   # readable when misses() or log_records() has something
-    def start(self, listen_fds: Sequence[int]) -> None: ...   # one worker thread per listening socket (SO_REUSEPORT)
-    def drain(self) -> None: ...                     # close listeners; release parked (503); Connection: close from now on
+    def event_fd(self) -> int: ...  # readable when misses() or log_records() has something
+    def start(self, listen_fds: Sequence[int]) -> None:
+        """One worker thread per listening socket; the sockets stay the caller's to close."""
+
+    def drain(self) -> None:
+        """Accept no more; release the parked (503); Connection: close from now on."""
+
     def open_connections(self) -> int: ...
-    def stop(self) -> None: ...                      # join all workers; idempotent
-    def misses(self, limit: int = 1024) -> list[Fill]: ...    # entries that viewers asked for and nobody has
-    def log_records(self, limit: int = 4096) -> list[tuple[int, int, int, int, int, bytes, bytes]]: ...
-        # (unix_ns, duration_us, status, bytes_out, cache, method, target)   cache: 0 hit 1 miss 2 collapsed 3 live 4 woken 5 error
+    def stop(self) -> None: ...  # join all workers; idempotent
+    def misses(self, limit: int = 1024) -> list[Fill]: ...  # asked for, and nobody has them
+    def log_records(
+        self, limit: int = 4096
+    ) -> list[tuple[int, int, int, int, int, bytes, bytes]]:
+        """(unix_ns, duration_us, status, bytes_out, cache, method, target); cache: 0 hit, 1 miss,
+        2 collapsed, 3 live, 4 woken, 5 error."""
+
     def open(self, key: bytes) -> Fill | None:
-        """The Fill of a new (or still reserved, unfilled) entry, for a push; None when the key is complete or being filled."""
-    def put(self, key: bytes, body: bytes | bytearray | memoryview, fields: bytes, *, status: int = 200, etag: bytes, ttl_ms: int, grace_ms: int = 0) -> int: ...
-    def publish(self, key: bytes, *, msn: int, parts: int, last_parts: int, hold_ms: int, advance: int, ended: bool, ttl_ms: int,
-                fields: Sequence[bytes | None], bodies: Sequence[bytes | None], etags: Sequence[bytes | None]) -> int:
-        """Newest version of a playlist; wakes the exchanges it satisfies. Sequences of 4: full, full.gzip, delta, delta.gzip."""
+        """The Fill of a new (or still reserved, unfilled) entry, for a push; None when the key is
+        complete or being filled."""
+
+    def put(
+        self,
+        key: bytes,
+        body: bytes | bytearray | memoryview,
+        fields: bytes,
+        *,
+        status: int = 200,
+        etag: bytes,
+        ttl_ms: int,
+        grace_ms: int = 0,
+    ) -> int: ...
+    def publish(
+        self,
+        key: bytes,
+        *,
+        msn: int,
+        parts: int,
+        last_parts: int,
+        hold_ms: int,
+        advance: int,
+        ended: bool,
+        ttl_ms: int,
+        fields: Sequence[bytes | None],
+        bodies: Sequence[bytes | None],
+        etags: Sequence[bytes | None],
+    ) -> int:
+        """Newest version of a playlist; wakes the exchanges it satisfies. Sequences of 4: full,
+        full.gzip, delta, delta.gzip."""
+
     def version(self, key: bytes) -> tuple[int, int, int] | None: ...
-    def lookup(self, key: bytes) -> dict[str, int | bytes] | None: ...    # state, status, size, age_ms, ttl_ms, uses: for `explain`
+    def lookup(self, key: bytes) -> dict[str, int | bytes] | None:
+        """state, status, size, waiters, pushed, age_ms, ttl_ms."""
+
     def purge(self, key: bytes) -> bool: ...
     def purge_prefix(self, prefix: bytes) -> int: ...
-    def counters(self) -> dict[str, int]: ...        # monotonic totals and gauges, workers summed; names in native/stats.pxd
+    def counters(self) -> dict[str, int]: ...  # totals and gauges, workers summed
     def worker_counters(self) -> list[dict[str, int]]: ...
-    def histograms(self) -> dict[str, tuple[list[int], int]]: ...   # name -> (counts per log2 µs bucket, sum of µs)
+    def histograms(self) -> dict[str, tuple[list[int], int]]:
+        """name -> (counts per log2 µs bucket, sum of µs)."""
 
-def live_objects() -> dict[str, int]: ...            # debug counters: blobs, entries, conns, holds, versions alive
+def live_objects() -> dict[str, int]: ...  # native objects alive, by kind

@@ -178,6 +178,17 @@ cdef inline bint _evictable(Entry *entry) noexcept nogil:
     return state == ENTRY_COMPLETE or state == ENTRY_FAILED
 
 
+cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key,
+                               uint64_t now_ms) noexcept nogil:
+    """What may still be served under `key`; what may not leaves the index."""
+    cdef Entry *entry = _find(store, hash, key)
+    if entry != NULL and _evictable(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
+        _remove(store, entry)
+        store.expired += 1
+        return NULL
+    return entry
+
+
 cdef inline bint _over(Store *store, uint64_t more, uint64_t limit) noexcept nogil:
     return load_relaxed_u64(&store.used) + more > limit
 
@@ -221,11 +232,7 @@ cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_
     if reserve and _over(store, 0, store.budget):
         store_make_room(store, 0)
     pthread_mutex_lock(&store.lock)
-    entry = _find(store, hash, key)
-    if entry != NULL and _evictable(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
-        _remove(store, entry)
-        store.expired += 1
-        entry = NULL
+    entry = _find_fresh(store, hash, key, now_ms)
     if entry == NULL and reserve and not _over(store, 0, store.budget + store.budget // 16):
         entry = entry_new(key, hash, &store.used)
         if entry != NULL:
@@ -313,7 +320,7 @@ cdef inline PutResult store_complete(
     cdef bint room = store_make_room(store, 0)
     out[0] = NULL
     pthread_mutex_lock(&store.lock)
-    entry = _find(store, hash, key)
+    entry = _find_fresh(store, hash, key, now_us // 1000)
     if entry != NULL and entry_state(entry) == ENTRY_COMPLETE:
         result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head),
                                          head_etag(head)) else PUT_CONFLICT
@@ -362,7 +369,7 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
     cdef bint room = store_make_room(store, 0)
     out[0] = NULL
     pthread_mutex_lock(&store.lock)
-    entry = _find(store, hash, key)
+    entry = _find_fresh(store, hash, key, version.published_us // 1000)
     if entry != NULL and entry_state(entry) != ENTRY_LIVE and entry_state(entry) != ENTRY_RESERVED:
         _remove(store, entry)
         entry = NULL

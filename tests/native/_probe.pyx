@@ -5,7 +5,7 @@ that is followed by one nobody may touch, so reading one byte too far ends the p
 """
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from edgecache.native.types cimport Limits, Slice, cbyte, slice_equal, slice_of

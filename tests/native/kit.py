@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from edgecache._core import Fill, Plane
 
@@ -74,13 +75,17 @@ class Viewer:
         if receive_bytes:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(WAIT_S)
-        self.sock.connect(("127.0.0.1", port))
+        try:
+            self.sock.connect(("127.0.0.1", port))
+        except OSError:
+            self.sock.close()
+            raise
         self._rest = b""
 
     def close(self) -> None:
         self.sock.close()
 
-    def __enter__(self) -> Viewer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,13 +178,16 @@ class Viewer:
         return self.answer(head_only=method == "HEAD")
 
     def at_end(self) -> bool:
-        """The peer closed in order, and sent nothing more."""
+        """The peer closed in order, and sent nothing more; waits for one or the other. A reset is
+        neither: it raises Cut."""
         if self._rest:
             return False
         try:
             self._more()
         except Cut as cut:
-            return str(cut) == "end"
+            if str(cut) == "end":
+                return True
+            raise
         return False
 
     def silent(self, for_s: float = 0.05) -> bool:
@@ -205,9 +213,7 @@ class Edge:
         log: bool = False,
         **limits: int,
     ) -> None:
-        self.plane = Plane(
-            name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log
-        )
+        self.plane = Plane(name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log)
         self.sockets = [listener()]
         self.sockets += [twin(self.sockets[0]) for _ in range(workers - 1)]
         self.port = int(self.sockets[0].getsockname()[1])
@@ -230,9 +236,7 @@ class Edge:
         return self.plane.counters()[name]
 
     def await_count(self, name: str, at_least: int) -> None:
-        eventually(
-            lambda: self.count(name) >= at_least, f"{name}: {self.count(name)} < {at_least}"
-        )
+        eventually(lambda: self.count(name) >= at_least, f"{name}: {self.count(name)} < {at_least}")
 
     def await_parked(self, number: int) -> None:
         eventually(
@@ -324,10 +328,5 @@ def settled(edge: Edge) -> None:
 
 def answers(viewer: Viewer) -> Iterator[Answer]:
     """All answers until the orderly end of the connection."""
-    while True:
-        try:
-            yield viewer.answer()
-        except Cut as cut:
-            assert str(cut) == "end"
-            assert viewer.at_end()
-            return
+    while not viewer.at_end():
+        yield viewer.answer()

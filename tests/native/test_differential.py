@@ -28,7 +28,7 @@ class Theirs:
     def on_headers_complete(self) -> None:
         self.heads += 1
 
-    def on_body(self, body: bytes) -> None:
+    def on_body(self, _: bytes) -> None:
         self.bodies += 1
 
 
@@ -51,7 +51,7 @@ def ours(data: bytes) -> dict[str, bytes | int | bool] | None:
     found = request_parse(data[:end]) if end else 0
     if not isinstance(found, dict):
         return None
-    target = bytes(found["target"])  # type: ignore[arg-type]
+    target = bytes(found["target"])
     if found["method"] == b"OPTIONS" and target == b"*":
         return found
     parsed = target_parse(target)
@@ -72,7 +72,8 @@ def agree(data: bytes) -> bool:
     assert parser.get_method() == mine["method"]
     assert theirs.target == mine["target"]
     assert len(theirs.fields) == mine["fields"]
-    assert parser.get_http_version() == f"1.{mine['minor']}"
+    assert parser.get_http_version() in {"1.0", "1.1"}
+    assert parser.get_http_version()[2:] == str(mine["minor"])
     for name, value in theirs.fields:
         if name.lower() == b"host":
             assert value.strip(b" \t") == mine["host"]
@@ -84,39 +85,76 @@ BYTE = st.binary(min_size=1, max_size=1)
 TARGET = st.one_of(
     st.sampled_from(
         [
-            b"/", b"/a", b"*", b"http://a/b", b"/a?b", b"//", b"/%61", b"", b"a", b"/a#b", b"/a?b#c",
-            b"http://a?/b", b"http://u@a/b", b"/l.m3u8?_HLS_msn=1", b"/\x80", b"/a?\x80", b"HTTP://a/b",
+            b"/",
+            b"/a",
+            b"*",
+            b"http://a/b",
+            b"/a?b",
+            b"//",
+            b"/%61",
+            b"",
+            b"a",
+            b"/a#b",
+            b"/a?b#c",
+            b"http://a?/b",
+            b"http://u@a/b",
+            b"/l.m3u8?_HLS_msn=1",
+            b"/\x80",
+            b"/a?\x80",
+            b"HTTP://a/b",
         ]
     ),
     st.binary(max_size=12).map(lambda tail: b"/" + tail),
     st.text("/%.?#:@a1", max_size=12).map(lambda text: text.encode()),
-)  # fmt: skip
+)
 VERSION = st.sampled_from([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.2", b"http/1.1"])
 EOL = st.sampled_from([b"\r\n"] * 20 + [b"\n", b"\r", b"\r\r\n", b"\n\r", b""])
 NAME = st.one_of(
     st.sampled_from(
         [
-            b"Host", b"Host", b"Range", b"Connection", b"Content-Length", b"Transfer-Encoding", b"X",
-            b"Upgrade", b"Accept-Encoding", b" X", b"X ", b"", b"Expect", b"TE", b"If-None-Match",
+            b"Host",
+            b"Host",
+            b"Range",
+            b"Connection",
+            b"Content-Length",
+            b"Transfer-Encoding",
+            b"X",
+            b"Upgrade",
+            b"Accept-Encoding",
+            b" X",
+            b"X ",
+            b"",
+            b"Expect",
+            b"TE",
+            b"If-None-Match",
         ]
     ),
     st.binary(min_size=1, max_size=3),
-)  # fmt: skip
+)
 VALUE = st.one_of(
-    st.sampled_from([b"a", b"a:80", b"0", b"1", b"close", b"chunked", b"h2c", b"gzip", b"", b" a\t"]),
+    st.sampled_from(
+        [b"a", b"a:80", b"0", b"1", b"close", b"chunked", b"h2c", b"gzip", b"", b" a\t"]
+    ),
     st.binary(max_size=8),
 )
-FIELD = st.tuples(NAME, st.sampled_from([b":", b": ", b":\t", b" : ", b""]), VALUE, EOL).map(b"".join)
+FIELD = st.tuples(NAME, st.sampled_from([b":", b": ", b":\t", b" : ", b""]), VALUE, EOL).map(
+    b"".join
+)
 HOSTED = st.just(b"Host: a\r\n")
 HEAD = st.tuples(
-    TOKEN, st.sampled_from([b" "] * 9 + [b"  ", b"\t"]), TARGET,
-    st.sampled_from([b" "] * 9 + [b"  ", b""]), VERSION, EOL,
+    TOKEN,
+    st.sampled_from([b" "] * 9 + [b"  ", b"\t"]),
+    TARGET,
+    st.sampled_from([b" "] * 9 + [b"  ", b""]),
+    VERSION,
+    EOL,
     st.one_of(HOSTED, HOSTED, st.just(b"")),
-    st.lists(FIELD, max_size=4).map(b"".join), EOL,
-).map(b"".join)  # fmt: skip
+    st.lists(FIELD, max_size=4).map(b"".join),
+    EOL,
+).map(b"".join)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(HEAD)
 @example(b"OPTIONS \x01 HTTP/1.1\r\nHost: a\r\n\r\n")
 @example(b"GET /a?\x01 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -125,7 +163,7 @@ def test_we_never_accept_what_llhttp_refuses(data: bytes) -> None:
     agree(data)
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.sampled_from(
         [
@@ -139,7 +177,11 @@ def test_we_never_accept_what_llhttp_refuses(data: bytes) -> None:
 def test_one_byte_changed_put_in_or_left_out(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data) - 1))
     byte = draw.draw(BYTE)
-    for changed in (data[:at] + byte + data[at + 1 :], data[:at] + byte + data[at:], data[:at] + data[at + 1 :]):
+    for changed in (
+        data[:at] + byte + data[at + 1 :],
+        data[:at] + byte + data[at:],
+        data[:at] + data[at + 1 :],
+    ):
         agree(changed)
 
 
@@ -156,4 +198,6 @@ def test_every_byte_at_every_place() -> None:
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
 def test_ordinary_requests_are_accepted_by_both(method: bytes) -> None:
-    assert agree(method + b" /live/s/1.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\n\r\n")
+    assert agree(
+        method + b" /live/s/1.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\n\r\n"
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -30,7 +29,9 @@ def test_connection_close_is_honoured(edge: Edge) -> None:
         assert viewer.at_end()
 
 
-@pytest.mark.parametrize("value", ["Close", "keep-alive, close", "x,\tclose ,y", "close, keep-alive"])
+@pytest.mark.parametrize(
+    "value", ["Close", "keep-alive, close", "x,\tclose ,y", "close, keep-alive"]
+)
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_close_among_options(edge: Edge, value: str, version: str) -> None:
     """RFC 9112 9.3: close wins, wherever it stands."""
@@ -124,7 +125,6 @@ def test_ten_thousand_requests_of_a_viewer_that_does_not_read(edges: Callable[..
     sender.start()
     edge.await_count("closed_write_timeout", 1)
     assert edge.count("requests") < 100
-    viewer.sock.shutdown(socket.SHUT_RDWR)
     sender.join(20)
     viewer.close()
 
@@ -159,15 +159,20 @@ def test_an_idle_connection_is_cut(edges: Callable[..., Edge]) -> None:
     assert edge.count("closed_idle") == 1
 
 
+def drips_are_refused(viewer: Viewer) -> bool:
+    """One more byte of a method. True: the peer has closed."""
+    try:
+        viewer.send(b"G")
+        return not viewer.silent(0.02) and viewer.at_end()
+    except (Cut, OSError):
+        return True
+
+
 def test_a_head_that_drips_is_cut(edges: Callable[..., Edge]) -> None:
     """The deadline runs from the head's first byte: another byte does not move it."""
     edge = edges(header_ms=200)
-    began = time.monotonic()
-    with edge.viewer() as viewer, pytest.raises((Cut, OSError)):
-        while time.monotonic() < began + 15:
-            viewer.send(b"G")
-            if not viewer.silent(0.02):
-                viewer.read(1)
+    with edge.viewer() as viewer:
+        eventually(lambda: drips_are_refused(viewer))
     edge.await_count("closed_header_timeout", 1)
 
 
@@ -246,7 +251,9 @@ def test_length_of_the_head(edge: Edge, extra: int, status: int) -> None:
 
 def test_a_head_without_end_is_refused_before_it_is_read(edge: Edge) -> None:
     with edge.viewer() as viewer:
-        sender = threading.Thread(target=viewer.send_all, args=(b"GET /a HTTP/1.1\r\nX: " + b"y" * 9_000_000,))
+        sender = threading.Thread(
+            target=viewer.send_all, args=(b"GET /a HTTP/1.1\r\nX: " + b"y" * 9_000_000,)
+        )
         sender.start()
         assert viewer.answer().status == 431
         edge.await_count("closed", 1)
@@ -302,21 +309,3 @@ def test_many_connections_come_and_go(edges: Callable[..., Edge]) -> None:
     for thread in threads:
         thread.join()
     eventually(lambda: edge.count("closed") == 200)
-
-
-def test_nothing_is_kept_for_an_idle_viewer(edge: Edge) -> None:
-    """An input buffer is borrowed only while something is left over."""
-    from edgecache._core import live_objects
-
-    edge.put("/a", b"x")
-    viewers: list[Viewer] = [edge.viewer() for _ in range(20)]
-    for viewer in viewers:
-        viewer.send(get("/a") + b"GET")
-        assert viewer.answer().status == 200
-    eventually(lambda: live_objects()["buffers"] == 20)
-    for viewer in viewers:
-        viewer.send(get("/a")[3:])
-        assert viewer.answer().status == 200
-    eventually(lambda: live_objects()["buffers"] == 0)
-    for viewer in viewers:
-        viewer.close()

@@ -62,12 +62,18 @@ def test_what_a_request_may_wait_for(want: tuple[int, int | None], verdict: int)
     ("numbers", "want", "verdict"),
     [
         ((10, 0, 6, 9), (9, 6), WAIT),  # part 6 of 9 is part 0 of 10: not there yet
-        ((10, 0, 6, 9), (9, 5), READY), ((10, 0, 6, 9), (10, 0), WAIT),
-        ((0, 0, 0, 9), (0, 0), WAIT), ((0, 0, 0, 9), (0, None), WAIT), ((0, 0, 0, 9), (1, None), WAIT),
-        ((0, 0, 0, 9), (2, None), BAD), ((0, 1, 0, 9), (0, 0), READY), ((10, 2, 6, 0), (10, 99), WAIT),
-        ((1, 0, 0, 9), (0, 0), WAIT), ((1, 1, 0, 9), (0, 0), READY),
+        ((10, 0, 6, 9), (9, 5), READY),
+        ((10, 0, 6, 9), (10, 0), WAIT),
+        ((0, 0, 0, 9), (0, 0), WAIT),
+        ((0, 0, 0, 9), (0, None), WAIT),
+        ((0, 0, 0, 9), (1, None), WAIT),
+        ((0, 0, 0, 9), (2, None), BAD),
+        ((0, 1, 0, 9), (0, 0), READY),
+        ((10, 2, 6, 0), (10, 99), WAIT),
+        ((1, 0, 0, 9), (0, 0), WAIT),
+        ((1, 1, 0, 9), (0, 0), READY),
     ],
-)  # fmt: skip
+)
 def test_edges_of_the_decision(
     numbers: tuple[int, int, int, int], want: tuple[int, int | None], verdict: int
 ) -> None:
@@ -117,7 +123,7 @@ def test_which_version_is_newer(
     ],
 )  # fmt: skip
 def test_the_best_variant_on_offer(offered: str, delta: bool, gzip: bool, found: str) -> None:
-    """Bit 0 gzip, bit 1 delta. What was not accepted is never sent; full and plain always may be."""
+    """Bit 0 gzip, bit 1 delta. What was not accepted is never sent."""
     before = alive()
     variants = tuple(name.encode() if name in offered else None for name in "fzdy")
     body, used = rendering(variants, delta, gzip)
@@ -184,7 +190,14 @@ def test_a_wait_ends_with_503(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["_HLS_msn=12", "_HLS_msn=10&_HLS_part=11", "_HLS_part=1", "_HLS_msn=x", "_HLS_msn=10&_HLS_part=-1"]
+    "query",
+    [
+        "_HLS_msn=12",
+        "_HLS_msn=10&_HLS_part=11",
+        "_HLS_part=1",
+        "_HLS_msn=x",
+        "_HLS_msn=10&_HLS_part=-1",
+    ],
 )
 def test_a_wait_that_may_not_be_is_400_at_once(edge: Edge, query: str) -> None:
     edge.publish(KEY, (10, 2, 6))

@@ -1,4 +1,4 @@
-"""The boxes between the planes: nothing is lost, not even when they are full (native/mailbox.pxd)."""
+"""The boxes between the planes: nothing is lost, even when they are full (native/mailbox.pxd)."""
 
 from __future__ import annotations
 

@@ -126,8 +126,7 @@ def test_a_cut_body_never_looks_whole(edge: Edge, version: str, length: int) -> 
         viewer.head()
         fill.fail(502)
         with pytest.raises(Cut, match="reset"):
-            while True:
-                viewer.read(1)
+            viewer.read(1000)
     edge.await_count("cut", 1)
     with edge.viewer() as viewer:
         viewer.send(get("/a"))
@@ -189,9 +188,7 @@ def test_who_does_not_read_is_cut(edges: Callable[..., Edge]) -> None:
         viewer.send(get("/a"))
         edge.await_count("closed_write_timeout", 1)
         with pytest.raises(Cut, match="reset"):
-            viewer.head()
-            while True:
-                viewer.read(65536)
+            viewer.answer()
 
 
 def test_who_reads_too_slowly_is_cut(edges: Callable[..., Edge]) -> None:
@@ -208,17 +205,19 @@ def test_who_reads_too_slowly_is_cut(edges: Callable[..., Edge]) -> None:
 
 
 def test_who_reads_steadily_is_not_cut(edges: Callable[..., Edge]) -> None:
-    edge = edges(write_ms=1000, pacing_bytes_s=0)
-    body = b"x" * 3_000_000
+    """The kernel says that there is room again when a third of its buffer is free; a viewer that
+    drains that much in write_ms goes on for as long as it takes."""
+    edge = edges(write_ms=1500, pacing_bytes_s=0)
+    body = b"x" * 30_000_000
     edge.put("/a", body)
-    with edge.viewer(receive_bytes=4096) as viewer:
+    with edge.viewer(receive_bytes=65536) as viewer:
         viewer.send(get("/a"))
         viewer.head()
         began = time.monotonic()
         left = len(body)
-        while left and time.monotonic() < began + 2.5:
-            left -= len(viewer.read(min(left, 16384)))
-            time.sleep(0.05)
+        while left and time.monotonic() < began + 3.5:
+            left -= len(viewer.read(min(left, 200_000)))
+            time.sleep(0.03)
         viewer.read(left)
     assert edge.count("closed_write_timeout") == 0
 

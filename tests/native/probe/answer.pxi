@@ -90,7 +90,9 @@ cdef LiveVersion *a_version(uint64_t msn, uint32_t parts, uint32_t last_parts, u
 
 
 def version_judge(tuple numbers, tuple want, uint32_t hold_ms=1000, bint ended=False):
-    """numbers: (msn, parts, last_parts, advance); want: (msn, part or None). 0 ready, 1 wait, 2 bad."""
+    """numbers: (msn, parts, last_parts, advance); want: (msn, part or None).
+
+    0 ready, 1 wait, 2 bad."""
     cdef LiveVersion *version = a_version(numbers[0], numbers[1], numbers[2], hold_ms, numbers[3],
                                           ended, (b"x", None, None, None))
     cdef Want asked

@@ -11,9 +11,12 @@ from edgecache.native.log cimport (
     LOG_SLOTS, LOG_TARGET_BYTES, LogRecord, LogRing, log_claim, log_commit, log_destroy, log_init,
     log_next, log_peek, log_target,
 )
-from edgecache.native.pool cimport POOL_CHUNK_BLOCKS, Pool, pool_destroy, pool_give, pool_init, pool_take
-from edgecache.native.stats cimport BUCKETS, HISTOGRAMS, Stats, stat_add, stat_get, stat_status, stat_time
-from edgecache.native.stats cimport C_status_2xx
+from edgecache.native.pool cimport (
+    POOL_CHUNK_BLOCKS, Pool, pool_destroy, pool_give, pool_init, pool_take,
+)
+from edgecache.native.stats cimport (
+    BUCKETS, C_status_2xx, Stats, stat_add, stat_get, stat_status, stat_time,
+)
 from edgecache.native.sys cimport close, pread
 from edgecache.native.timer cimport (
     WHEEL_SLOTS, WHEEL_TICK_MS, Timer, Wheel, timer_cancel, timer_set, wheel_expired, wheel_init,

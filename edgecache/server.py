@@ -283,7 +283,8 @@ class Daemon:
         watchdog_s = sockets.watchdog_s()
         while True:
             await asyncio.sleep(min(_TICK_S, watchdog_s or _TICK_S))
-            self._receiver.sweep()
+            for stream in self._receiver.sweep():
+                self._filler.forget(stream)
             if self._config.log.access:
                 self._on_event()
             if watchdog_s:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FILLS_MAX: Final = 4096
+_LONELY_S: Final = 1.0
 
 
 class _Stopped(Exception):  # noqa: N818 - an end, not an error
@@ -53,6 +55,7 @@ class Filling:
         self._digest = ""
         self._length = -1
         self._ttl_ms = 0
+        self._lonely_s = 0.0  # monotonic time since when nobody waits
         self.patience: asyncio.Timeout | None = None  # until the head
         self.began = False
         self.etag = ""
@@ -98,10 +101,18 @@ class Filling:
             self._check_digest()
         if chunk and not self.fill.append(chunk):
             raise _Stopped("superseded" if not self.fill.live else "no_space")
-        if not self.fill.waiters and not policy.worth_finishing(
-            self.received, self._length, self._ttl_ms
-        ):
+        if self._abandoned():
             raise _Stopped("abandoned")
+
+    def _abandoned(self) -> bool:
+        """Nobody has waited for a while, and what is missing is not worth it for those to come. One
+        look is not enough: a waiter that was just woken is not counted until it waits again."""
+        if self.fill.waiters or policy.worth_finishing(self.received, self._length, self._ttl_ms):
+            self._lonely_s = 0.0
+            return False
+        now = time.monotonic()
+        self._lonely_s = self._lonely_s or now
+        return now - self._lonely_s >= _LONELY_S
 
     def _check_digest(self) -> None:
         """Before the last byte is shown, so that what is wrong is cut and never looks whole."""
@@ -146,6 +157,8 @@ class Filler:
         """A push made `key` complete: whoever holds a miss for it can let go."""
         name = policy.media_name(key)
         if name is not None:
+            if name.track not in self._newest:
+                self._forget_epochs(*name.track)
             newest = self._newest.get(name.track, (-1, -1))
             self._newest[name.track] = max(newest, (name.msn, name.part))
         held = self._held.get(key)
@@ -156,6 +169,11 @@ class Filler:
         """The stream is no longer pushed: its misses go straight to the origin."""
         for track in [track for track in self._newest if track[0] == stream.encode()]:
             del self._newest[track]
+
+    def _forget_epochs(self, stream: bytes, _epoch: bytes, track: bytes) -> None:
+        """A track that starts anew leaves nothing of its former timelines."""
+        for known in [known for known in self._newest if (known[0], known[2]) == (stream, track)]:
+            del self._newest[known]
 
     async def close(self) -> None:
         """Cancel what runs; entries fail with it."""

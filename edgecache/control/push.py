@@ -106,17 +106,18 @@ class PushReceiver:
         except PushError as error:
             return self._refuse(error.status, error.reason, str(error))
 
-    def sweep(self) -> None:
-        """Once a second or so: let go of segments that stopped growing and of streams long
-        silent."""
+    def sweep(self) -> list[str]:
+        """Once a second or so: let go of segments that stopped growing, and of streams long silent,
+        which are returned."""
         now = time.monotonic()
         for key, segment in list(self._segments.items()):
             if now - segment.touched_s > _SILENT_S:
                 self.counts["segments.silent"] += 1
                 self._break(key, segment)
-        for stream, seen in list(self.streams.items()):
-            if now - seen > 4 * _SILENT_S:
-                del self.streams[stream]
+        silent = [name for name, seen in self.streams.items() if now - seen > 4 * _SILENT_S]
+        for stream in silent:
+            del self.streams[stream]
+        return silent
 
     def close(self) -> None:
         for key, segment in list(self._segments.items()):

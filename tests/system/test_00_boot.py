@@ -253,3 +253,13 @@ def test_hits_go_on_while_the_control_thread_hangs(origin: ScriptedOrigin) -> No
             operator.settimeout(LIMIT_S)
             assert operator.recv(99).startswith(b"HTTP/1.1 200 ")
         assert edge.stop() == 0
+
+
+def test_the_access_log_has_one_record_a_request(origin: ScriptedOrigin) -> None:
+    origin.says("/logged.m4s", ok(b"12345"))
+    with Edge([f"origin.urls={origin.url}", "log.access=true"]) as edge:
+        edge.get("/logged.m4s?token=s3cr3t")
+        record = edge.logged("GET /logged.m4s")
+        assert (record["status"], record["cache"]) == (200, "miss")
+        assert edge.stop() == 0
+        assert "s3cr3t" not in "".join(edge.lines)

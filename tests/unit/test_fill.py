@@ -105,12 +105,25 @@ async def test_no_answer_is_one_request_and_a_failure() -> None:
 
 
 @looped
-async def test_an_abandoned_body_that_is_not_kept_is_dropped() -> None:
+async def test_an_abandoned_body_that_is_not_kept_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fill_module, "_LONELY_S", 0.0)
     private = ok(b"half", b"Cache-Control: private\r\n", length=1000)
     async with filling(private) as (filler, plane, _):
         filler.take([opened(plane, b"/a.m4s")])
         await done(filler)
         assert filler.counts["stopped.abandoned"] == 1
+
+
+@looped
+async def test_one_look_at_the_waiters_is_not_enough() -> None:
+    """A chunked body of one piece was cut in 1 of 7 answers: its waiter was between two waits."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    async with filling(chunked) as (filler, plane, _):
+        filler.take([opened(plane, b"/a.m4s")])
+        await done(filler)
+        assert filler.counts["completed"] == 1
 
 
 @looped
@@ -177,3 +190,15 @@ async def test_a_cut_without_a_validator_is_not_resumed() -> None:
         await done(filler)
         assert filler.counts["failed.cut"] == 1
         assert len(origin.heads) == 1
+
+
+@looped
+async def test_what_is_pushed_no_more_is_not_waited_for() -> None:
+    async with filling(ok(b"pulled")) as (filler, plane, _):
+        for epoch in (b"t0", b"t1"):
+            filler.pushed(b"/live/cam/" + epoch + b"/360p/7.0.m4s")
+        assert len(filler._newest) == 1  # the old timeline is forgotten
+        filler.forget("cam")
+        filler.take([opened(plane, b"/live/cam/t1/360p/7.1.m4s")])
+        await done(filler)
+        assert filler.counts["held"] == 0

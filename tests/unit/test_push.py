@@ -178,9 +178,10 @@ async def test_a_silent_segment_is_let_go(plane: Plane, monkeypatch: pytest.Monk
     door.sweep()
     assert door.growing == 1
     monkeypatch.setattr(push_module, "_SILENT_S", -1.0)
-    door.sweep()
+    assert door.sweep() == ["cam"]
     assert door.growing == 0
     assert door.counts["segments.silent"] == 1
+    assert door.streams == {}
     assert (await door.handle(part(1, b"b", 1))).status == 201
     door.close()
 

@@ -108,6 +108,7 @@ def demo(
     publish: Annotated[bool, typer.Option(help="publish the test pattern")] = True,
     duration: Annotated[str, typer.Option(help="end after this, such as 60s; 0: Ctrl-C")] = "0",
     origin: Port = 0,
+    admin_origin: Port = 0,
     http_a: Port = 0,
     rtmp_a: Port = 0,
     push_a: Port = 0,
@@ -124,7 +125,8 @@ def demo(
     from .units import parse_duration_ms
 
     ports = Ports(
-        origin=origin, http_a=http_a, rtmp_a=rtmp_a, push_a=push_a, admin_a=admin_a,
+        origin=origin, admin_origin=admin_origin,
+        http_a=http_a, rtmp_a=rtmp_a, push_a=push_a, admin_a=admin_a,
         http_b=http_b, rtmp_b=rtmp_b, push_b=push_b, admin_b=admin_b,
     )  # fmt: skip
     try:

@@ -117,7 +117,7 @@ async def _prepare(demo: Demo, console: Console) -> None:
         for name in ("pop-a", "pop-b"):
             await _start(demo, name, "edgecache", "serve", "-c", str(configs[name]))
         await _start(demo, "origin", "origin", "serve", "-c", str(configs["origin"]))
-        for port in (demo.ports.admin_a, demo.ports.admin_b, demo.ports.origin):
+        for port in (demo.ports.admin_a, demo.ports.admin_b, demo.ports.admin_origin):
             await _until(demo, f"{HOST}:{port} to be ready", _READY_S, partial(_ready, port))
         if demo.publish:
             say("publishing the test pattern through POP A")

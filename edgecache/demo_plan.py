@@ -33,6 +33,7 @@ admin.listen = "{host}:{admin}"
 """
 _ORIGIN_TOML: Final = """\
 http = {{ listen = "{host}:{origin}", drain = "1s" }}
+admin.listen = "{host}:{admin_origin}"
 data.dir = "{data}"
 keys.demo.secret_file = "{secret}"
 pops.pop-a = {{ push = "http://{host}:{push_a}", hot = ["*"] }}
@@ -71,6 +72,7 @@ class Ports:
     """Of the doors on loopback; 0 is a free one."""
 
     origin: int = 0
+    admin_origin: int = 0
     http_a: int = 0
     rtmp_a: int = 0
     push_a: int = 0
@@ -104,9 +106,14 @@ class Demo:
         doors = (self.ports.http_a, self.ports.http_b)
         return [self.at(port, f"/live/{stream}/master.m3u8") for port in doors]
 
+    def admin(self) -> dict[str, str]:
+        """The operators' doors, by program."""
+        ports = self.ports
+        doors = {"pop-a": ports.admin_a, "pop-b": ports.admin_b, "origin": ports.admin_origin}
+        return {name: self.at(port, "") for name, port in doors.items()}
+
     def metrics(self) -> list[str]:
-        doors = (self.ports.admin_a, self.ports.admin_b, self.ports.origin)
-        return [self.at(port, "/metrics") for port in doors]
+        return [f"{door}/metrics" for door in self.admin().values()]
 
     def publish_url(self, stream: str) -> str:
         return f"rtmp://{HOST}:{self.ports.rtmp_a}/live/{self.keys[stream]}"
@@ -119,6 +126,7 @@ class Demo:
             "playlists": self.playlists(STREAM),
             "publish": self.publish_url(self.own),
             "metrics": self.metrics(),
+            "admin": self.admin(),
             "pids": {"demo": os.getpid(), **{child.name: child.pid for child in self.running}},
             "own": {"watch": watch + self.own, "playlists": self.playlists(self.own)},
         }
@@ -164,7 +172,11 @@ def write_settings(demo: Demo) -> dict[str, Path]:
     (demo.home / "data").mkdir()
     texts = {
         "origin": _ORIGIN_TOML.format(
-            data=demo.home / "data", push_a=p.push_a, push_b=p.push_b, **common
+            data=demo.home / "data",
+            admin_origin=p.admin_origin,
+            push_a=p.push_a,
+            push_b=p.push_b,
+            **common,
         ),
         "pop-a": _EDGE_TOML.format(
             name="pop-a", http=p.http_a, rtmp=p.rtmp_a, push=p.push_a, admin=p.admin_a, **common

@@ -55,8 +55,6 @@ def guard(counters: Counter[tuple[str, int]]) -> Middleware:
         except (StoreError, SignatureError) as error:
             response = refusal(error.status, error.reason)
         except web.HTTPException as error:
-            if error.status < 400:
-                raise
             response = refusal(error.status, error.reason)
             response.headers.update({k: v for k, v in error.headers.items() if k == hdrs.ALLOW})
         response.headers.setdefault("Server", "edgecache-origin")
@@ -80,7 +78,7 @@ class Pull:
             web.get("/watch/{stream}", self.watch),
             web.get("/static/{name}", self.static),
             web.get("/state", self.state),
-            web.get("/", self.home),
+            web.get("/", self.state),  # not a redirect: a POP follows none
         ]
 
     async def live(self, request: web.Request) -> web.StreamResponse:
@@ -103,9 +101,6 @@ class Pull:
 
     async def state(self, request: web.Request) -> web.StreamResponse:
         return _asset(request, self._pages.state())
-
-    async def home(self, _request: web.Request) -> web.StreamResponse:
-        raise web.HTTPFound("/state")
 
     async def static(self, request: web.Request) -> web.StreamResponse:
         asset = self._pages.static(request.match_info["name"])

@@ -48,11 +48,12 @@ def _names(values: Mapping[str, object], what: str, pattern: re.Pattern[str] = _
 
 
 Listen = Annotated[str, AfterValidator(_listen)]
+OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
 Url = Annotated[str, AfterValidator(_url)]
 
 
 class Http(Section):
-    """The one listener of the origin: pull, control, pages, metrics."""
+    """The public door: pull, pages, what POPs ask."""
 
     listen: Listen = "127.0.0.1:8080"
     # Base URL that POPs are told to send publishers' media to; "" means the Host they asked.
@@ -144,6 +145,12 @@ class Encoder(Section):
     streams: int = Field(16, ge=1)  # more publishers than this are refused with 503
 
 
+class Admin(Section):
+    """Health, metrics, the whole state. Loopback unless you know better. Empty `listen`: closed."""
+
+    listen: OptionalListen = "127.0.0.1:8083"
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
@@ -171,6 +178,7 @@ class Config(Section):
     ladder: dict[str, Rung] = Field(default_factory=_small_ladder, min_length=1, max_length=8)
     audio: Audio = Audio()
     encoder: Encoder = Encoder()
+    admin: Admin = Admin()
     log: Log = Log()
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What POPs and operators ask: publish, ingest, subscriptions, state, health, metrics.
+"""What POPs ask: publish, ingest, subscriptions; and the state that everybody may see.
 
 Laws: what changes something is signed (edgecache/signing.py); a publisher is refused before a byte
 of media is read (`Expect: 100-continue` is answered only then). Media bodies have no size limit and
@@ -8,7 +8,6 @@ refusal is a status and one clear line. Does not know media, nor how a stream is
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Final, TypeVar
@@ -24,6 +23,7 @@ from .api import refusal
 from .catalog import Catalog
 from .config import Url
 from .ingest import Ingest, RefusedError
+from .overview import Overview
 from .store import Store, StoreError
 from .subscriptions import SubscriptionError, Subscriptions
 
@@ -33,7 +33,6 @@ _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _KID: Final = web.RequestKey("kid", str)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-Json = dict[str, object]
 
 
 class PublishAsk(BaseModel):
@@ -59,7 +58,7 @@ Ask = TypeVar("Ask", bound=BaseModel)
 
 
 class Control:
-    """The routes. `ready` says whether new work is taken; `scrape` renders the metrics."""
+    """The routes. `ready` says whether new work is taken."""
 
     def __init__(
         self,
@@ -70,8 +69,8 @@ class Control:
         ingest: Ingest,
         verifier: Verifier,
         public: str,
+        overview: Overview,
         ready: Callable[[], bool],
-        scrape: Callable[[], bytes],
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -79,8 +78,8 @@ class Control:
         self._ingest = ingest
         self._verifier = verifier
         self._public = public
+        self._overview = overview
         self._ready = ready
-        self._scrape = scrape
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -88,9 +87,6 @@ class Control:
             web.put("/ingest/{stream}", self.ingest, expect_handler=self.expect),
             web.post("/api/subscriptions", self.subscribe),
             web.get("/api/streams", self.streams),
-            web.get("/metrics", self.metrics),
-            web.get("/healthz", self.healthy),
-            web.get("/readyz", self.readiness),
         ]
 
     # -- signed
@@ -182,44 +178,7 @@ class Control:
     # -- open
 
     async def streams(self, _request: web.Request) -> web.Response:
-        """Everything the state page shows."""
-        pops = [pusher.describe() for pusher in self._subscriptions.pushers()]
-        body = {"streams": [self._row(name) for name in self._names()], "pops": pops}
-        headers = {"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*"}
-        return web.json_response(body, headers=headers)
-
-    def _names(self) -> list[str]:
-        known = {row.name for row in self._catalog.streams()}
-        return sorted(known | {window.stream for window in self._store.streams()})
-
-    def _row(self, stream: str) -> Json:
-        window = self._store.window(stream)
-        listed = window.playlists.items() if window else ()
-        return {
-            "name": stream,
-            "state": self._store.state(stream),
-            "epoch": window.epoch if window else None,
-            "playlists": {path: ".".join(map(str, slot.newest.version)) for path, slot in listed},
-            "bytes": window.memory_bytes if window else 0,
-            "viewers": self._subscriptions.viewers(stream),
-            **self._ingest.describe(stream),
-        }
-
-    async def metrics(self, _request: web.Request) -> web.Response:
-        kind = "text/plain; version=0.0.4; charset=utf-8"
-        return web.Response(
-            body=self._scrape(), headers={"Content-Type": kind, "Cache-Control": "no-store"}
-        )
-
-    async def healthy(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok\n", headers={"Cache-Control": "no-store"})
-
-    async def readiness(self, _request: web.Request) -> web.Response:
-        ready = self._ready()
-        text = json.dumps({"ready": ready, "reasons": [] if ready else ["draining"]})
-        return web.Response(
-            status=200 if ready else 503,
-            text=text + "\n",
-            content_type="application/json",
-            headers={"Cache-Control": "no-store"},
-        )
+        """What the state page shows: from caches, so that many who look cost us one answer a
+        second and POP."""
+        headers = {"Cache-Control": "public, max-age=1", "Access-Control-Allow-Origin": "*"}
+        return web.json_response(self._overview.public(), headers=headers)

@@ -2,10 +2,10 @@
 
 Laws: the loop only queues; one thread writes. A file appears by rename, so it is whole or absent.
 The queue is bounded in bytes: beyond it a write is dropped and counted, and so is one that fails
-(disk full); the live path goes on, and an index only lists what is really there. Without an index a
-stream's files are an unfinished broadcast that nobody can play: they are removed at the next start.
-Survives a kill of the process, not a loss of power (no fsync). Owner: the loop's thread, but for the
-methods under "the writer's thread".
+(disk full); the live path goes on, and an index only lists what is really there. Without an index
+a stream's files are an unfinished broadcast that nobody can play: they are removed at the next
+start. Survives a kill of the process, not a loss of power (no fsync). Owner: the loop's thread, but
+for the methods under "the writer's thread".
 """
 
 from __future__ import annotations

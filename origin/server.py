@@ -28,6 +28,7 @@ from edgecache import logs, signing
 from edgecache.errors import ConfigError, EdgeError
 from edgecache.settings import Loaded
 
+from .admin import Admin
 from .api import Pull, guard
 from .catalog import Catalog, CatalogError
 from .config import Config, secrets_of
@@ -37,6 +38,7 @@ from .ffmpeg import Ffmpeg, find
 from .ingest import Ingest, settings_of
 from .metrics import Answers, OriginCollector
 from .model import Publication
+from .overview import Overview
 from .page import Pages
 from .pusher import Limits, PopPusher
 from .store import Store
@@ -102,7 +104,9 @@ class Origin:
             streams=config.encoder.streams,
         )
         self._runner: web.AppRunner | None = None
+        self._admin: web.AppRunner | None = None
         self.port = 0
+        self.admin_port = 0
 
     # -- parts
 
@@ -143,8 +147,15 @@ class Origin:
     def _live(self) -> list[str]:
         return [window.stream for window in self.store.streams() if not window.ended]
 
-    def _application(self) -> web.Application:
-        collector = OriginCollector(self.store, self._subscriptions, self._answers)
+    def _overview(self) -> Overview:
+        return Overview(
+            store=self.store,
+            catalog=self._catalog,
+            subscriptions=self._subscriptions,
+            ingest=self._ingest,
+        )
+
+    def _public(self) -> web.Application:
         control = Control(
             store=self.store,
             catalog=self._catalog,
@@ -152,12 +163,24 @@ class Origin:
             ingest=self._ingest,
             verifier=self._verifier,
             public=self._config.http.public,
+            overview=self._overview(),
             ready=lambda: not self._draining,
-            scrape=collector.render,
         )
         app = web.Application(middlewares=[guard(self._answers)], client_max_size=BODY_MAX)
         app.add_routes(Pull(self.store, Pages()).routes())
         app.add_routes(control.routes())
+        return app
+
+    def _operators(self) -> web.Application:
+        collector = OriginCollector(self.store, self._subscriptions, self._answers)
+        admin = Admin(
+            overview=self._overview(),
+            ready=lambda: not self._draining,
+            scrape=collector.render,
+            hosts=frozenset((self._config.admin.listen.rpartition(":")[0],)),
+        )
+        app = web.Application(middlewares=[guard(self._answers), admin.check_host])
+        app.add_routes(admin.routes())
         return app
 
     # -- what flows
@@ -180,23 +203,23 @@ class Origin:
     # -- life
 
     async def start(self) -> None:
-        """Serve. Raises StartError when the address is taken."""
+        """Serve. Raises StartError when an address is taken."""
         self._loop = asyncio.get_running_loop()
-        listener = _listen(self._config.http.listen)
-        self.port = listener.getsockname()[1]
+        with contextlib.ExitStack() as held:
+            listener = held.enter_context(_listen("http.listen", self._config.http.listen))
+            operators = None
+            if self._config.admin.listen:
+                operators = held.enter_context(_listen("admin.listen", self._config.admin.listen))
+            held.pop_all()
         self._catalog.settle()
-        self._runner = web.AppRunner(
-            self._application(),
-            access_log=None,
-            keepalive_timeout=_KEEPALIVE_S,
-            lingering_time=_LINGER_S,
-            shutdown_timeout=self._drain_s,
-        )
-        await self._runner.setup()
-        self._site = web.SockSite(self._runner, listener, backlog=_BACKLOG)
-        await self._site.start()
+        if operators:
+            self.admin_port = operators.getsockname()[1]
+            self._admin = await _serve(self._operators(), operators, shutdown_s=0.1)
+        self.port = listener.getsockname()[1]
+        self._runner = await _serve(self._public(), listener, shutdown_s=self._drain_s)
         self._subscriptions.start(_hot(self._config))
-        log.info("serving", extra={"port": self.port, "ffmpeg": str(self._ffmpeg)})
+        ports = {"port": self.port, "admin_port": self.admin_port}
+        log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg)})
         if not self._secrets:
             log.warning("keys: none, so nobody can publish or subscribe")
 
@@ -207,12 +230,13 @@ class Origin:
         self._draining = True
         log.info("draining")
         if self._runner:
-            await self._site.stop()
+            await asyncio.gather(*(site.stop() for site in self._runner.sites))
             await self._ingest.stop()
             await self._subscriptions.stop(self._drain_s)
         self.store.close()
-        if self._runner:
-            await self._runner.cleanup()
+        for runner in (self._runner, self._admin):  # operators may watch until the end
+            if runner:
+                await runner.cleanup()
         await asyncio.to_thread(self._close)
         log.info("stopped")
 
@@ -275,7 +299,7 @@ def _logged(future: object) -> None:
         log.error("the catalogue could not be written: %s", error)
 
 
-def _listen(address: str) -> socket.socket:
+def _listen(setting: str, address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -286,9 +310,24 @@ def _listen(address: str) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        text = f"http.listen: found {address}, which cannot be listened on: {error.strerror}"
+        text = f"{setting}: found {address}, which cannot be listened on: {error.strerror}"
         raise StartError(text) from None
     return listener
+
+
+async def _serve(
+    app: web.Application, listener: socket.socket, *, shutdown_s: float
+) -> web.AppRunner:
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_S,
+        lingering_time=_LINGER_S,
+        shutdown_timeout=shutdown_s,
+    )
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+    return runner
 
 
 def serve(loaded: Loaded[Config], reload: Reload) -> None:

@@ -29,6 +29,7 @@ SIGN = functools.partial(sign, kid=KID, secret=SECRET)
 def config(*overrides: str) -> Config:
     given = (
         "http.listen=127.0.0.1:0",
+        "admin.listen=127.0.0.1:0",
         f"keys.{KID}.secret={SECRET.decode()}",
         "http.drain=1s",
         *overrides,
@@ -46,6 +47,11 @@ async def serving(*overrides: str) -> AsyncIterator[tuple[Origin, aiohttp.Client
             yield origin, session
     finally:
         await origin.stop()
+
+
+def operators(origin: Origin) -> aiohttp.ClientSession:
+    """A client of its admin door."""
+    return aiohttp.ClientSession(f"http://127.0.0.1:{origin.admin_port}")
 
 
 def publish(origin: Origin, items: Sequence[Publication], stream: str = "cam") -> None:

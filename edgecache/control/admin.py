@@ -7,12 +7,12 @@ Origin. Does not know how anything works, only whom to ask.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
+from ..hosts import host_is_ours
 from . import policy
 from .http1 import Request, Response, refusal
 
@@ -29,18 +29,6 @@ State = dict[str, object]
 def _json(value: object, status: int = 200) -> Response:
     text = json.dumps(value, indent=1, sort_keys=True) + "\n"
     return Response(status, text.encode(), "application/json", _NO_STORE)
-
-
-def host_is_ours(host: str, names: frozenset[str]) -> bool:
-    """Is the Host field (host[:port]) an address literal, localhost, or one of `names`?"""
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost" or name in names:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def key_for(url: str) -> bytes:

@@ -34,6 +34,12 @@ class Demo:
     def b(self) -> str:
         return self._door(1)
 
+    @property
+    def operators(self) -> str:
+        """The origin's door for operators."""
+        found: str = self.facts["admin"]["origin"]
+        return found
+
     def _door(self, index: int) -> str:
         playlist: str = self.facts["playlists"][index]
         return playlist.partition("/live/")[0]

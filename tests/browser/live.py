@@ -1,6 +1,7 @@
 """What happens around a viewer: a publisher of its own, and what the state says and can be killed.
 
-Asked at the POP, as the state page does."""
+`door` is a POP's, as the state page asks, or the origin's for operators: only they see processes.
+"""
 
 from __future__ import annotations
 

@@ -135,13 +135,13 @@ def test_the_encoder_is_killed_and_the_picture_goes_on(
     settle(browser)
     since = now_in(browser)
     before = browser.figures()
-    victim = kill_encoder(demo.b, "demo")
+    victim = kill_encoder(demo.operators, "demo")
     browser.until_figures(f"f.playing && f.position > {before['position'] + 10}", 25)
     after = browser.figures()
     stalled = sum(each["seconds"] for each in after["stalls"]["events"] if each["at"] > since)
     peak = max(latencies(browser, "edge", since))
     measured(stalled=f"{stalled:.2f} s", latency=f"at most {peak:.2f} s")
-    assert encoder_pid(demo.b, "demo") not in (None, victim)
+    assert encoder_pid(demo.operators, "demo") not in (None, victim)
     assert after["phase"] == "live"
     assert stalled < 2.0
 

@@ -7,7 +7,6 @@ import gzip
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from origin.ffmpeg import find
 from origin.testpattern import Pattern, argv
@@ -128,34 +127,6 @@ async def test_a_subscription_brings_the_window_then_everything() -> None:
         ]
         assert told["pops"][0]["name"] == "pop-a"
         assert told["pops"][0]["acknowledged"] > 0
-
-
-@looped
-async def test_metrics_parse_and_close() -> None:
-    made = HandMade()
-    async with (
-        Pop() as pop,
-        serving('pops.a.hot=["*"]', f"pops.a.push={pop.url}") as (origin, http),
-    ):
-        publish(origin, made.opening("v"))
-        await pop.until(lambda: "master.m3u8" in pop.names() and "10.2.m4s" in pop.names())
-        async with http.get("/metrics") as answer:
-            text = await answer.text()
-        found = {
-            (sample.name, *sorted(sample.labels.values())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-        ends = ("acknowledged", "refused", "dropped", "superseded", "lost")
-        items = {name: found.get(("origin_push_items_total", "a", name), 0) for name in ends}
-        pending = found["origin_push_state", "a", "pending"]
-        enqueued = found["origin_push_items_total", "a", "enqueued"]
-        assert sum(items.values()) + pending == enqueued > 0
-        assert found["origin_store_streams_live",] == 1
-        async with http.get("/healthz") as answer:
-            assert answer.status == 200
-        async with http.get("/readyz") as answer:
-            assert await answer.json() == {"ready": True, "reasons": []}
 
 
 # -- ingest: real FLV, real ffmpeg

@@ -48,7 +48,7 @@ async def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (tmp_path / "o.toml").write_text(
-        f'http = {{ listen = "127.0.0.1:{port}", drain = "1s" }}\n'
+        f'http = {{ listen = "127.0.0.1:{port}", drain = "1s" }}\nadmin.listen = ""\n'
         f'data.dir = "{tmp_path}"\nkeys.{KID}.secret = "{SECRET.decode()}"\n'
         'ladder.v = { width = 320, height = 180, bitrate = "250kbps" }\n'
     )
@@ -59,7 +59,7 @@ async def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
         child(*pattern, stdout=asyncio.subprocess.PIPE) as source,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
     ):
-        await answering(http, "/readyz")
+        await answering(http, "/api/streams")
         sent = asyncio.create_task(upload(http, source))
         await answering(http, "/live/cam/v.m3u8")
         born = children(origin.pid)
@@ -86,15 +86,18 @@ async def answering(http: aiohttp.ClientSession, path: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_a_busy_port_is_one_line() -> None:
+@pytest.mark.parametrize(("door", "other"), [("http", "admin"), ("admin", "http")])
+def test_a_busy_port_is_one_line(door: str, other: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        got = run("serve", "-o", f"http.listen={address}")
+        free = f"{other}.listen=127.0.0.1:0"
+        got = run("serve", "-o", f"{door}.listen={address}", "-o", free)
     assert got.returncode == 1
     assert got.stderr.splitlines()[-1] == (
-        f"error: http.listen: found {address}, which cannot be listened on: Address already in use"
+        f"error: {door}.listen: found {address}, which cannot be listened on: "
+        "Address already in use"
     )
     assert "Traceback" not in got.stderr
 

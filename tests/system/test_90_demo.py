@@ -128,6 +128,7 @@ def test_json_says_where_everything_is_and_sigint_ends_it(tmp_path: Path) -> Non
             assert (status, body.splitlines()[0]) == (200, "#EXTM3U")
         for url in [facts["watch"], *facts["metrics"]]:
             assert get(url)[0] == 200
+        assert get(f"{facts['admin']['origin']}/healthz") == (200, "ok\n")
         code, out, err = run.end(signal.SIGINT)
         assert (code, out) == (0, "")
         assert "error" not in err

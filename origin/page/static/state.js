@@ -79,7 +79,7 @@ function facts(stream, before) {
   const dropped = [listed(stream.dropped_tags), listed(stream.dropped_frames)];
   return [
     fact("Viewers", stream.viewers === null ? "–" : number(stream.viewers), "as the POPs count"),
-    fact("Source", stream.source ?? "–", stream.publisher ? `from ${stream.publisher}` : ""),
+    fact("Source", stream.source ?? "–"),
     fact("Encoder", stream.encoder ?? "none", `${speed}${again}`),
     fact(
       "Its lag",

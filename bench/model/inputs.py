@@ -59,10 +59,11 @@ class Stream:
         return sum(self.ladder_bps) + self.audio_bps
 
     def playlist_bytes(self) -> float:
-        """Of a whole media playlist, as our origin writes it (measured on the demo: 330 for its
-        head and end, 118 a segment, 70 a part, parts listed for three target durations)."""
-        parts = 3 * self.parts + self.parts / 2 if self.low_latency else 0
-        return 330 + 118 * self.window_s / self.segment_s + 70 * parts
+        """Of a whole media playlist on average, as our origin writes it (counted on the demo: 460
+        for its head and end, 93 a segment, 72 a part, parts listed of what began within three
+        target durations of the edge)."""
+        parts = 2 * self.parts + (self.parts + 1) / 2 if self.low_latency else 0
+        return 460 + 93 * self.window_s / self.segment_s + 72 * parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +144,13 @@ class World:
     wires: Wires = field(default_factory=Wires)
 
     def with_(self, **changes: Any) -> World:
-        """A world that differs in some fields, whichever part they belong to."""
+        """A world that differs in some fields, whichever part they belong to; where two have one of
+        that name, the first (stream, audience, costs, host, wires)."""
         parts: dict[str, Any] = {}
         for name, value in changes.items():
-            owner = next(key for key, part in vars(self).items() if hasattr(part, name))
+            owner = next((key for key, part in vars(self).items() if hasattr(part, name)), None)
+            if owner is None:
+                raise TypeError(f"no part of a world has a field {name!r}")
             parts[owner] = replace(parts.get(owner, getattr(self, owner)), **{name: value})
         return replace(self, **parts)
 

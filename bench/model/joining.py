@@ -17,7 +17,9 @@ from typing import Final
 from .inputs import World
 from .steady import backlog_units
 
-SAMPLE: Final = 2000  # joiners that are followed; whoever comes later finds everything there
+HORIZON_S: Final = 3.0  # joiners of so long are followed; later ones find everything there
+_LEAST: Final = 200
+_MOST: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _steps(world: World) -> tuple[list[_Step], list[list[_Step]]]:
 
 
 def join(world: World, viewers: float, *, seed: int = 1) -> Joined:
-    """`viewers` come to the POP evenly over the ramp; the first SAMPLE of them are followed."""
+    """`viewers` come to the POP evenly over the ramp; those of the first HORIZON_S are followed."""
     return _Crowd(world, viewers, seed).run()
 
 
@@ -67,8 +69,9 @@ class _Crowd:
         self._world = world
         self._draw = random.Random(seed)
         self._first, self._tracks = _steps(world)
-        count = int(min(viewers, SAMPLE))
         gap = world.audience.ramp_s / max(1.0, viewers)
+        soon = HORIZON_S / gap if gap else viewers
+        count = int(min(viewers, _MOST, max(_LEAST, soon)))
         self._begins = [gap * n for n in range(count)]
         self._rtts = [self._rtt() for _ in range(count)]
         self._ready: dict[str, float] = {}

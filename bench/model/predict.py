@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from .inputs import HOLD_PARTS, HOLD_SEGMENTS, World
-from .joining import Joined, join
+from .joining import join
 from .push import Pushed, push
 from .release import Core, Released, quantile, release
 from .steady import Need, need
@@ -19,7 +19,10 @@ _PERCENTS: Final = (50, 95, 99, 100)
 @dataclass(frozen=True)
 class Prediction:
     """`lag_ms`: from a whole part at the packager to its last byte at a viewer, by percentile.
-    `behind_s`: how far behind the camera a viewer plays, at p95 of the lag."""
+    `behind_s`: how far behind the camera a viewer plays, at p95 of the lag. `startup_ms` is
+    of the largest POP. If nothing were pushed ahead: `pulls`, requests to the origin while all
+    join; `pulls_alone`, what they would be if a POP asked once for every viewer that waits;
+    `waiting`, most viewers of one POP that wait at once."""
 
     need: Need
     viewers_core: int
@@ -40,8 +43,8 @@ class Prediction:
 def predict(world: World) -> Prediction:
     total = need(world)
     pushed = push(world)
-    largest = world.audience.shares()[0]
-    joined = join(world, largest)
+    joined = join(world, world.audience.shares()[0])
+    cold = join(world.with_(hot=False), world.audience.viewers / world.audience.pops)
     on_core = _on_core(world, total)
     if world.stream.low_latency:
         released = _released(world, on_core)
@@ -58,9 +61,9 @@ def predict(world: World) -> Prediction:
         push_ms=_percentiles(pushed.lags),
         behind_s=hold_s + stream.unit_s / 2 + stream.encode_s + quantile(lags, 95),
         startup_ms=_percentiles(joined.startup),
-        pulls=joined.coalesced * world.audience.pops,
-        pulls_alone=_alone(joined, world),
-        waiting=joined.waiting,
+        pulls=cold.coalesced * world.audience.pops,
+        pulls_alone=cold.alone * world.audience.pops,
+        waiting=cold.waiting,
         curve_ms=[1e3 * quantile(lags, percent) for percent in range(101)],
     )
 
@@ -105,10 +108,6 @@ def _polled(world: World, pushed: Pushed) -> list[float]:
     pops = [quantile(pushed.lags, percent) for percent in range(0, 101, 10)]
     waits = [world.stream.segment_s * percent / 100 for percent in range(101)]
     return sorted(pop + wait + fetch for pop in pops for wait in waits)
-
-
-def _alone(joined: Joined, world: World) -> int:
-    return joined.alone * world.audience.pops
 
 
 def _percentiles(ascending: Sequence[float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_PLAYLIST: Final = 0
+_WAKE: Final = 0
 _PART: Final = 1
 _PARK: Final = 2
 
@@ -46,52 +46,19 @@ class Released:
 
 def release(core: Core, *, periods: int = 4, seed: int = 1) -> Released:
     """The last of `periods` publishes, so that a core that falls behind shows it."""
-    draw = random.Random(seed)
-    rtts = [
-        core.rtt_s * draw.lognormvariate(0.0, core.rtt_spread) if core.rtt_s else 0.0
-        for _ in range(core.viewers)
-    ]
-    tracks = range(len(core.unit_us))
-    # (time, order, what, viewer, track): of a request that reaches the core
-    events: list[tuple[float, int, int, int, int]] = []
-    order = 0
-    parked = {(v, t): True for v in range(core.viewers) for t in tracks}
-    owed: dict[tuple[int, int], float] = {}  # published while it was not parked
-    server = client = work = 0.0
-    playlists: list[float] = []
-    parts: list[float] = []
-    for period in range(periods):
-        publish = period * core.period_s
-        last = period == periods - 1
-        for track in tracks:
-            for viewer in range(core.viewers):
-                if parked[viewer, track]:
-                    parked[viewer, track] = False
-                    heapq.heappush(events, (publish, order, _PLAYLIST, viewer, track))
-                    order += 1
-                else:
-                    owed[viewer, track] = publish
-        limit = publish + core.period_s
-        while events and (last or events[0][0] < limit):
-            at, _, what, viewer, track = heapq.heappop(events)
-            us = (core.wake_us, core.unit_us[track], core.park_us)[what]
-            server = max(server, at) + us / 1e6
-            work += us / 1e6
-            if what == _PARK:
-                parked[viewer, track] = True
-                if owed.pop((viewer, track), None) is not None:
-                    parked[viewer, track] = False
-                    heapq.heappush(events, (server, order, _PLAYLIST, viewer, track))
-                    order += 1
-                continue
-            there = server + rtts[viewer] / 2 + (core.unit_s[track] if what == _PART else 0.0)
-            if last:
-                (playlists if what == _PLAYLIST else parts).append(there - publish)
-            client = max(client, there) + core.client_us / 1e6
-            done = client if core.client_us else there
-            heapq.heappush(events, (done + rtts[viewer] / 2, order, what + 1, viewer, track))
-            order += 1
-    return Released(sorted(playlists), sorted(parts), work / (periods * core.period_s))
+    run = _Run(core, seed)
+    for period in range(periods - 1):
+        run.publish(period * core.period_s)
+        run.until((period + 1) * core.period_s)
+    last = (periods - 1) * core.period_s
+    run.publish(last)
+    run.playlist, run.part = [], []
+    run.until(float("inf"))
+    return Released(
+        sorted(at - last for at in run.playlist),
+        sorted(at - last for at in run.part),
+        run.work_s / (periods * core.period_s),
+    )
 
 
 def quantile(ascending: Sequence[float], percent: float) -> float:
@@ -99,3 +66,69 @@ def quantile(ascending: Sequence[float], percent: float) -> float:
     if not ascending:
         raise ValueError("quantile of nothing")
     return ascending[min(len(ascending) - 1, int(percent / 100 * len(ascending)))]
+
+
+class _Run:
+    """State: who is parked, requests on their way to the core, when core and client are free."""
+
+    def __init__(self, core: Core, seed: int) -> None:
+        draw = random.Random(seed)
+        self._core = core
+        self._rtts = [
+            core.rtt_s * draw.lognormvariate(0.0, core.rtt_spread) for _ in range(core.viewers)
+        ]
+        # (when it reaches the core, order, what, viewer, track)
+        self._events: list[tuple[float, int, int, int, int]] = []
+        self._order = 0
+        tracks = range(len(core.unit_us))
+        self._parked = [(viewer, track) for track in tracks for viewer in range(core.viewers)]
+        self._away: set[tuple[int, int]] = set()
+        self._owed: set[tuple[int, int]] = set()  # published while they were away
+        self._core_free = self._client_free = 0.0
+        self.work_s = 0.0
+        self.playlist: list[float] = []
+        self.part: list[float] = []
+
+    def _push(self, at: float, what: int, viewer: int, track: int) -> None:
+        heapq.heappush(self._events, (at, self._order, what, viewer, track))
+        self._order += 1
+
+    def publish(self, at: float) -> None:
+        self._owed |= self._away
+        for viewer, track in self._parked:
+            self._push(at, _WAKE, viewer, track)
+        self._away.update(self._parked)
+        self._parked = []
+
+    def until(self, limit: float) -> None:
+        while self._events and self._events[0][0] < limit:
+            at, _, what, viewer, track = heapq.heappop(self._events)
+            us = (self._core.wake_us, self._core.unit_us[track], self._core.park_us)[what]
+            self._core_free = max(self._core_free, at) + us / 1e6
+            self.work_s += us / 1e6
+            if what == _PARK:
+                self._park(viewer, track)
+            else:
+                self._answered(what, viewer, track)
+
+    def _park(self, viewer: int, track: int) -> None:
+        if (viewer, track) in self._owed:  # the version it wants is there: answered at once
+            self._owed.discard((viewer, track))
+            self._push(self._core_free, _WAKE, viewer, track)
+        else:
+            self._away.discard((viewer, track))
+            self._parked.append((viewer, track))
+
+    def _answered(self, what: int, viewer: int, track: int) -> None:
+        """The viewer gets it, and asks for what comes after."""
+        half = self._rtts[viewer] / 2
+        there = self._core_free + half
+        if what == _WAKE:
+            self.playlist.append(there)
+        else:
+            there += self._core.unit_s[track]
+            self.part.append(there)
+        if self._core.client_us:
+            self._client_free = max(self._client_free, there) + self._core.client_us / 1e6
+            there = self._client_free
+        self._push(there + half, what + 1, viewer, track)

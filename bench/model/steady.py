@@ -1,4 +1,4 @@
-"""Steady state and its peak while everybody joins: rates, bytes, cores, hosts, the origin's load."""
+"""Steady state, and its peak while all join: rates, bytes, cores, hosts, the origin's load."""
 
 from __future__ import annotations
 
@@ -44,11 +44,13 @@ class Need:
 def backlog_units(stream: Stream) -> tuple[float, ...]:
     """Units that a viewer of each track fetches before it plays, on average over the instants at
     which it may join: from the newest independent one at the hold back to the edge. Video parts are
-    independent where a segment begins, audio parts always."""
+    independent where a segment begins, audio parts always. The hold back is three part targets, and
+    a target is a hair longer than a part (whole AAC frames), so it takes a fourth part to cover."""
     if not stream.low_latency:
         return (float(HOLD_SEGMENTS),) * stream.tracks
-    video = (stream.parts - 1) / 2 + min(HOLD_PARTS, stream.parts)
-    return (video, float(HOLD_PARTS))[: stream.tracks]
+    held = HOLD_PARTS + 1
+    video = (stream.parts - 1) / 2 + min(held, stream.parts)
+    return (video, float(held))[: stream.tracks]
 
 
 def viewer(stream: Stream, audience: Audience, costs: Costs) -> Viewer:

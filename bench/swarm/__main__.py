@@ -16,6 +16,7 @@ import typer
 from ..errors import BenchError
 from . import drive, plan
 from .result import Result
+from .serverside import Server, run_beside
 
 _ROWS = {
     "startup": "join to playing",
@@ -54,6 +55,7 @@ def main(
     processes: Annotated[int, typer.Option(min=0, help="0: as few as will do.")] = 0,
     source: Annotated[str, typer.Option(help="Address of the first process.")] = "",
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.")] = 10,
+    pid: Annotated[int, typer.Option(min=0, help="The server: its CPU is measured.")] = 0,
     skip: Annotated[bool, typer.Option(help="Ask for delta updates.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -71,11 +73,17 @@ def main(
     )
     try:
         look = plan.look(url, rendition=rendition.value)
-        result = drive.run(look, crowd, _progress if sys.stderr.isatty() else None)
+        progress = _progress if sys.stderr.isatty() else None
+        server = None
+        if pid:
+            result, server = run_beside(look, crowd, pid, progress)
+        else:
+            result = drive.run(look, crowd, progress)
     except BenchError as error:
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(2) from None
-    sys.stdout.write(json.dumps(result.summary()) + "\n" if as_json else _table(result))
+    facts = result.summary() | ({"server": vars(server)} if server else {})
+    sys.stdout.write(json.dumps(facts) + "\n" if as_json else _table(result, server))
     raise typer.Exit(0 if result.sound else 1)
 
 
@@ -87,14 +95,23 @@ def _progress(left_s: float, tallies: dict[str, int]) -> None:
     )
 
 
-def _table(result: Result) -> str:
+def _table(result: Result, server: Server | None) -> str:
     facts = result.summary()
+    ours = (
+        (
+            f"server: {server.cores} of a core, {server.us_request} µs a request, "
+            f"{server.viewers_core:,} viewers a core at {server.viewer_megabits_s} Mb/s each"
+        )
+        if server
+        else "server: not measured (--pid)"
+    )
     lines = [
         f"{facts['playing']} of {facts['viewers']} viewers playing after {facts['elapsed_s']} s",
         f"{facts['requests_s']:,} requests/s, {facts['megabits_s']:,} Mb/s",
         f"{facts['stalls']} stalls of {facts['stalled_viewers']} viewers, {facts['stall_s']} s",
         f"errors: {', '.join(f'{k} {n}' for k, n in facts['errors'].items()) or 'none'}",
         f"client: {facts['client_cpu']} of a core, {facts['client_us_request']} µs a request",
+        ours,
         "",
         f"{'ms':46}" + "".join(f"{name:>10}" for name in ("p50", "p90", "p99", "max")),
     ]

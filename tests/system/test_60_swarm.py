@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from bench.model.check import check
+from bench.model.inputs import Stream
 from bench.swarm.build import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,11 +102,14 @@ def test_low_latency_viewers_of_the_demo(facts: dict[str, Any]) -> None:
 def test_the_pop_served_what_the_viewers_counted(facts: dict[str, Any]) -> None:
     pop = facts["metrics"][1]
     before = counters(pop)
-    run = swarm(facts["playlists"][1], "--viewers", "50", "--seconds", "4")
+    pid = str(facts["pids"]["pop-b"])
+    run = swarm(facts["playlists"][1], "--viewers", "50", "--seconds", "4", "--pid", pid)
     after = counters(pop)
     assert sound(run, 50)
     served = after["edge_requests_total"] - before["edge_requests_total"]
     assert run["tallies"]["answered"] <= served <= run["tallies"]["asked"] + 1  # the first look
+    assert 0 < run["server"]["us_request"] < 1000
+    assert run["server"]["viewers_core"] > 50
     missed = after["edge_misses_total"] - before["edge_misses_total"]
     assert missed == 0, "a hot stream is pushed: no viewer may wait for the origin"
 
@@ -116,3 +121,21 @@ def test_classic_viewers_of_both_renditions(facts: dict[str, Any]) -> None:
     assert sound(run, 40)
     assert run["tallies"]["asked_part"] == 0
     assert run["tallies"]["asked_segment"] > 40 * 2 * 3
+
+
+def test_the_model_predicts_what_the_swarm_sees(facts: dict[str, Any]) -> None:
+    """bench.model, told the costs of a crowd a quarter the size. Allowed: rates 5 %, bytes and
+    joining 15 to 25 %, CPU a factor of 2, lag a factor of 3 and 10 ms, for this machine's cores are
+    shared by the swarm, the POPs, the encoder and whatever else runs."""
+    url = facts["playlists"][1]
+    with urllib.request.urlopen(url.replace("master", "360p"), timeout=5) as answer:
+        segments = answer.read().decode().count("#EXTINF")
+    found = check(
+        url,
+        pid=facts["pids"]["pop-b"],
+        viewers=160,
+        seconds=4.0,
+        stream=Stream(window_s=2.0 * segments),
+    )
+    assert len(found) == 7
+    assert [f"{c.what}: {c.predicted:.2f}, {c.measured:.2f}" for c in found if not c.holds] == []

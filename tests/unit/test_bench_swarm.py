@@ -12,6 +12,7 @@ from bench.swarm.build import build
 from bench.swarm.drive import Crowd
 from bench.swarm.origin import Fault, Origin, Script, Show, serving
 from bench.swarm.result import Digests, Result
+from bench.swarm.serverside import run_beside
 
 SHORT = Show(part_s=0.1, parts=4)
 FEW = Crowd(viewers=20, seconds=1.5, ramp_s=0.3, retry_s=0.1, timeout_s=2.0)
@@ -203,6 +204,11 @@ def test_several_processes_are_one_crowd() -> None:
 def test_more_viewers_than_descriptors_is_refused() -> None:
     with serving(SHORT) as origin, pytest.raises(BenchError, match="viewers: found 50000"):
         play(origin, replace(FEW, viewers=50_000, processes=1))
+
+
+def test_a_server_that_is_not_there_cannot_be_measured() -> None:
+    with serving(SHORT) as origin, pytest.raises(BenchError, match="process 999999999 is not"):
+        run_beside(plan.look(origin.url), FEW, 999_999_999)
 
 
 def test_what_cannot_be_played_is_refused() -> None:

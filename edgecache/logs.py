@@ -19,7 +19,8 @@ Format = Literal["console", "json"]
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CREDENTIAL: Final = re.compile(
-    r"(?i)\b(sig|secret|token|password|passphrase|stream_?key|authorization)(\"?\s*[=:]\s*\"?)[^\s,;&\"']+"
+    r"(?i)\b(sig|secret|token|password|passphrase|stream_?key|authorization)"
+    r"(\"?\s*[=:]\s*\"?)[^\s,;&\"']+"
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MASK: Final = "[redacted]"

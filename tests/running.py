@@ -270,7 +270,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 @contextlib.contextmanager
 def hung(edge: Edge) -> Iterator[None]:
-    """The daemon's control thread stands still, wherever it is; its other threads go on (ptrace(2)).
+    """The control thread stands still, wherever it is; its other threads go on (ptrace(2)).
     Raises PermissionError where that is not allowed."""
     libc = ctypes.CDLL(None, use_errno=True)
     attach, detach = 16, 17

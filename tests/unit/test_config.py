@@ -48,8 +48,9 @@ def test_no_addresses(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["origin", "ftp://a", "http://", "http://a/path", "http://a?x=1", "http://u:p@a", "http://a:0"]
-)  # fmt: skip
+    "text",
+    ["origin", "ftp://a", "http://", "http://a/p", "http://a?x=1", "http://u:p@a", "http://a:0"],
+)
 def test_no_urls(text: str) -> None:
     assert "origin.urls.0" in rejected(f"origin.urls={text}")
 

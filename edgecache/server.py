@@ -343,7 +343,6 @@ class Daemon:
     def state(self) -> State:
         """What the daemon knows now, for people and tools."""
         now = time.monotonic()
-        watched = self._interest.watch.streams if self._interest else {}
         return {
             "pop": self._config.pop.name,
             "version": __version__,
@@ -351,17 +350,7 @@ class Daemon:
             "listening": {name: sockets.shown(items[0]) for name, items in self._sockets.items()},
             "connections": self._plane.open_connections(),
             "origins": {o.url: {"healthy": o.breaker.closed} for o in self._upstreams.origins},
-            "streams": {
-                name: {
-                    "state": stream.state,
-                    "viewers_parked": stream.viewers,
-                    "idle_s": round(now - stream.seen_s, 1),
-                    "playlists": {
-                        key.decode(): self._plane.version(key) for key in sorted(stream.playlists)
-                    },
-                }
-                for name, stream in watched.items()
-            },
+            "streams": self._interest.describe() if self._interest else {},
             "pushed": {s: round(now - seen, 1) for s, seen in self._receiver.streams.items()},
         }
 

@@ -2,7 +2,7 @@
 
 Laws: what changes something is signed (edgecache/signing.py); a publisher is refused before a byte
 of media is read (`Expect: 100-continue` is answered only then). Media bodies have no size limit and
-are never held: back-pressure reaches the publisher. Bounds: 64 KiB for any other body. Every
+are never held: back-pressure reaches the publisher. Bounds: 1 MiB for any other body. Every
 refusal is a status and one clear line. Does not know media, nor how a stream is encoded.
 """
 
@@ -25,9 +25,9 @@ from .config import Url
 from .ingest import Ingest, RefusedError
 from .overview import Overview
 from .store import Store, StoreError
-from .subscriptions import SubscriptionError, Subscriptions
+from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
 
-BODY_MAX: Final = 64 * 1024
+BODY_MAX: Final = 1 << 20  # a subscription to MAX_STREAMS streams of the longest names
 _FLV: Final = ("video/x-flv", "application/octet-stream")
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _KID: Final = web.RequestKey("kid", str)
@@ -43,15 +43,17 @@ class PublishAsk(BaseModel):
 
 
 class SubscribeAsk(BaseModel):
-    """`viewers` is optional: how many watch each stream at this POP."""
+    """`viewers` is optional: how many watch a stream at this POP, subscribed to here or not."""
 
     model_config = ConfigDict(extra="ignore")
 
     pop: Name
     push: Url
-    streams: list[Name] = Field(max_length=4096)
+    streams: list[Name] = Field(max_length=MAX_STREAMS)
     lease_ms: int = Field(ge=1000)
-    viewers: dict[Name, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, max_length=4096)
+    viewers: dict[Name, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, max_length=2 * MAX_STREAMS
+    )
 
 
 Ask = TypeVar("Ask", bound=BaseModel)

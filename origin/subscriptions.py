@@ -49,7 +49,8 @@ class _Pop:
     hot: frozenset[str] = frozenset()
     configured: bool = False
     leases: dict[str, float] = field(default_factory=dict)  # stream -> monotonic end
-    viewers: dict[str, int] = field(default_factory=dict)
+    viewers: dict[str, int] = field(default_factory=dict)  # as last told; hot streams' too
+    told_until: float = 0.0  # monotonic; then they are nobody's word any more
 
     def wants(self, stream: str) -> bool:
         return ALL in self.hot or stream in self.hot or stream in self.leases
@@ -105,22 +106,25 @@ class Subscriptions:
         lease_s: float,
         viewers: dict[str, int],
     ) -> float:
-        """Grant or renew; returns the length granted. Raises SubscriptionError at a bound."""
+        """Grant or renew; returns the length granted. A POP that wants nothing only tells viewers,
+        which are forgotten with its lease. Raises SubscriptionError at a bound."""
         lease_s = min(lease_s, MAX_LEASE_S)
         pop = self._pops.get(name)
+        asked = set(streams)
         if pop is not None and not pop.configured and pop.pusher.url != url:
             self._drop(name)
             pop = None
+        if pop is None and not asked:
+            return lease_s
         if pop is None:
             if len(self._pops) >= MAX_POPS:
                 raise SubscriptionError(f"pop: found a POP more, allowed {MAX_POPS}")
             pop = self._add(name, url)
-        asked = set(streams)
         if len(asked | pop.leases.keys()) > MAX_STREAMS:
             raise SubscriptionError(f"streams: found too many, allowed {MAX_STREAMS} of one POP")
         ends = self._monotonic_s() + lease_s
         pop.leases.update(dict.fromkeys(asked, ends))
-        pop.viewers = viewers
+        pop.viewers, pop.told_until = viewers, ends
         self._settle(pop)
         return lease_s
 
@@ -172,7 +176,8 @@ class Subscriptions:
                 over = [stream for stream, ends in pop.leases.items() if ends <= now]
                 for stream in over:
                     del pop.leases[stream]
-                    pop.viewers.pop(stream, None)
+                if pop.told_until <= now:
+                    pop.viewers = {}
                 if over:
                     self._settle(pop)
                 if not pop.configured and not pop.leases:

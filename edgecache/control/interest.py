@@ -1,9 +1,13 @@
 """Interest: streams that have viewers here are subscribed at the origin, which then pushes them.
 
 Law: the whole list is sent again before its lease ends, so an origin that restarted knows it at the
-next renewal and a POP that vanished is forgotten. A stream is watched if it missed, or its
-playlists were asked for, within `interest.idle`. Bounds: streams (beyond it new ones are only
-pulled), each question's time, back-off. Does not know what is pushed, nor how.
+next renewal and a POP that vanished is forgotten. A stream is watched if it missed, or viewers were
+parked on its playlists, within `interest.idle`. How many watch is an estimate, told for every
+stream that is pushed here, hot ones too: the most requests that were parked at once on its
+playlists since the telling before. A low-latency player waits on its playlist nearly always; one
+that polls does not, and is not counted. Bounds: streams (beyond it new ones are only pulled, and
+not counted), looks (spread out beyond 10 000 playlists a second), each question's time, back-off.
+Does not know what is pushed, nor how.
 """
 
 from __future__ import annotations
@@ -36,6 +40,9 @@ _TIMEOUT_S: Final = 2.0
 _SETTLE_S: Final = 0.02  # a page asks for several playlists at once; one question for all of them
 _RETRY_S: Final = 0.5
 _PLAYLISTS_MAX: Final = 64  # of one stream that are looked at for viewers
+_LOOK_S: Final = 0.1  # between two looks; a part lasts longer, and so does the wait for it
+_LOOKS_A_SECOND: Final = 10_000
+_AUDIO: Final = b"/audio.m3u8"
 
 SignFields = Callable[[str, str, Sequence[tuple[str, str]]], str]
 """(method, target, fields) -> value of `Authorization`."""
@@ -56,17 +63,34 @@ class Watched:
 
     seen_s: float
     state: str = "new"  # then what the origin said: live, ended, unknown
-    viewers: int = 0  # parked on its playlists when last looked
-    uses: int = 0
+
+
+@dataclass
+class Audience:
+    """Of one stream that is pushed here, asked for or not. `parked` now, `peak` since it was last
+    told, both in viewers; `pushed_s`: its newest playlist, monotonic."""
+
+    pushed_s: float
+    parked: int = 0
+    peak: int = 0
     playlists: set[bytes] = field(default_factory=set)
+
+    def count(self, waiters: Callable[[bytes], int]) -> None:
+        """A player of separate audio waits on two playlists, a listener on the audio's only: the
+        larger number is nobody twice."""
+        waiting = [(key.endswith(_AUDIO), waiters(key)) for key in self.playlists]
+        video, audio = (sum(n for of, n in waiting if of is kind) for kind in (False, True))
+        self.parked = max(video, audio)
+        self.peak = max(self.peak, self.parked)
 
 
 class Watch:
-    """Who is watched: bounded, forgets by itself. Sans-IO."""
+    """Who is watched, and by how many: bounded, forgets by itself. Sans-IO."""
 
     def __init__(self, config: InterestConfig) -> None:
         self._config = config
         self.streams: dict[str, Watched] = {}
+        self.audiences: dict[str, Audience] = {}
 
     def note(self, stream: str, now_s: float) -> bool:
         """A viewer asked. True: it has to be subscribed now rather than at the next renewal."""
@@ -79,30 +103,43 @@ class Watch:
         self.streams[stream] = Watched(now_s)
         return True
 
-    def playlist(self, stream: str, key: bytes) -> None:
+    def playlist(self, stream: str, key: bytes, now_s: float) -> None:
         """A playlist of `stream` was pushed: from now on it is looked at for viewers."""
-        watched = self.streams.get(stream)
-        if watched is not None and len(watched.playlists) < _PLAYLISTS_MAX:
-            watched.playlists.add(key)
+        audience = self.audiences.get(stream)
+        if audience is None:
+            if len(self.audiences) >= self._config.streams:
+                return
+            audience = self.audiences[stream] = Audience(now_s)
+        audience.pushed_s = now_s
+        if len(audience.playlists) < _PLAYLISTS_MAX:
+            audience.playlists.add(key)
 
-    def look(
-        self, lookup: Callable[[bytes], Mapping[str, int | bytes] | None], now_s: float
-    ) -> None:
-        """Hits never pass here, so their traces are read off the store."""
-        for watched in self.streams.values():
-            found = [entry for key in watched.playlists if (entry := lookup(key)) is not None]
-            watched.viewers = sum(int(entry.get("waiters", 0)) for entry in found)
-            uses = sum(int(entry.get("uses", 0)) for entry in found)
-            if watched.viewers or uses > watched.uses:
-                watched.seen_s = now_s
-            watched.uses = uses
+    def look(self, waiters: Callable[[bytes], int], now_s: float) -> int:
+        """Hits and reloads never pass here, so who waits is read off the store. Returns how many
+        playlists were looked at."""
+        for stream, audience in self.audiences.items():
+            audience.count(waiters)
+            if audience.parked:
+                self.note(stream, now_s)
+        return sum(len(audience.playlists) for audience in self.audiences.values())
 
     def wanted(self, now_s: float) -> list[str]:
         """Streams to subscribe; what was idle too long is forgotten first."""
         idle_s = self._config.idle / 1000
         for stream in [s for s, w in self.streams.items() if now_s - w.seen_s > idle_s]:
             del self.streams[stream]
+        for stream in [s for s, a in self.audiences.items() if now_s - a.pushed_s > idle_s]:
+            del self.audiences[stream]
         return sorted(self.streams)
+
+    def viewers(self) -> dict[str, int]:
+        """Of every stream that is pushed here."""
+        return {stream: audience.peak for stream, audience in self.audiences.items()}
+
+    def told(self) -> None:
+        """The origin knows: count anew."""
+        for audience in self.audiences.values():
+            audience.peak = audience.parked
 
     def granted(self, states: Mapping[str, str]) -> None:
         for stream, state in states.items():
@@ -136,14 +173,44 @@ class Interest:
     def stored(self, key: bytes) -> None:
         """A push made `key` visible."""
         if key.endswith(b".m3u8"):
-            self.watch.playlist(policy.stream_of(key), key)
+            self.watch.playlist(policy.stream_of(key), key, time.monotonic())
+
+    def describe(self) -> dict[str, dict[str, object]]:
+        """For the admin door, by stream; JSON values."""
+        now_s, nobody = time.monotonic(), Audience(0.0)
+        found: dict[str, dict[str, object]] = {}
+        for stream in sorted(self.watch.streams.keys() | self.watch.audiences.keys()):
+            watched = self.watch.streams.get(stream)
+            audience = self.watch.audiences.get(stream, nobody)
+            found[stream] = {
+                "state": watched.state if watched else "pushed",
+                "viewers_parked": audience.parked,
+                "idle_s": round(now_s - watched.seen_s, 1) if watched else None,
+                "playlists": {
+                    key.decode(): self._plane.version(key) for key in sorted(audience.playlists)
+                },
+            }
+        return found
 
     async def run(self) -> None:
-        """Renew until cancelled."""
+        """Count and renew until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._count())
+            both.create_task(self._renew())
+
+    async def _count(self) -> None:
         while True:
-            self.watch.look(self._plane.lookup, time.monotonic())
+            looked = self.watch.look(self._waiters, time.monotonic())
+            await asyncio.sleep(max(_LOOK_S, looked / _LOOKS_A_SECOND))
+
+    def _waiters(self, key: bytes) -> int:
+        found = self._plane.lookup(key)
+        return int(found["waiters"]) if found is not None else 0
+
+    async def _renew(self) -> None:
+        while True:
             wanted = self.watch.wanted(time.monotonic())
-            renewed = not wanted or await self._subscribe(wanted)
+            renewed = not (wanted or self.watch.audiences) or await self._subscribe(wanted)
             wait_s = self._lease_ms / 3000 if renewed else _RETRY_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
@@ -155,10 +222,11 @@ class Interest:
     async def _subscribe(self, streams: Sequence[str]) -> bool:
         """Ask the origins in order; those after the first only for what the ones before did not
         know. False: nobody answered."""
+        viewers = dict.fromkeys(streams, 0) | self.watch.viewers()
         answered = False
         for origin in self.origins:
             try:
-                granted = await self._ask(origin, streams)
+                granted = await self._ask(origin, streams, viewers)
             except UpstreamError as error:
                 self.counts[f"failures.{error.reason}"] += 1
                 log.warning("subscription failed: %s", str(error), extra={"origin": origin})
@@ -171,13 +239,16 @@ class Interest:
             ]
             if not streams:
                 break
+        if answered:
+            self.watch.told()
         return answered
 
-    async def _ask(self, origin: str, streams: Sequence[str]) -> Granted:
-        viewers = {name: self.watch.streams[name].viewers for name in streams}
+    async def _ask(
+        self, origin: str, streams: Sequence[str], viewers: Mapping[str, int]
+    ) -> Granted:
         text = {
             "pop": self._pop, "push": self._push_url, "streams": list(streams),
-            "lease_ms": self._lease_ms, "viewers": viewers,
+            "lease_ms": self._lease_ms, "viewers": dict(viewers),
         }  # fmt: skip
         body = json.dumps(text).encode()
         fields = [("Edge-Digest", xxhash.xxh3_128_hexdigest(body))]

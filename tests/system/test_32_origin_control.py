@@ -76,7 +76,7 @@ async def test_only_signed_requests_change_anything() -> None:
         ),
         ({"pop": "a", "push": "http://h:1", "streams": [], "lease_ms": 1}, 400, "lease_ms: "),
         (
-            {"pop": "a", "push": "http://h:1", "streams": ["x" * 60] * 2000, "lease_ms": 1},
+            {"pop": "a", "push": "http://h:1", "streams": ["x" * 60] * 20_000, "lease_ms": 1},
             413,
             "Req",
         ),

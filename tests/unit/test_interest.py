@@ -39,20 +39,58 @@ def test_streams_are_forgotten_when_nobody_asks() -> None:
     assert watch.streams["b"].state == "live"
 
 
-def test_hits_on_pushed_playlists_keep_a_stream() -> None:
+V, W, AUDIO = (f"/live/a/{track}.m3u8".encode() for track in ("360p", "180p", "audio"))
+
+
+def test_who_waits_on_pushed_playlists_is_counted_once() -> None:
+    watch = Watch(config())
+    for key in (V, W, AUDIO, V):
+        watch.playlist("a", key, 0.0)
+    at = {V: 3, W: 2, AUDIO: 4}
+    assert watch.look(at.__getitem__, 0.0) == 3
+    assert watch.viewers() == {"a": 5}
+    assert watch.audiences["a"].parked == 5
+    at |= {V: 0, W: 0, AUDIO: 7}  # listeners only
+    watch.look(at.__getitem__, 0.1)
+    assert watch.viewers() == {"a": 7}
+
+
+def test_the_most_since_the_last_telling_is_told() -> None:
+    watch = Watch(config())
+    watch.playlist("a", V, 0.0)
+    for parked in (4, 20, 0):  # all have been woken
+        watch.look({V: parked}.__getitem__, 0.0)
+    assert watch.viewers() == {"a": 20}
+    watch.look(lambda _: 6, 0.1)
+    watch.told()
+    assert watch.viewers() == {"a": 6}
+    watch.look(lambda _: 0, 0.2)
+    watch.told()
+    assert watch.viewers() == {"a": 0}
+
+
+def test_viewers_of_a_hot_stream_are_interest() -> None:
     watch = Watch(config("idle=10s"))
-    watch.note("a", 0.0)
-    watch.playlist("a", b"/live/a/360p.m3u8")
-    watch.playlist("stranger", b"/live/stranger/360p.m3u8")
-    entry: dict[str, int | bytes] = {"waiters": 3}
-    watch.look(lambda _: entry, 9.0)
-    assert watch.streams["a"].viewers == 3
-    entry["waiters"], entry["uses"] = 0, 5
-    watch.look(lambda _: entry, 18.0)
-    assert watch.wanted(27.0) == ["a"]
-    watch.look(lambda _: entry, 27.0)  # nothing new: not seen again
-    assert watch.wanted(29.0) == []
-    watch.look(lambda _: None, 30.0)
+    watch.playlist("a", V, 0.0)
+    watch.look(lambda _: 0, 0.0)
+    assert watch.wanted(0.0) == []
+    watch.look(lambda _: 1, 1.0)
+    assert watch.wanted(1.0) == ["a"]
+    watch.playlist("a", V, 8.0)
+    assert watch.wanted(11.5) == []
+    assert watch.viewers() == {"a": 1}
+    watch.wanted(18.5)  # not pushed any more
+    assert watch.viewers() == {}
+
+
+def test_what_is_counted_is_bounded() -> None:
+    watch = Watch(config("streams=1"))
+    watch.playlist("a", V, 0.0)
+    watch.playlist("b", b"/live/b/360p.m3u8", 0.0)
+    for number in range(100):
+        watch.playlist("a", b"/live/a/t%d.m3u8" % number, 0.0)
+    assert watch.viewers() == {"a": 0}
+    assert watch.look(lambda _: 0, 0.0) == 64
 
 
 @asynccontextmanager
@@ -109,6 +147,21 @@ async def test_a_miss_subscribes_and_the_lease_is_renewed() -> None:
         }  # fmt: skip
         assert interest.watch.streams["cam"].state == "live"
         assert interest.counts["granted"] >= 2
+
+
+@looped
+async def test_viewers_of_what_is_pushed_are_told_without_a_lease() -> None:
+    async with asking(granted) as (interest, seen):
+        interest.stored(b"/live/hot/360p.m3u8")
+        interest.stored(b"/live/hot/e/360p/7.m4s")
+        await eventually(lambda: seen.asked, 5)
+        assert (seen.asked[0]["streams"], seen.asked[0]["viewers"]) == ([], {"hot": 0})
+        assert interest.describe() == {
+            "hot": {
+                "state": "pushed", "viewers_parked": 0, "idle_s": None,
+                "playlists": {"/live/hot/360p.m3u8": None},
+            }
+        }  # fmt: skip
 
 
 @looped

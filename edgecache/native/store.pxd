@@ -13,8 +13,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 from edgecache.native.base cimport (
-    EC_ASSERT, key_hash, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32, store_release_ptr,
-    store_release_u32, store_release_u64,
+    EC_ASSERT, count_add, key_hash, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32,
+    store_release_ptr, store_release_u32, store_release_u64, total_add,
 )
 from edgecache.native.blob cimport Blob, blob_acquire, blob_filled
 from edgecache.native.entry cimport (
@@ -110,7 +110,7 @@ cdef inline void _insert(Store *store, Entry *entry) noexcept nogil:
     cdef Entry **bucket = &store.buckets[entry.hash % STORE_BUCKETS]
     entry.chain = bucket[0]
     bucket[0] = entry
-    store.entries += 1
+    count_add(&store.entries, 1)
     _queue_insert(store, entry)
 
 
@@ -135,7 +135,7 @@ cdef inline void _chain_remove(Store *store, Entry *entry) noexcept nogil:
         EC_ASSERT(link[0] != NULL)
         link = &link[0].chain
     link[0] = entry.chain
-    store.entries -= 1
+    count_add(&store.entries, <uint64_t>-1)
     store_release_u32(&entry.dead, 1)
     entry.chain = store.graveyard
     store.graveyard = entry
@@ -184,7 +184,7 @@ cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key,
     cdef Entry *entry = _find(store, hash, key)
     if entry != NULL and _evictable(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
         _remove(store, entry)
-        store.expired += 1
+        count_add(&store.expired, 1)
         return NULL
     return entry
 
@@ -211,11 +211,11 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
                 store_relaxed_u32(&entry.visited, 0)
             elif _evictable(entry):
                 _remove(store, entry)
-                store.evicted += 1
+                count_add(&store.evicted, 1)
                 break
         _unlock(store)
     if _over(store, more, store.budget + store.budget // 16):
-        store.refused += 1
+        total_add(&store.refused, 1)     # outside the lock
         return False
     return True
 
@@ -407,7 +407,7 @@ cdef inline Entry *store_purge_entry(Store *store, Slice key) noexcept nogil:
         entry_acquire(entry)
         before = store.entries
         _remove(store, entry)
-        store.purged += before - store.entries
+        count_add(&store.purged, before - store.entries)
     _unlock(store)
     return entry
 
@@ -434,7 +434,7 @@ cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nog
             entry = chain
         if bucket % 1024 == 1023:
             _unlock(store)
-    store.purged += count
+    total_add(&store.purged, <int64_t>count)
     return count
 
 
@@ -450,7 +450,7 @@ cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept
         store.cursor = newer
         if entry.drop_ms <= now_ms and _evictable(entry):
             _remove(store, entry)
-            store.expired += 1
+            count_add(&store.expired, 1)
         entry = newer
         steps -= 1
     _unlock(store)

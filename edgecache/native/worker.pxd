@@ -10,7 +10,7 @@ after the join. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
-from edgecache.native.base cimport bits_clear, clock_us
+from edgecache.native.base cimport bits_clear, clock_us, store_relaxed_u64
 from edgecache.native.conn cimport conn_new, conn_queue
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, CONTEXT_MAGIC,
@@ -195,7 +195,7 @@ cdef inline void _clock(Context *ctx) noexcept nogil:
     if ctx.now_ms >= ctx.sweep_ms:
         ctx.sweep_ms = ctx.now_ms + SWEEP_MS
         hold_sweep(ctx, False)
-        ctx.stats.c[C_holds_now] = ctx.hold_pool.used
+        store_relaxed_u64(&ctx.stats.c[C_holds_now], ctx.hold_pool.used)
         if ctx.index == 0:
             store_expire(ctx.store, ctx.now_ms, EXPIRE_STEPS)
 

@@ -145,7 +145,7 @@ cdef inline void _view_link(Store *store, Entry *view, Entry *parent) noexcept n
     """From the queue to the views of `parent`: it lives and leaves with it."""
     _queue_remove(store, view)
     entry_acquire(parent)
-    view.parent = parent
+    store_release_ptr(<void **>&view.parent, parent)     # workers may hold the entry already
     view.next_view = parent.views
     parent.views = view
 

@@ -175,7 +175,7 @@ cdef class Plane:
         ttl_ms = <int64_t>load_relaxed_u64(&entry.expires_ms) - <int64_t>(now_us // 1000)
         found = {
             "state": STATES.get(state, b"failed"),
-            "status": entry.status,
+            "status": entry.status if state in STATES else entry.failed_status,
             "waiters": load_relaxed_u32(&entry.waiters),
             "size": entry_filled(entry) if bodied else 0,
             "pushed": int(entry.pushed),

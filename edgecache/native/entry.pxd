@@ -45,6 +45,7 @@ cdef struct Entry:
     uint64_t hash
     uint32_t key_len
     int status                           # of the answer
+    int failed_status                    # of the answer to who has no bytes yet, once FAILED
     Blob *blob                           # NULL while RESERVED, FAILED, LIVE
     uint64_t offset                      # of the body in the blob
     # of the body; LENGTH_UNKNOWN while FILLING without a Content-Length

@@ -337,7 +337,7 @@ cdef inline Progress exchange_decide(Context *ctx, Exchange *x) noexcept nogil:
     if state == ENTRY_COMPLETE or state == ENTRY_FILLING:
         return _answer_object(ctx, x)
     if state == ENTRY_FAILED:
-        return exchange_error(ctx, x, entry.status, 0)
+        return exchange_error(ctx, x, entry.failed_status, 0)
     if state != ENTRY_LIVE:
         return exchange_park(ctx, x, ctx.limits.fill_ms)
     hold_refresh(ctx, x.hold)

@@ -299,7 +299,7 @@ cdef inline void entry_fail(Store *store, Entry *entry, int status,
     negative entry."""
     pthread_mutex_lock(&store.lock)
     if not entry_ended(entry) and entry_state(entry) != ENTRY_LIVE:
-        entry.status = status
+        entry.failed_status = status     # `status` may be in use by answers in mid-body
         store_release_u64(&entry.expires_ms, expires_ms)
         entry.drop_ms = expires_ms
         entry_become(entry, ENTRY_FAILED)

@@ -151,7 +151,8 @@ cdef class Plane:
             return None
         found = None
         if entry_state(entry) == ENTRY_LIVE:
-            version = store_version(&self.native.store, entry, &seq)
+            with nogil:
+                version = store_version(&self.native.store, entry, &seq)
             found = (version.msn, version.parts, version.last_parts)
             version_release(version)
         entry_release(entry)

@@ -266,12 +266,13 @@ class Presentation:
         )
 
     def _multivariant(self) -> list[Publication]:
-        """The multivariant playlist when it changed: first when every track has a playlist, later
+        """The multivariant playlist when it changed: first when every track lists a whole segment
+        (a classic client gives up on a playlist without one: ffmpeg says "Empty segment"), later
         when an encoder came back with other codecs or sizes."""
         tracks = self.timeline.tracks.values()
         renditions = [track.rendition for track in tracks]
         if renditions == self._announced or not all(
-            t.segments and t.rendition.codecs for t in tracks
+            t.rendition.codecs and any(s.complete and not s.gap for s in t.segments) for t in tracks
         ):
             return []
         self._announced = renditions

@@ -16,12 +16,15 @@ log = logging.getLogger("edgecache.test")
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
+    """Later tests read records of both packages."""
     root = logging.getLogger()
-    before, level, ours = root.handlers[:], root.level, logging.getLogger("edgecache").level
+    handlers = root.handlers[:]
+    levels = {name: logging.getLogger(name).level for name in ("root", "edgecache", "origin")}
     yield
-    root.handlers[:] = before
-    root.setLevel(level)
-    logging.getLogger("edgecache").setLevel(ours)
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
 
 
 def lines(fmt: logs.Format, level: str = "info") -> io.StringIO:

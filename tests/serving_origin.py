@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import json
 import os
 import subprocess
@@ -65,7 +66,7 @@ async def post(
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = {"Edge-Digest": xxhash.xxh3_128_hexdigest(data)}
     signed = {**fields, "Authorization": SIGN("POST", target, fields.items()), **headers}
-    return await http.post(target, data=data, headers=signed)
+    return await http.post(target, data=io.BytesIO(data), headers=signed)
 
 
 @asynccontextmanager

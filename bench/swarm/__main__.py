@@ -28,6 +28,7 @@ _ROWS = {
     "wait": "media request to first byte",
     "fetch": "media request to last byte",
     "stall": "stall",
+    "versions_apart": "one playlist version to the next (the origin)",
     "own_delay": "the swarm's own delay in reading",
 }
 

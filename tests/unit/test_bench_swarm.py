@@ -168,6 +168,10 @@ def test_a_late_origin_is_a_stall_of_everybody() -> None:
     t = run.tallies
     assert run.errors == {}
     assert (t["stalls"], t["stalled_viewers"]) == (20, 20)
+    apart = run.percentiles_ms("versions_apart")
+    assert apart
+    assert apart["p50"] == pytest.approx(100, rel=0.2)
+    assert apart["p100"] == pytest.approx(1100, rel=0.1)
     assert 0.6 <= t["stall_us"] / 20e6 <= 1.0
     assert not run.sound
 

@@ -8,8 +8,8 @@ from bench.swarm.native.play cimport (
     lane_advance, lane_place, viewer_gained, viewer_stalls,
 )
 from bench.swarm.native.tally cimport (
-    S_blocked, S_fetch, S_object_first, S_object_last, S_playlist_first, S_playlist_last, S_wait,
-    T_error_bytes, T_error_etag, T_error_stale, T_parked, count, span,
+    S_blocked, S_fetch, S_object_first, S_object_last, S_playlist_first, S_playlist_last,
+    S_versions_apart, S_wait, T_error_bytes, T_error_etag, T_error_stale, T_parked, count, span,
 )
 from bench.swarm.native.types cimport (
     KIND_INIT, PHASE_PLAYING, Body, Conn, Lane, Playlist, Swarm, Viewer,
@@ -41,6 +41,10 @@ cdef inline uint64_t _reload_at(Swarm *swarm, Lane *lane, Conn *conn, bint chang
 
 
 cdef inline void _list_times(Swarm *swarm, Conn *conn, Playlist *p) noexcept nogil:
+    if p.first_us == 0:
+        if p.track.newest_us:
+            span(&swarm.tally, S_versions_apart, p.track.newest_us, conn.answer.first_us)
+        p.track.newest_us = conn.answer.first_us
     if p.first_us == 0 or conn.answer.first_us < p.first_us:
         p.first_us = conn.answer.first_us
     if not conn.work.blocking:

@@ -59,6 +59,7 @@
     X(wait, "parts and segments: from request to first byte") \
     X(fetch, "parts and segments: from request to last byte") \
     X(stall, "length of a stall") \
+    X(versions_apart, "from one version of a track to the next: long ones are the origin's") \
     X(own_delay, "from a segment's arrival in the kernel until the swarm read it")
 
 enum {

@@ -62,6 +62,7 @@ cdef extern from "tallies.h" nogil:
         S_wait "SW_S_wait"
         S_fetch "SW_S_fetch"
         S_stall "SW_S_stall"
+        S_versions_apart "SW_S_versions_apart"
         S_own_delay "SW_S_own_delay"
         SPANS "SW_S_COUNT"
     const char *sw_tally_names[]

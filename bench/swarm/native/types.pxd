@@ -100,6 +100,7 @@ cdef struct Track:
     Bytes request                        # the first load
     Playlist *versions[VERSIONS]
     uint32_t newest
+    uint64_t newest_us                   # when anybody first saw it; 0: nobody has
 
 
 cdef struct Timer:

@@ -90,6 +90,8 @@ cdef inline bint blob_append(Blob *blob, cbyte *data, uint64_t length) noexcept 
     cdef uint64_t done = 0
     cdef ssize_t n
     EC_CHECK(blob, BLOB_MAGIC)
+    if length == 0:
+        return True                      # data may be NULL
     if blob.fd < 0:
         if length > blob.capacity - at:
             return False

@@ -82,7 +82,7 @@ cdef LiveVersion *a_version(uint64_t msn, uint32_t parts, uint32_t last_parts, u
     cdef Slice etag[VARIANTS]
     for i in range(VARIANTS):
         body[i] = as_slice(bodies[i]) if bodies[i] is not None else slice_of(NULL, 0)
-        etag[i] = slice_of(NULL, 0)
+        etag[i] = as_slice(b"")
     cdef LiveVersion *version = version_new(body, etag, etag, &probe_used)
     version.msn, version.parts, version.last_parts = msn, parts, last_parts
     version.hold_ms, version.advance, version.ended = hold_ms, advance, ended

@@ -38,7 +38,7 @@ cdef class EntryRef:
 
     def begin(self, int64_t length=-1, uint64_t expires_ms=UINT64_MAX):
         cdef Blob *blob = blob_new_memfd(&self.store.store.used)
-        cdef Head *made = head_new(200, length, slice_of(NULL, 0), slice_of(NULL, 0))
+        cdef Head *made = head_new(200, length, as_slice(b""), as_slice(b""))
         if entry_begin(&self.store.store, self.entry, blob, made, 200, length, expires_ms,
                        expires_ms, 1):
             return True
@@ -93,7 +93,7 @@ cdef class StoreOf:
         else:
             blob = blob_new_heap(len(body), &self.store.used)
             blob_append(blob, <cbyte *>PyBytes_AS_STRING(body), len(body))
-        cdef Head *made = head_new(200, len(body), slice_of(NULL, 0), as_slice(etag))
+        cdef Head *made = head_new(200, len(body), as_slice(b""), as_slice(etag))
         result = store_complete(&self.store, as_slice(key), above, blob, offset, len(body), made,
                                 200, expires_ms, drop_ms or expires_ms, 1, &entry)
         if entry == NULL:
@@ -105,10 +105,12 @@ cdef class StoreOf:
     def publish(self, bytes key, uint64_t msn, uint32_t parts, uint64_t expires_ms=UINT64_MAX):
         cdef Entry *entry = NULL
         cdef Slice body[VARIANTS]
+        cdef Slice nothing[VARIANTS]
         for i in range(VARIANTS):
             body[i] = slice_of(NULL, 0)
+            nothing[i] = as_slice(b"")
         body[0] = as_slice(b"text")
-        cdef LiveVersion *version = version_new(body, body, body, &self.store.used)
+        cdef LiveVersion *version = version_new(body, nothing, nothing, &self.store.used)
         version.msn, version.parts, version.hold_ms = msn, parts, 1000
         result = store_publish(&self.store, as_slice(key), version, expires_ms, &entry)
         if entry == NULL:

@@ -18,10 +18,20 @@ FOREIGN: Final = (
     '#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=640x360,CODECS="dvh1.05.01,ec-3"\n'
     "a.m3u8\n"
 )
+MASTER: Final = (
+    "#EXTM3U\n"
+    '#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=640x360,CODECS="avc1.4D400D"\n'
+    "v.m3u8\n"
+)
+JUST_BEGUN: Final = (  # parts, but no segment is whole yet
+    "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.34\n"
+    '#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI="i.mp4"\n'
+    '#EXT-X-PART:DURATION=0.34,INDEPENDENT=YES,URI="7.0.m4s"\n'
+)
 
 
 @contextmanager
-def pop(status: int, body: str = "") -> Iterator[str]:
+def pop(status: int, body: str | Callable[[str], str] = "") -> Iterator[str]:
     """The page, and `status` for everything live; yields the address of the watch page."""
     pages = Pages()
 
@@ -32,7 +42,8 @@ def pop(status: int, body: str = "") -> Iterator[str]:
             self.answer(asset)
 
         def answer(self, asset: Asset | None) -> None:
-            content = asset.body if asset else body.encode()
+            text = body if isinstance(body, str) else body(self.path)
+            content = asset.body if asset else text.encode()
             self.send_response(200 if asset else status)
             self.send_header("Content-Type", asset.content_type if asset else "text/plain")
             self.send_header("Content-Length", str(len(content)))
@@ -78,6 +89,15 @@ def test_it_says_why(
             asked = "performance.getEntriesByName(location.origin + '/live/any/master.m3u8').length"
             assert browser.until(f"{asked} > 1", 15)
         assert browser.text("#notice-title") == title
+
+
+def test_a_stream_that_has_just_begun_is_waited_for(browser: Browser) -> None:
+    """hls.js calls it an error; its default is to give up after three playlists."""
+    with pop(200, lambda path: MASTER if path.endswith("master.m3u8") else JUST_BEGUN) as url:
+        browser.open(url)
+        asked = "performance.getEntriesByName(location.origin + '/live/any/v.m3u8').length"
+        assert browser.until(f"{asked} >= 5", 7)
+        assert browser.figures()["phase"] == "connecting"
 
 
 def test_it_says_that_the_pop_is_away_and_comes_back(browser: Browser) -> None:

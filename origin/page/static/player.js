@@ -13,6 +13,17 @@ const LIVE_CHECK_MS = 10_000;
 const MEDIA_ERRORS_MS = 10_000; // two within it: start over
 const SIGNAL_MS = 3000; // no new part for so long: it is not the viewer's connection
 
+/** Media playlists: a stream that began anew lists no whole segment for its first two seconds, and
+ * while its origin restarts a POP says 503. */
+const PATIENT = {
+  default: {
+    maxTimeToFirstByteMs: 8000,
+    maxLoadTimeMs: 12000,
+    timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
+    errorRetry: { maxNumRetry: 8, retryDelayMs: 500, maxRetryDelayMs: 1000, backoff: "linear" },
+  },
+};
+
 const CONFIG = {
   lowLatencyMode: true,
   maxLiveSyncPlaybackRate: 1.1, // by default hls.js never catches up
@@ -20,6 +31,7 @@ const CONFIG = {
   backBufferLength: 30,
   capLevelToPlayerSize: true,
   startFragPrefetch: true,
+  playlistLoadPolicy: PATIENT,
 };
 
 /** Of the multivariant playlist hls.js need not try twice: we do, and say so. */

@@ -1,0 +1,1 @@
+"""Package marker for the native loops of bench/micro."""

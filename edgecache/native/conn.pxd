@@ -69,9 +69,9 @@ cdef inline Conn *conn_new(Context *ctx, int fd) noexcept nogil:
 
 
 cdef inline void conn_pace(Context *ctx, Conn *conn) noexcept nogil:
-    """Once, before the first large body. Unpaced, 768 KiB bodies overran receivers: 230 us a request
-    with the retransmissions, 62 paced. Small ones fit in what a receiver can take, and under BBR
-    without the fq qdisc a paced 64 KiB answer was seen to stall for 100 ms now and then."""
+    """Once, before the first large body. Unpaced, 768 KiB bodies overran receivers: 230 us a
+    request with the retransmissions, 62 paced. Small ones fit in what a receiver can take, and
+    under BBR without the fq qdisc a paced 64 KiB answer was seen to stall for 100 ms at times."""
     cdef uint64_t rate = ctx.limits.pacing_bytes_s
     conn.flags |= CONN_PACED
     if rate:

@@ -214,12 +214,16 @@ def test_lingering_ends(edges: Callable[..., Edge]) -> None:
     viewer.close()
 
 
-def test_a_bad_target_is_refused_and_the_connection_goes_on(edge: Edge) -> None:
-    """The framing was right, so the next request can be trusted."""
+def test_a_bad_target_ends_the_connection(edge: Edge) -> None:
+    """No viewer writes such a name; bad directives are only a player's mistake."""
     edge.put("/a", b"x")
     with edge.viewer() as viewer:
-        assert viewer.ask("/a//b").status == 400
+        assert viewer.ask("/l.m3u8?_HLS_msn=x").status == 400
         assert viewer.ask("/a").status == 200
+        viewer.send(get("/a//b") + get("/a"))
+        assert viewer.answer().status == 400
+        assert viewer.at_end()
+    assert edge.count("closed_bad_request") == 1
 
 
 @pytest.mark.parametrize(("fields", "status"), [(63, 200), (64, 431)])

@@ -19,9 +19,7 @@ FOREIGN: Final = (
     "a.m3u8\n"
 )
 MASTER: Final = (
-    "#EXTM3U\n"
-    '#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=640x360,CODECS="avc1.4D400D"\n'
-    "v.m3u8\n"
+    '#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=900000,RESOLUTION=640x360,CODECS="avc1.4D400D"\nv.m3u8\n'
 )
 JUST_BEGUN: Final = (  # parts, but no segment is whole yet
     "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=0.34\n"

@@ -24,14 +24,14 @@ static inline void ec_abort(const char *what, const char *file, int line) {
 }
 #define EC_ASSERT(cond) \
     do { if (EC_UNLIKELY(!(cond))) ec_abort(#cond, __FILE__, __LINE__); } while (0)
-static inline void ec_assert(int cond) { EC_ASSERT(cond); }
 
 /* Magic numbers: the first field of every long-lived struct; cleared when it is freed, so that
  * stale pointers are caught (Varnish's miniobj). */
-static inline void ec_check(const void *obj, uint32_t magic) {
-    EC_ASSERT(obj != NULL);
-    EC_ASSERT(*(const uint32_t *)obj == magic);
-}
+#define EC_CHECK(obj, magic) do { \
+    const uint32_t *ec_checked = (const void *)(obj); \
+    EC_ASSERT(ec_checked != NULL); \
+    EC_ASSERT(*ec_checked == (magic)); \
+} while (0)
 
 static inline uint32_t load_acquire_u32(const uint32_t *p) {
     return __atomic_load_n(p, __ATOMIC_ACQUIRE);

@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef extern from "base.h" nogil:
     bint EC_LIKELY(bint cond)
     bint EC_UNLIKELY(bint cond)
-    void EC_ASSERT "ec_assert"(bint cond)
-    void EC_CHECK "ec_check"(const void *obj, uint32_t magic)
+    void EC_ASSERT(bint cond)
+    void EC_CHECK(const void *obj, uint32_t magic)
 
     uint32_t load_acquire_u32(const uint32_t *p)
     uint64_t load_acquire_u64(const uint64_t *p)

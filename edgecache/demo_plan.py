@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
 import socket
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from .errors import EdgeError
 HOST: Final = "127.0.0.1"
 STREAM: Final = "demo"
 OWN_STREAM: Final = "mine"
+_QUIET: Final = range(20_000, 32_000)  # below the usual ip_local_port_range
+_TRIES: Final = 64
 
 _EDGE_TOML: Final = """\
 pop.name = "{name}"
@@ -146,6 +149,18 @@ class Demo:
         )
 
 
+def _bind(door: socket.socket, port: int) -> None:
+    """To `port`, or to a free one that no outgoing connection of this machine is given while the
+    door is closed again until its owner opens it. Raises OSError."""
+    candidates = [port] if port else random.sample(_QUIET, _TRIES)
+    for candidate in candidates:
+        try:
+            return door.bind((HOST, candidate))
+        except OSError:
+            if candidate == candidates[-1]:
+                raise
+
+
 def free_ports(wanted: Ports) -> Ports:
     """Every 0 replaced by a free port. Raises DemoError naming the option of a busy one."""
     with contextlib.ExitStack() as held:
@@ -154,7 +169,7 @@ def free_ports(wanted: Ports) -> Ports:
             door = held.enter_context(socket.socket())
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                door.bind((HOST, port))
+                _bind(door, port)
                 door.listen(1)  # without it two binds of one port would both succeed
             except OSError as error:
                 option = "--" + name.replace("_", "-")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
+from dataclasses import asdict
+
+from edgecache.demo_plan import Ports, free_ports
 
 
 def free_port() -> int:
-    """One that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """One that was free a moment ago, and that no outgoing connection is given meanwhile."""
+    found: int = asdict(free_ports(Ports()))["origin"]
+    return found

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ import xxhash
 from tests.looped import looped
 from tests.running import KID, SECRET, Edge, ask
 from tests.serving_origin import ROOT, child, run
+from tests.sockets import free_port
 
 BACK_S: Final = 10.0  # from the origin's start to pictures; 2.0 s were measured
 DOWN_S: Final = 1.0
@@ -97,13 +97,6 @@ class Site:
     async def kill_origin(self) -> None:
         self.origin.kill()
         await self.origin.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def settings(home: Path, port: int, hot: str) -> Path:

@@ -9,7 +9,8 @@ Law: owned by one worker. A hold with uses stays; one without may go at any swee
 the idle ones go at once. """
 from libc.stdint cimport uint64_t
 from edgecache.native.base cimport (
-    bits_clear, bits_set, load_acquire_ptr, load_acquire_u64, load_relaxed_u32, store_relaxed_u32, total_add,
+    bits_clear, bits_set, load_acquire_ptr, load_acquire_u64, load_relaxed_u32,
+    store_relaxed_u32, total_add,
 )
 from edgecache.native.context cimport HOLD_BUCKETS, Context, Exchange, Hold, Waiters
 from edgecache.native.entry cimport (

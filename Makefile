@@ -12,7 +12,7 @@ export PYTHON VENV STAMP
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test build-tests bench bench-peers lint format debug annotate requirements clean
+.PHONY: help build demo test build-tests bench bench-peers lint format debug annotate requirements clean asan tsan fuzz
 
 help: ## say what each target does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,15 @@ format: build-tests ## let ruff rewrite the Python files
 debug: $(STAMP)/packages ## the core at -O0 -g3 with live-object counters; the next build undoes it
 	@rm -f $(STAMP)/core
 	@EDGECACHE_DEBUG=1 scripts/build core
+
+asan: build-tests ## native and race tests on a core with ASAN and UBSAN (ARGS="tests/native -k …")
+	@scripts/sanitize address $(ARGS)
+
+tsan: build-tests ## the same on a core with TSAN
+	@scripts/sanitize thread $(ARGS)
+
+fuzz: build-tests ## a minute of fuzzing of heads, targets and ranges (ARGS="seconds seed")
+	@scripts/fuzz $(ARGS)
 
 annotate: $(STAMP)/packages ## how much Python is left in the core: build/annotate/_core.html
 	@scripts/build annotate

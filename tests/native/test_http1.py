@@ -275,7 +275,7 @@ def test_a_parked_viewer_that_leaves_releases_its_place(edge: Edge) -> None:
     with edge.viewer() as viewer:
         viewer.send(get("/miss"))
         fill = edge.fill()
-        assert fill.waiters == 1
+        eventually(lambda: fill.waiters == 1)
     edge.await_count("park_gone", 1)
     assert fill.waiters == 0
     fill.fail(404)

@@ -129,20 +129,19 @@ def test_many_keys_are_woken_in_turns(edge: Edge) -> None:
 
 
 def test_a_pipeliner_does_not_starve_the_others(edge: Edge) -> None:
-    """TURN_REQUESTS a turn, then others: who has 20,000 requests on their way is one of many."""
+    """TURN_REQUESTS (32) a turn, and two turns of one viewer a loop at most, then others."""
     edge.put("/a", b"x")
+    number = 6000
     with edge.viewer() as greedy, edge.viewer() as modest:
-        sender = threading.Thread(target=greedy.send, args=(get("/a") * 20_000,))
+        sender = threading.Thread(target=greedy.send, args=(get("/a") * number,))
         sender.start()
-        edge.await_count("hits", 1000)
-        began = time.monotonic()
+        edge.await_count("hits", 500)
         assert modest.ask("/a").status == 200
-        waited = time.monotonic() - began
-        done = edge.count("hits")
-        for _ in range(20_000):
+        for _ in range(number):
             greedy.answer()
         sender.join()
-    assert done < 20_000 or waited < 0.5
+    assert edge.count("hits") == number + 1
+    assert edge.count("loops") >= number / 64
 
 
 def test_holds_are_swept(edge: Edge) -> None:

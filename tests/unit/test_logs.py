@@ -26,7 +26,6 @@ def restored() -> Iterator[None]:
         logging.getLogger(name).setLevel(level)
 
 
-
 def lines(fmt: logs.Format, level: str = "info") -> io.StringIO:
     out = io.StringIO()
     logs.setup(level=level, fmt=fmt, stream=out)

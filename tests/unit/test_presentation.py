@@ -137,9 +137,9 @@ class Ledger:
     def _playlist(self, version: PlaylistVersion) -> None:
         if "master" in version.path and version.path not in self.playlists:
             # a classic client gives up on a media playlist without a whole segment
-            listed = [p.full for path, p in self.playlists.items() if "master" not in path]
-            assert len(listed) == len(PLAN)
-            assert all(b"#EXTINF" in full for full in listed)
+            media = [p.full for path, p in self.playlists.items() if "master" not in path]
+            assert len(media) == len(PLAN)
+            assert all(b"#EXTINF" in full for full in media)
         before = self.playlists.get(version.path)
         assert before is None or (version.version > before.version and not before.ended)
         assert gzip.decompress(version.full_gzip) == version.full

@@ -170,6 +170,8 @@ cdef inline void _wake_slice(Context *ctx) noexcept nogil:
 
 
 cdef inline void _ready_slice(Context *ctx) noexcept nogil:
+    """Those that are on the list now; who rejoins it waits for the next turn of the loop."""
+    cdef Conn *last = ctx.ready_last
     cdef Conn *conn
     cdef int _i
     for _i in range(READY_SLICE):
@@ -181,6 +183,8 @@ cdef inline void _ready_slice(Context *ctx) noexcept nogil:
             ctx.ready_last = NULL
         conn.flags &= ~<uint32_t>CONN_QUEUED
         http1_turn(ctx, conn)
+        if conn == last:
+            return
 
 
 cdef inline void _clock(Context *ctx) noexcept nogil:

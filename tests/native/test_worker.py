@@ -202,17 +202,17 @@ def test_an_edge_can_be_started_again(edge: Edge) -> None:
     assert edge.ask("/a").body == b"kept"
 
 
-def threads_without_signals() -> int:
-    """How many threads of this process block SIGINT and SIGTERM."""
-    masks = []
-    for status in Path("/proc/self/task").glob("*/status"):
-        line = next(x for x in status.read_text().splitlines() if x.startswith("SigBlk:"))
-        masks.append(int(line.split()[1], 16))
-    return sum(mask & 0x4002 == 0x4002 for mask in masks)
+def blocks_signals(thread: int) -> bool:
+    """Does it block SIGINT and SIGTERM?"""
+    status = Path(f"/proc/self/task/{thread}/status").read_text().splitlines()
+    mask = int(next(line for line in status if line.startswith("SigBlk:")).split()[1], 16)
+    return mask & 0x4002 == 0x4002
 
 
 def test_signals_are_not_for_workers(edges: Callable[..., Edge]) -> None:
     """Every worker blocks all signals, so that Python's own thread gets them."""
-    before = threads_without_signals()
     edges(workers=3)
-    eventually(lambda: threads_without_signals() == before + 3)
+    workers = [t.native_id for t in threading.enumerate() if t.name.startswith("worker-")]
+    assert len(workers) == 3
+    eventually(lambda: all(blocks_signals(thread) for thread in workers if thread))
+    assert not blocks_signals(threading.main_thread().native_id or 0)

@@ -164,7 +164,9 @@ def test_answers_of_our_own_fit_their_room(status: int) -> None:
     """Head, body and the longest tail share OUTPUT_TEXT_BYTES (640)."""
     head, body, length = error_answer(status, MAX)
     assert head.startswith(b"HTTP/1.1 %d " % status)
-    assert re.search(rb"Content-Length: (\d+)\r\n", head)[1] == b"%d" % len(body)  # type: ignore[index]
+    announced = re.search(rb"Content-Length: (\d+)\r\n", head)
+    assert announced
+    assert announced[1] == b"%d" % len(body)
     assert length == len(body)
     assert body.startswith(b"%d " % status)
     assert body.endswith(b"\n")

@@ -186,7 +186,8 @@ class Ledger:
 
 
 def presentation(**changes: float) -> Presentation:
-    return Presentation("s", epoch=epoch_of(UNIX_S), renditions=PLAN, **changes)  # type: ignore[arg-type]
+    epoch = epoch_of(UNIX_S)
+    return Presentation("s", epoch=epoch, renditions=PLAN, **changes)  # type: ignore[arg-type]
 
 
 def feed(show: Presentation, chunks: Iterable[tuple[str, bytes]]) -> Iterator[Publication]:

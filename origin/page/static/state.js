@@ -78,7 +78,11 @@ function facts(stream, before) {
   const age = stream.last_tag_age_s ?? null;
   const dropped = [listed(stream.dropped_tags), listed(stream.dropped_frames)];
   return [
-    fact("Viewers", stream.viewers === null ? "–" : number(stream.viewers), "low latency, as the POPs count"),
+    fact(
+      "Viewers",
+      stream.viewers === null ? "–" : number(stream.viewers),
+      "low latency, as the POPs count",
+    ),
     fact("Source", stream.source ?? "–"),
     fact("Encoder", stream.encoder ?? "none", `${speed}${again}`),
     fact(

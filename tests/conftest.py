@@ -1,4 +1,5 @@
-"""For every test: what is under test stands in the header, and native objects do not leak."""
+"""For every test: what is under test stands in the header, native objects do not leak, and figures
+are said at the end of the run."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ import gc
 import importlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 SETTLE_S = 2.0
+_measured: list[str] = []
 
 
 def _live_objects() -> dict[str, int]:
@@ -44,3 +46,21 @@ def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"native objects leaked: {leaked}")
         time.sleep(0.01)
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """measured(name=value, ...): said at the end of the run, because a pass alone says little."""
+
+    def say(**values: object) -> None:
+        told = ", ".join(f"{name} {value}" for name, value in values.items())
+        _measured.append(f"{request.node.name}: {told}")
+
+    return say
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _measured:
+        terminalreporter.section("measured")
+        for line in _measured:
+            terminalreporter.write_line(line)

@@ -21,8 +21,6 @@ COMMAND: Final = Path(sys.executable).with_name("edgecache")
 STOP_S: Final = 25.0
 RECONNECT_S: Final = 3  # how long a publisher may be away before its stream ends
 
-_measured: list[str] = []
-
 
 @dataclass(frozen=True)
 class Demo:
@@ -98,21 +96,3 @@ def shot(browser: Browser, tmp_path: Path) -> Callable[[str], None]:
         assert path.read_bytes().startswith(b"\x89PNG")
 
     return take
-
-
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """measured(name=value, ...): said at the end of the run, because a pass alone says little."""
-
-    def say(**values: object) -> None:
-        told = ", ".join(f"{name} {value}" for name, value in values.items())
-        _measured.append(f"{request.node.name}: {told}")
-
-    return say
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _measured:
-        terminalreporter.section("measured in the browser")
-        for line in _measured:
-            terminalreporter.write_line(line)

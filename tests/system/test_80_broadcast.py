@@ -31,7 +31,6 @@ VIEWERS: Final = 200
 VERSIONS: Final = 24
 
 pytestmark = pytest.mark.timeout(180)
-_measured: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,6 @@ def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broadcast]:
     assert code == 0
 
 
-@pytest.fixture
-def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    return lambda text: _measured.append(f"{request.node.name}: {text}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def told() -> Iterator[None]:
-    yield
-    sys.stderr.write("".join(f"\nmeasured: {line}" for line in _measured))
-
-
 def media_playlists(broadcast: Broadcast) -> dict[str, str]:
     """URL -> text of every media playlist of the multivariant one."""
     status, body = fetch(broadcast.master)
@@ -119,7 +107,7 @@ def listed(url: str, text: str) -> list[str]:
 
 
 def test_a_classic_client_sees_continuous_timestamps(
-    broadcast: Broadcast, measured: Callable[[str], None]
+    broadcast: Broadcast, measured: Callable[..., None]
 ) -> None:
     """ffmpeg knows no low latency: it plays whole segments from the same playlists."""
     command = [str(find().path), "-hide_banner", "-loglevel", "warning", "-i", broadcast.master]
@@ -137,7 +125,7 @@ def test_a_classic_client_sees_continuous_timestamps(
         seconds = (times[-1] - times[0]) / int(tick[1])
         assert seconds > CLASSIC_S - 2
         assert len(steps) == 1, f"stream {stream}: steps {sorted(steps)}"
-        measured(f"stream {stream}: {len(times)} packets, {seconds:.1f} s, one step of {steps}")
+        measured(stream=stream, packets=len(times), seconds=round(seconds, 2), steps=steps)
 
 
 class Viewer:
@@ -189,7 +177,7 @@ async def watched(url: str) -> None:
 
 
 def test_low_latency_viewers_cost_the_origin_nothing(
-    broadcast: Broadcast, measured: Callable[[str], None]
+    broadcast: Broadcast, measured: Callable[..., None]
 ) -> None:
     url = next(url for url in media_playlists(broadcast) if "360p" in url)
     before = broadcast.metrics()
@@ -203,8 +191,8 @@ def test_low_latency_viewers_cost_the_origin_nothing(
     assert fills == 0, "a viewer's request reached the origin"
     shares = spread(before, after, "edge_wake_lag_seconds")
     p50, p99 = (min(b for b, share in shares.items() if share >= q) for q in (0.5, 0.99))
-    measured(f"{asked:.0f} requests of {VIEWERS} viewers in {seconds:.1f} s, 0 at the origin")
-    measured(f"publish to first byte at a parked viewer: p50 <= {p50} s, p99 <= {p99} s")
+    measured(viewers=VIEWERS, requests=asked, seconds=round(seconds, 1), at_the_origin=fills)
+    measured(publish_to_first_byte_p50_at_most_s=p50, p99_at_most_s=p99, shares=shares)
     assert p99 < 0.25
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import threading
@@ -186,8 +187,10 @@ def test_a_wrong_digest_is_never_shown_whole(
     wrong = b"X" + BODY[1:]
     for server in (origin, spare):
         server.says("/corrupt.m4s", HEAD + wrong[:100_000], 0.1, wrong[100_000:])
-    with pytest.raises(CUT):
-        edge.get("/corrupt.m4s")
+    answer = None
+    with contextlib.suppress(*CUT):
+        answer = edge.get("/corrupt.m4s")
+    assert answer is None or answer.status == 502  # 502: it failed before the worker began
     edge.settled('edge_fill_failed_total{reason="digest"}', 1)
     assert origin.count("/corrupt.m4s") == 1
 

@@ -142,17 +142,23 @@ class Viewer:
         assert self.read(2) == b"\r\n"
         return data
 
+    def body(self, length: int) -> bytes:
+        """What follows a head; `length` −1: chunks, to the last one."""
+        if length >= 0:
+            return self.read(length)
+        found = b""
+        while data := self.chunk():
+            found += data
+        return found
+
     def answer(self, *, head_only: bool = False) -> Answer:
         status, fields = self.head()
         assert not (b"content-length" in fields and b"transfer-encoding" in fields)
         body = b""
         if head_only or status in (204, 304):
             pass
-        elif fields.get(b"transfer-encoding") == b"chunked":
-            while data := self.chunk():
-                body += data
-        elif b"content-length" in fields:
-            body = self.read(int(fields[b"content-length"]))
+        elif b"transfer-encoding" in fields or b"content-length" in fields:
+            body = self.body(int(fields.get(b"content-length", b"-1")))
         else:
             assert fields[b"connection"] == b"close"
             with contextlib.suppress(EOFError):

@@ -111,8 +111,7 @@ class Model(RuleBasedStateMachine):
             assert grown.fill.append(b"." * (grown.length - grown.fill.filled))
         assert grown.fill.commit()
         for watcher in grown.watchers:
-            answer = watcher.answer()
-            assert (answer.status, answer.body) == (200, grown.body)
+            assert watcher.body(grown.length) == grown.body
             watcher.close()
 
     @rule(key=KEYS, length=st.sampled_from([-1, 0, 10, 100_000]))
@@ -134,6 +133,7 @@ class Model(RuleBasedStateMachine):
         if watch:
             grown.watchers.append(self.edge.viewer())
             grown.watchers[-1].send(get(key))
+            assert grown.watchers[-1].head()[0] == 200  # from here on it is on this fill
         fits = grown.length < 0 or len(grown.body) + size <= grown.length
         assert grown.fill.append(b"g" * size) is fits
         grown.body += b"g" * size if fits else b""
@@ -278,15 +278,20 @@ class Model(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "edge"):
             return
-        for grown in self.growing.values():
-            self.finish(grown)
-        for _, viewer in self.parked:
-            viewer.close()
-        self.viewer.close()
-        settled(self.edge)
-        self.edge.stop()
-        self.growing.clear()
-        self.known.clear()
+        try:
+            for grown in self.growing.values():
+                self.finish(grown)
+        finally:
+            for viewer in [self.viewer, *[viewer for _, viewer in self.parked]]:
+                viewer.close()
+            self.growing.clear()
+            self.rest()
+
+    def rest(self) -> None:
+        try:
+            settled(self.edge)
+        finally:
+            self.edge.stop()
 
 
 TestModel = Model.TestCase

@@ -14,8 +14,8 @@ from tests.browser.chromium import Browser
 from tests.browser.conftest import RECONNECT_S, Demo
 from tests.browser.live import encoder_pid, kill_encoder, publisher, state_of
 
-PLAY_S: Final = 32.0
-VISITS: Final = 3
+# Past the first 30 s: a trim of the player's back buffer then once stopped the sound for 3 s.
+PLAY_S: Final = 60.0
 SETTLE_S: Final = 3.0  # a first stall while the connection is being measured is forgiven
 START_S: Final = 20.0
 
@@ -55,29 +55,9 @@ def assert_all_from(browser: Browser, door: str, pop: str) -> int:
     return len(media)
 
 
-@pytest.mark.timeout(240)
 def test_plays_what_came_through_the_other_pop(
     demo: Demo, browser: Browser, shot: Callable[[str], None], measured: Callable[..., None]
 ) -> None:
-    """One visit without a stall is asked for; each is reported. A machine that renders, encodes and
-    serves on two cores has been seen to miss a beat (1 visit in 8)."""
-    for _visit in range(VISITS):
-        after, advanced, elapsed, stalls = visit(demo, browser, measured)
-        if not stalls:
-            break
-    shot("live")
-    assert advanced >= 0.95 * elapsed
-    assert stalls == []
-    assert after["pops"].keys() == {"pop-b"}
-    assert after["requests"]["unattributed"] == after["requests"]["errors"] == 0
-    assert assert_all_from(browser, demo.b, "pop-b") > PLAY_S
-    assert browser.seen()["console"] == []
-
-
-def visit(
-    demo: Demo, browser: Browser, measured: Callable[..., None]
-) -> tuple[dict[str, Any], float, float, list[dict[str, Any]]]:
-    """(figures at the end, media seconds played, wall seconds, stalls) of PLAY_S on the page."""
     browser.open(f"{demo.b}/watch/demo")
     before = settle(browser)
     since, wall = now_in(browser), time.monotonic()
@@ -94,7 +74,13 @@ def visit(
         buffer=f"{statistics.median(latencies(browser, 'buffer', since)):.2f} s",
         requests=f"{after['requests']['requests']:.1f}/s",
     )
-    return after, advanced, elapsed, stalls
+    shot("live")
+    assert advanced >= 0.95 * elapsed
+    assert stalls == []
+    assert after["pops"].keys() == {"pop-b"}
+    assert after["requests"]["unattributed"] == after["requests"]["errors"] == 0
+    assert assert_all_from(browser, demo.b, "pop-b") > PLAY_S
+    assert browser.seen()["console"] == []
 
 
 def test_another_rendition_can_be_chosen(

@@ -28,7 +28,9 @@ const CONFIG = {
   lowLatencyMode: true,
   maxLiveSyncPlaybackRate: 1.1, // by default hls.js never catches up
   liveSyncOnStallIncrease: 0.34, // a part; by default one hiccup at the start costs 1 s for good
-  backBufferLength: 30,
+  // The browser evicts by itself. Trimmed by hls.js 1.7.4 between a part's load and its append, the
+  // parts of that segment count as never loaded, and sound stops for up to 3 s.
+  backBufferLength: Infinity,
   capLevelToPlayerSize: true,
   startFragPrefetch: true,
   playlistLoadPolicy: PATIENT,

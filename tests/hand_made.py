@@ -8,6 +8,7 @@ import xxhash
 
 from origin import names
 from origin.model import MediaObject, PartObject, PlaylistVersion, Publication, digest_of
+from origin.store import Store
 
 CACHE = "public, max-age=31536000, immutable"
 
@@ -129,3 +130,8 @@ class HandMade:
     def opening(self, *tracks: str) -> list[Publication]:
         """Inits, one segment of each track, and the multivariant playlist."""
         return [*map(self.init, tracks), *self.segment(*tracks), self.multivariant()]
+
+
+def fill(store: Store, items: list[Publication], stream: str = "cam") -> None:
+    for item in items:
+        store.add(stream, item)

@@ -66,7 +66,11 @@ class Plane:
         budget_bytes: int,
         limits: dict[str, int] = ...,
         access_log: bool = False,
-    ) -> None: ...
+        keep: Sequence[tuple[bytes, Sequence[bytes]]] = (),
+    ) -> None:
+        """`keep`: prefixes of paths, and the query parameters that are part of a key below them;
+        the first prefix that fits decides."""
+
     @property
     def event_fd(self) -> int: ...  # readable when misses() or log_records() has something
     def start(self, listen_fds: Sequence[int]) -> None:
@@ -84,9 +88,15 @@ class Plane:
         """(unix_ns, duration_us, status, bytes_out, cache, method, target); cache: 0 hit, 1 miss,
         2 collapsed, 3 live, 4 woken, 5 error."""
 
-    def open(self, key: bytes) -> Fill | None:
+    def open(self, key: bytes, *, unasked: bool = False) -> Fill | None:
         """The Fill of a new (or still reserved, unfilled) entry, for a push; None when the key is
-        complete or being filled."""
+        complete or being filled. `unasked`: only of a new one, which no miss is under way for."""
+
+    def asked(self, key: bytes) -> bool:
+        """Did a viewer ask for it since the last call, or waits for it now?"""
+
+    def key(self, target: bytes) -> bytes | None:
+        """The canonical key of a request target; None: a viewer would be answered 400."""
 
     def put(
         self,
@@ -113,9 +123,12 @@ class Plane:
         fields: Sequence[bytes | None],
         bodies: Sequence[bytes | None],
         etags: Sequence[bytes | None],
+        age_ms: int = 0,
+        pulled: bool = False,
     ) -> int:
         """Newest version of a playlist; wakes the exchanges it satisfies. Sequences of 4: full,
-        full.gzip, delta, delta.gzip."""
+        full.gzip, delta, delta.gzip. age_ms: how old it was when it came (Age). pulled: a
+        miss is under way for it (Cache-Status says so)."""
 
     def version(self, key: bytes) -> tuple[int, int, int] | None: ...
     def lookup(self, key: bytes) -> dict[str, int | bytes] | None:

@@ -18,12 +18,13 @@ from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
     entry_release, entry_state,
 )
+from edgecache.native.keep cimport keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport MESSAGE_DRAIN, MESSAGE_STOP, bell_answer, up_take
 from edgecache.native.plane cimport (
     WORKERS_MAX, Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail,
-    fill_view, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
+    fill_view, plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
     plane_purge, plane_put,
 )
 from edgecache.native.stats cimport (
@@ -34,6 +35,7 @@ from edgecache.native.store cimport (
     PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE,
     PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_purge_prefix, store_version,
 )
+from edgecache.native.target cimport QUERY_BYTES, Target, target_parse
 from edgecache.native.types cimport Slice, slice_of
 from edgecache.native.worker cimport worker_free, worker_new, worker_run
 

@@ -19,12 +19,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from .errors import ConfigError
-from .settings import DurationMs, Loaded, Rate, Section, Size, load
+from .settings import DurationMs, Loaded, Names, Rate, Section, Size, load
 from .units import HOUR_MS, KIB, MIB, MINUTE_MS, SECOND_MS
 
 ENV_PREFIX: Final = "EDGECACHE"
 _FD_RESERVE: Final = 64  # listeners, fills, admin; the rest of the descriptors belongs to viewers
 _NAME: Final = r"^[a-z0-9_-]{1,64}$"
+_ROUTES: Final = 15  # the core has room for 16, and the default route may come behind
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -60,11 +61,27 @@ def _urls(value: object) -> object:
     )
 
 
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]+/)*", text) or len(text) > 128:
+        raise ValueError('a path that begins and ends with "/", at most 128 long')
+    return text
+
+
+def _query(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > 8 or not all(
+        re.fullmatch(r"(?!_HLS_)[A-Za-z0-9._~-]{1,32}", name, re.ASCII) for name in names
+    ):
+        raise ValueError("up to 8 names of [A-Za-z0-9._~-]{1,32}, none of them _HLS_…")
+    return names
+
+
 Listen = Annotated[str, AfterValidator(_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
 Url = Annotated[str, AfterValidator(_url)]
 OptionalUrl = Annotated[str, AfterValidator(lambda text: _url(text) if text else text)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
+Prefix = Annotated[str, AfterValidator(_prefix)]
+QueryNames = Annotated[Names, AfterValidator(_query)]
 
 
 class Pop(Section):
@@ -126,6 +143,24 @@ class Origin(Section):
     breaker_open: DurationMs = Field(2 * SECOND_MS, ge=10)
 
 
+class Route(Section):
+    """Paths below a prefix, where they come from and how; the longest prefix that fits decides."""
+
+    prefix: Prefix = "/"
+    # live: playlists are followed while they have viewers; vod: only what is asked for is fetched.
+    kind: Literal["live", "vod"] = "live"
+    origins: Urls = ()  # empty: origin.urls
+    # Parameters that the origin is sent, and that are part of the key; all others are dropped.
+    query: QueryNames = ()
+    # Newest segments and parts of a followed playlist that are fetched before viewers ask; 0: none,
+    # and nothing is followed.
+    prefetch: int = Field(3, ge=0, le=16)
+    followed: int = Field(256, ge=1)  # playlists at once; those beyond it are only filled on a miss
+    # What Cache-Control and Expires of the origin count for: packagers that say `no-cache` on
+    # everything are common.
+    cache_control: Literal["obey", "ignore"] = "obey"
+
+
 class Key(Section):
     """One shared secret between our own processes; `secret` or `secret_file`, not both."""
 
@@ -185,6 +220,7 @@ class EdgeConfig(Section):
     http: Http = Http()
     cache: Cache = Cache()
     origin: Origin = Origin()
+    route: tuple[Route, ...] = ()
     keys: dict[str, Key] = Field(default_factory=dict)
     push: Push = Push()
     ingest: Ingest = Ingest()
@@ -201,9 +237,19 @@ class EdgeConfig(Section):
             raise ValueError(
                 "keys: found none, allowed at least one with push.listen or ingest.listen"
             )
+        prefixes = [route.prefix for route in self.route]
+        if len(prefixes) > _ROUTES or len(set(prefixes)) < len(prefixes):
+            raise ValueError(f"route: found one twice or too many, allowed {_ROUTES} prefixes")
         if self.cache.object_max > self.cache.memory:
             raise ValueError("cache.object_max: found more than cache.memory, allowed at most that")
         return self
+
+    def routes(self) -> tuple[Route, ...]:
+        """Longest prefix first; the last one fits every path."""
+        given = self.route
+        if not any(route.prefix == "/" for route in given):
+            given = (*given, Route())
+        return tuple(sorted(given, key=lambda route: -len(route.prefix)))
 
     def workers(self) -> int:
         """How many worker threads `http.workers` asks for."""

@@ -14,7 +14,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from . import __version__, logs, signing
@@ -23,13 +23,14 @@ from .control import sockets
 from .control.admin import Admin, State
 from .control.admission import Admission
 from .control.fill import Filler
+from .control.follow import Follower
 from .control.http1 import Limits
 from .control.httpd import Door
 from .control.ingest import IngestRouter
 from .control.interest import Interest
 from .control.metrics import EdgeCollector, Page
 from .control.push import PushReceiver
-from .control.upstream import Patience, Upstreams
+from .control.routes import Routes
 from .errors import ConfigError, EdgeError
 from .settings import Loaded
 
@@ -44,6 +45,7 @@ _CACHE: Final = ("hit", "miss", "collapsed", "live", "woken", "error")
 _LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
 
 Reload = Callable[[], Loaded[EdgeConfig]]
+Keep = Sequence[tuple[bytes, Sequence[bytes]]]
 
 
 class StartError(EdgeError):
@@ -52,7 +54,7 @@ class StartError(EdgeError):
     source = "config"
 
 
-def make_plane(config: EdgeConfig) -> Plane:
+def make_plane(config: EdgeConfig, keep: Keep) -> Plane:
     """Raises StartError when the core is not built or refuses its limits."""
     try:
         from ._core import Plane
@@ -67,6 +69,7 @@ def make_plane(config: EdgeConfig) -> Plane:
             budget_bytes=config.cache.memory,
             limits=config.limits(),
             access_log=config.log.access,
+            keep=keep,
         )
     except (ValueError, MemoryError) as error:
         raise StartError(f"the native core refuses to start: {error}") from None
@@ -82,24 +85,15 @@ class Daemon:
         self._secrets = load_secrets(config)
         self._redact()
         self._sockets = self._listen()
-        self._plane = make_plane(config)
+        self._routes = Routes(config)
+        self._plane = make_plane(config, self._routes.keep())
         self._draining = False
         self._reloads = {"applied": 0, "rejected": 0}
         self._started_s = time.monotonic()
         self._verifier = signing.Verifier(self._secrets)
-        origin = config.origin
-        self._upstreams = Upstreams(
-            origin.urls,
-            Patience(
-                connect_s=origin.connect / 1000,
-                min_rate=origin.min_rate,
-                idle_s=origin.idle / 1000,
-                connections=origin.connections,
-                failures=origin.breaker_failures,
-                open_s=origin.breaker_open / 1000,
-            ),
-        )
-        self._filler = Filler(self._upstreams, config)
+        self._filler = Filler(self._routes.of, config)
+        self._follower = Follower(self._plane, self._routes, self._filler, config)
+        self._filler.on_text = self._follower.passed
         self._receiver = PushReceiver(self._plane, self._verifier, config, on_stored=self._stored)
         self._push = Door(
             "push",
@@ -110,7 +104,7 @@ class Daemon:
         self._interest = self._make_interest()
         self._ingest = IngestRouter(
             admission=Admission(
-                data_centres=config.ingest.data_centres or origin.urls, sign=self._sign
+                data_centres=config.ingest.data_centres or config.origin.urls, sign=self._sign
             ),
             sign=self._sign,
         )
@@ -161,6 +155,7 @@ class Daemon:
     def _make_admin(self) -> Door:
         counts = {
             "fill": lambda: self._filler.counts,
+            "follow": lambda: self._follower.counts,
             "push": lambda: self._receiver.counts,
             "push_door": lambda: self._push.counts,
             "ingest": lambda: self._ingest.counts,
@@ -169,9 +164,7 @@ class Daemon:
         if (interest := self._interest) is not None:
             counts["interest"] = lambda: interest.counts
         page = Page(
-            EdgeCollector(
-                self._plane, counts, self._gauges, origins=lambda: self._upstreams.origins
-            )
+            EdgeCollector(self._plane, counts, self._gauges, origins=lambda: self._routes.origins)
         )
         host = self._config.admin.listen.rpartition(":")[0]
         admin = Admin(
@@ -185,6 +178,7 @@ class Daemon:
 
     def _stored(self, key: bytes) -> None:
         self._filler.pushed(key)
+        self._follower.pushed(key)
         if self._interest is not None:
             self._interest.stored(key)
 
@@ -252,8 +246,9 @@ class Daemon:
             await self._ingest.stop()
             await self._push.close(1.0)
             self._receiver.close()
+            await self._follower.close()
             await self._filler.close()
-            await self._upstreams.close()
+            await self._routes.close()
             await self._admin.close(0.1)
         finally:
             asyncio.get_running_loop().remove_reader(self._plane.event_fd)
@@ -266,8 +261,9 @@ class Daemon:
     def _on_event(self) -> None:
         """Misses and access-log records are ready."""
         misses = self._plane.misses(_MISSES)
-        if self._interest is not None:
-            for fill in misses:
+        for fill in misses:
+            self._follower.missed(fill.key)
+            if self._interest is not None:
                 self._interest.missed(fill.key)
         self._filler.take(misses)
         records = self._plane.log_records() if self._config.log.access else []
@@ -309,7 +305,7 @@ class Daemon:
         self._secrets = secrets
         self._redact()
         self._verifier.replace_secrets(secrets)
-        self._upstreams.replace(fresh.origin.urls)
+        self._routes.replace(fresh.origin.urls)
         if self._interest is not None:
             self._interest.origins = fresh.origin.urls
         logs.set_level(fresh.log.level)
@@ -323,7 +319,7 @@ class Daemon:
     def _reasons(self) -> list[str]:
         """Why traffic should go elsewhere; empty: it is welcome."""
         reasons = ["draining"] if self._draining else []
-        origins = self._upstreams.origins
+        origins = self._routes.origins
         if origins and not any(origin.breaker.closed for origin in origins):
             reasons.append("no origin is healthy")
         return reasons
@@ -331,6 +327,7 @@ class Daemon:
     def _gauges(self) -> dict[str, float]:
         return {
             "fills_running": self._filler.running,
+            "playlists_followed": len(self._follower),
             "segments_growing": self._receiver.growing,
             "push_connections": self._push.connections,
             "publishers": self._ingest.publishers,
@@ -349,7 +346,7 @@ class Daemon:
             "ready": self._reasons(),
             "listening": {name: sockets.shown(items[0]) for name, items in self._sockets.items()},
             "connections": self._plane.open_connections(),
-            "origins": {o.url: {"healthy": o.breaker.closed} for o in self._upstreams.origins},
+            "origins": {o.url: {"healthy": o.breaker.closed} for o in self._routes.origins},
             "streams": self._interest.describe() if self._interest else {},
             "pushed": {s: round(now - seen, 1) for s, seen in self._receiver.streams.items()},
         }

@@ -137,7 +137,7 @@ def _take_file(
         sources[key] = f"{path}:{lines[key]}" if key in lines else str(path)
 
 
-_TABLE: Final = re.compile(r"\s*\[+\s*([A-Za-z0-9_.\-\s\"]+?)\s*\]+")
+_TABLE: Final = re.compile(r"\s*(\[+)\s*([A-Za-z0-9_.\-\s\"]+?)\s*\]+")
 _KEY: Final = re.compile(r"\s*([A-Za-z0-9_.\-\"]+)\s*=")
 
 
@@ -145,11 +145,16 @@ def _lines(text: str) -> dict[str, int]:
     """Dotted key -> line number, good enough to point at (keys inside inline tables are not
     found)."""
     found: dict[str, int] = {}
+    lists: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
         if match := _TABLE.match(line):
-            table = match[1].replace('"', "") + "."
+            table = match[2].replace('"', "") + "."
             found.setdefault(table[:-1], number)
+            if match[1] == "[[":
+                index = lists[table] = lists.get(table, -1) + 1
+                table += f"{index}."
+                found[table[:-1]] = number
         elif match := _KEY.match(line):
             found.setdefault(table + match[1].replace('"', ""), number)
     return found
@@ -199,6 +204,9 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
     for name, value in data.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            for index, item in enumerate(value):
+                yield from _leaves(item, f"{prefix}{name}.{index}.")
         elif isinstance(value, (list, tuple)):
             yield prefix + name, "[" + ", ".join(str(item) for item in value) + "]"
         else:

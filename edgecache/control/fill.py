@@ -15,7 +15,8 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import xxhash
@@ -24,7 +25,9 @@ from ..config import EdgeConfig
 from ..errors import UpstreamError
 from . import policy
 from .response import Head
-from .upstream import Origin, Upstreams
+from .retrieve import Moved, Text, retrieve, within
+from .routes import Route
+from .upstream import Origin
 
 if TYPE_CHECKING:
     from .._core import Fill
@@ -46,9 +49,12 @@ class _Stopped(Exception):  # noqa: N818 - an end, not an error
 class Filling:
     """One body on its way from origins to an entry, over as many attempts as it takes (a Sink)."""
 
-    def __init__(self, fill: Fill, config: EdgeConfig) -> None:
+    def __init__(self, fill: Fill, config: EdgeConfig, route: Route) -> None:
         self.fill = fill
-        self.key = fill.key
+        self.key = self.target = fill.key
+        self.base = ""  # of the origin that is being asked
+        self.ahead = self.held = False
+        self.route = route
         self._config = config
         self._hash = xxhash.xxh3_128()
         self._skip = 0
@@ -68,11 +74,14 @@ class Filling:
                 head, offset=self.received, etag=self.etag, length=self._length
             )
             return
+        if url := policy.moved_to(head, self.target.decode("latin-1"), self.base):
+            raise Moved(url)
         self.refused = policy.check_status(head)
         if self.refused:
             return
         if head.length > self._config.cache.object_max:
             raise UpstreamError("too_large", "body over cache.object_max", retryable=False)
+        head = policy.heed(head, self.route.rules)
         self.etag, self._digest = policy.strong_etag(head), policy.announced_digest(head)
         self._length = head.length
         self._ttl_ms, grace_ms = policy.freshness_ms(self.key, head, self._config.cache)
@@ -128,12 +137,14 @@ class Filling:
 
 
 class Filler:
-    """Takes misses and fills them. `counts` is monotonic: `<what>` or `<what>.<label>`."""
+    """Takes misses and fills them. `counts` is monotonic: `<what>` or `<what>.<label>`. `on_text`
+    is given every playlist on a route of kind live before it is shown; True: it answers for it."""
 
-    def __init__(self, upstreams: Upstreams, config: EdgeConfig) -> None:
-        self._upstreams = upstreams
+    def __init__(self, route_of: Callable[[bytes], Route], config: EdgeConfig) -> None:
+        self._route_of = route_of
         self._config = config
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.on_text: Callable[[bytes, Text], bool] = lambda _key, _text: False
+        self._tasks: set[asyncio.Task[bool]] = set()
         self._held: dict[bytes, asyncio.Event] = {}
         self._newest: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
@@ -145,13 +156,23 @@ class Filler:
     def take(self, fills: Iterable[Fill]) -> None:
         """Start filling. Beyond the bound the waiters are answered 503 at once."""
         for fill in fills:
-            if len(self._tasks) >= _FILLS_MAX:
-                self.counts["failed.crowded"] += 1
-                fill.fail(503)
-                continue
-            task = asyncio.create_task(self._run(fill))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.start(fill)
+
+    def start(
+        self, fill: Fill, *, ahead: bool = False, held: bool = False
+    ) -> asyncio.Task[bool] | None:
+        """The task says whether the body is whole; None: beyond the bound. `ahead`: nobody asked,
+        so a failure is not remembered. `held`: the origin answers when it exists."""
+        if len(self._tasks) >= _FILLS_MAX:
+            self.counts["failed.crowded"] += 1
+            fill.fail(503)
+            return None
+        filling = Filling(fill, self._config, self._route_of(fill.key))
+        filling.ahead, filling.held = ahead, held or b"_HLS_msn" in fill.key
+        task = asyncio.create_task(self._run(filling))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def pushed(self, key: bytes) -> None:
         """A push made `key` complete: whoever holds a miss for it can let go."""
@@ -182,12 +203,15 @@ class Filler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, fill: Fill) -> None:
+    async def _run(self, filling: Filling) -> bool:
         self.counts["started"] += 1
-        filling = Filling(fill, self._config)
+        fill = filling.fill
         try:
-            if not await self._held_for_push(fill):
-                await self._pull(filling)
+            if await self._held_for_push(fill):
+                return True
+            live = filling.route.rules.kind == "live"
+            await (self._read if live and policy.is_text(fill.key) else self._pull)(filling)
+            return not filling.refused
         except _Stopped as stop:
             self.counts[f"stopped.{stop.reason}"] += 1
             if fill.live:
@@ -203,6 +227,11 @@ class Filler:
             self.counts["failed.internal"] += 1
             if fill.live:
                 fill.fail(502)
+        return False
+
+    def _negative_ms(self, filling: Filling) -> int:
+        """How long a failure is remembered."""
+        return 0 if filling.ahead else self._config.cache.negative
 
     def _fail(self, filling: Filling, error: UpstreamError) -> None:
         self.counts[f"failed.{error.reason}"] += 1
@@ -210,7 +239,7 @@ class Filler:
         log.warning("fill failed: %s", str(error), extra={"key": key, "reason": error.reason})
         if filling.fill.live:
             status = policy.answer_for(error.reason)
-            filling.fill.fail(status, ttl_ms=self._config.cache.negative)
+            filling.fill.fail(status, ttl_ms=self._negative_ms(filling))
 
     async def _held_for_push(self, fill: Fill) -> bool:
         """True: a push brought it. A hinted part is on its way already; pulling would only race
@@ -230,6 +259,19 @@ class Filler:
             self.counts["held_pushed"] += 1
         return not fill.live
 
+    async def _read(self, filling: Filling) -> None:
+        """A playlist is whole before anybody is shown it."""
+        text = await retrieve(filling.route, filling.key, self._config.origin, held=filling.held)
+        filling.refused = text.refused
+        if not text.refused:
+            if self.on_text(filling.key, text):
+                self.counts["completed"] += 1
+                self.counts["bytes"] += len(text.body)
+                return
+            filling.head(policy.decoded(text.head, len(text.body)))
+            filling.data(text.body)
+        self._done(filling)
+
     async def _pull(self, filling: Filling) -> None:
         """Attempts until the body is whole. Raises what ended the last one."""
         origin_config = self._config.origin
@@ -239,12 +281,15 @@ class Filler:
         error = UpstreamError("unavailable", "no healthy origin")
         avoid: list[Origin] = []
         for _ in range(origin_config.attempts):
-            origin = self._upstreams.pick(avoid)
+            origin = filling.route.upstreams.pick(avoid)
             if origin is None:
                 break
             tried.append(origin)
             try:
-                await self._attempt(filling, origin, head_by)
+                await within(
+                    filling.route, origin, filling.target,
+                    partial(self._attempt, filling, head_by=head_by),
+                )  # fmt: skip
             except UpstreamError as failed:
                 error = failed
                 if not error.retryable or not self._may_continue(filling):
@@ -267,19 +312,22 @@ class Filler:
     def _done(self, filling: Filling) -> None:
         if filling.refused:
             self.counts[f"refused.{filling.refused}"] += 1
-            filling.fill.fail(filling.refused, ttl_ms=self._config.cache.negative)
+            filling.fill.fail(filling.refused, ttl_ms=self._negative_ms(filling))
             return
         filling.finish()
         self.counts["completed"] += 1
         self.counts["bytes"] += filling.received
 
-    async def _attempt(self, filling: Filling, origin: Origin, head_by: float) -> None:
+    async def _attempt(
+        self, filling: Filling, origin: Origin, target: bytes, *, head_by: float
+    ) -> None:
+        filling.base, filling.target = origin.url, target
         request = policy.build_request(
-            filling.key, origin.host, offset=filling.received, etag=filling.etag
+            target, origin.host, offset=filling.received, etag=filling.etag
         )
-        blocking = b"_HLS_msn" in filling.key
         origin_config = self._config.origin
-        first_byte_s = (origin_config.blocking if blocking else origin_config.first_byte) / 1000
+        patience_ms = origin_config.blocking if filling.held else origin_config.first_byte
+        first_byte_s = patience_ms / 1000
         try:
             async with asyncio.timeout_at(None if filling.began else head_by) as filling.patience:
                 await origin.get(request, filling, first_byte_s=first_byte_s)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Final
+from urllib.parse import urljoin
 
-from ..config import Cache
+from ..config import Cache, Route
 from ..errors import UpstreamError
 from .response import Head
 
@@ -33,8 +34,9 @@ _VIEWER_FIELDS: Final = frozenset(
         "x-content-type-options",
     )
 )
-_SEGMENT: Final = re.compile(rb"\.(?:m4s|mp4|m4a|m4v|cmf[avt]|ts|aac|vtt|webm|mp3|jpg)$")
+_SEGMENT: Final = re.compile(rb"\.(?:m4s|mp4|m4a|m4v|cmf[avt]|ts|aac|vtt|webm|mp3|jpg)(?:\?|$)")
 _PLAYLIST: Final = re.compile(rb"\.(?:m3u8|mpd)(?:\?|$)")
+_TEXT: Final = re.compile(rb"\.(?:m3u8|mpd)(?:\?|$)")
 _MEDIA: Final = re.compile(
     rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?\.m4s"
 )
@@ -78,6 +80,22 @@ def is_next(name: MediaName, newest: Mapping[tuple[bytes, bytes, bytes], tuple[i
     if name.part < 0:
         return msn < name.msn <= msn + 1
     return (msn, part) < (name.msn, name.part) and name.msn <= msn + 1
+
+
+def is_text(key: bytes) -> bool:
+    """A name that playlists go by, which are read: .m3u8, .mpd."""
+    return _TEXT.search(key) is not None
+
+
+def playlist_name(key: bytes) -> bytes:
+    """The key without LL-HLS directives, which stand at its end."""
+    return re.split(rb"[?&]_HLS_", key, maxsplit=1)[0]
+
+
+def with_query(key: bytes, query: str) -> bytes:
+    if not query:
+        return key
+    return key + (b"&" if b"?" in key else b"?") + query.encode("ascii")
 
 
 def build_request(key: bytes, host: str, *, offset: int = 0, etag: str = "") -> bytes:
@@ -124,6 +142,44 @@ def _expires_s(head: Head) -> int | None:
     except (ValueError, TypeError):
         return 0
     return max(int(span.total_seconds()), 0)
+
+
+def heed(head: Head, rules: Route) -> Head:
+    """The head without what the route ignores."""
+    if rules.cache_control == "obey":
+        return head
+    unheeded = ("cache-control", "expires", "pragma")
+    fields = tuple(field for field in head.fields if field[0] not in unheeded)
+    return Head(head.status, fields, head.length)
+
+
+def decoded(head: Head, length: int) -> Head:
+    """The head of a body that lost its content coding, and is `length` bytes long now."""
+    fields = tuple(field for field in head.fields if field[0] != "content-encoding")
+    return Head(head.status, fields, length)
+
+
+def may_keep(head: Head, cache: Cache) -> bool:
+    """May a text be shown again while it is renewed in time?"""
+    return freshness_ms(b"/.m3u8", head, cache)[0] > 0
+
+
+def text_fields(head: Head, every_s: float) -> bytes:
+    """Of a text that is served without its coding and renewed every `every_s`: how long others may
+    keep it is said even if its origin did not, or they would guess."""
+    gone = ("content-encoding", "last-modified", "expires")
+    fields = tuple(field for field in head.fields if field[0] not in gone)
+    kept = Head(head.status, fields, head.length)
+    if not head.get("cache-control"):
+        kept = Head(head.status, (*fields, ("cache-control", f"max-age={int(every_s)}")), 0)
+    return viewer_fields(kept)
+
+
+def moved_to(head: Head, target: str, base: str) -> str:
+    """The absolute URL of a redirect; "" when it is none (RFC 9110 15.4)."""
+    if head.status not in (301, 302, 303, 307, 308) or not head.get("location"):
+        return ""
+    return urljoin(base + target, head.get("location"))
 
 
 def freshness_ms(key: bytes, head: Head, cache: Cache) -> tuple[int, int]:

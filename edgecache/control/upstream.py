@@ -256,16 +256,23 @@ class Origin:
 
 
 class Upstreams:
-    """The configured origins, in order of preference."""
+    """The configured origins, in order of preference. Several that share `known` share the origins
+    that they both name."""
 
-    def __init__(self, urls: Sequence[str], patience: Patience) -> None:
+    def __init__(
+        self, urls: Sequence[str], patience: Patience, known: dict[str, Origin] | None = None
+    ) -> None:
         self._patience = patience
-        self.origins: tuple[Origin, ...] = tuple(Origin(url, patience) for url in urls)
+        self._known = {} if known is None else known
+        self.origins: tuple[Origin, ...] = ()
+        self.replace(urls)
 
     def replace(self, urls: Sequence[str]) -> None:
         """Known origins keep pool and health; a removed one closes as its exchanges end."""
-        known = {origin.url: origin for origin in self.origins}
-        self.origins = tuple(known.get(url) or Origin(url, self._patience) for url in urls)
+        for url in urls:
+            if url not in self._known:
+                self._known[url] = Origin(url, self._patience)
+        self.origins = tuple(self._known[url] for url in urls)
 
     def pick(self, avoid: Collection[Origin] = ()) -> Origin | None:
         """The first origin that is healthy and not to be avoided; None when there is none."""

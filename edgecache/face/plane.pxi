@@ -9,7 +9,7 @@ cdef class Plane:
     cdef list threads
 
     def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
-                  bint access_log=False):
+                  bint access_log=False, keep=()):
         values = {**DEFAULT_LIMITS, **(limits or {})}
         unknown = sorted(set(values) - set(DEFAULT_LIMITS))
         if unknown:
@@ -23,11 +23,20 @@ cdef class Plane:
         if not plane_init(&self.native, budget_bytes):
             raise MemoryError("no memory or descriptors for a data plane")
         self.native.limits = values
+        self._keep(keep)
         self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
 
     def __dealloc__(self):
         if self.ready:
             plane_destroy(&self.native)
+
+    def _keep(self, rules):
+        for prefix, names in rules:
+            if not keep_rule(&self.native.keep, _slice(prefix)):
+                raise ValueError(f"keep: {prefix!r} is too long, or one rule too many")
+            for name in names:
+                if not keep_name(&self.native.keep, _slice(name)):
+                    raise ValueError(f"keep: {name!r} is too long, or one name too many")
 
     @property
     def event_fd(self):
@@ -44,6 +53,7 @@ cdef class Plane:
             if ctx == NULL:
                 self.stop()
                 raise MemoryError("no memory or descriptors for a worker")
+            ctx.keep = &self.native.keep
             self.native.contexts[index] = ctx
             self.native.workers = index + 1
         for index in range(self.native.workers):
@@ -97,12 +107,27 @@ cdef class Plane:
                 record = log_peek(&self.native.contexts[index].log)
         return records
 
-    def open(self, bytes key):
+    def open(self, bytes key, *, bint unasked=False):
         cdef Slice name = _slice(key)
         cdef Entry *entry
         with nogil:
-            entry = plane_open(&self.native, name)
+            entry = plane_open(&self.native, name, unasked)
         return _fill(self, entry) if entry != NULL else None
+
+    def asked(self, bytes key):
+        cdef Slice name = _slice(key)
+        cdef bint asked
+        with nogil:
+            asked = plane_asked(&self.native, name)
+        return asked
+
+    def key(self, bytes target):
+        cdef Slice raw = _slice(target)
+        cdef Target parsed
+        cdef bytearray buffer = bytearray(3 * len(target) + QUERY_BYTES)
+        if not target_parse(raw, &self.native.keep, buffer, &parsed) or parsed.bad_directives:
+            return None
+        return _bytes(parsed.full.data, parsed.full.len)
 
     def put(self, bytes key, const unsigned char[::1] body not None, bytes fields, *,
             int status=200, bytes etag, int64_t ttl_ms, int64_t grace_ms=0):
@@ -119,7 +144,7 @@ cdef class Plane:
 
     def publish(self, bytes key, *, uint64_t msn, uint32_t parts, uint32_t last_parts,
                 uint32_t hold_ms, uint32_t advance, bint ended,
-                int64_t ttl_ms, fields, bodies, etags):
+                int64_t ttl_ms, fields, bodies, etags, uint64_t age_ms=0, bint pulled=False):
         cdef Slice body[VARIANTS]
         cdef Slice head[VARIANTS]
         cdef Slice tag[VARIANTS]
@@ -139,8 +164,9 @@ cdef class Plane:
             return _PUT_NO_SPACE
         version.msn, version.parts, version.last_parts = msn, parts, last_parts
         version.hold_ms, version.advance, version.ended = hold_ms, advance, ended
+        version.pulled = pulled
         with nogil:
-            result = plane_publish(&self.native, name, version, stamp.ttl_ms)
+            result = plane_publish(&self.native, name, version, stamp.ttl_ms, age_ms)
         return result
 
     def version(self, bytes key):

@@ -6,6 +6,7 @@ Law: nothing here is touched by another thread, except the three mailboxes (see 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from edgecache.native.entry cimport Entry
 from edgecache.native.live cimport LiveVersion, Want
+from edgecache.native.keep cimport Keep
 from edgecache.native.log cimport LogRing
 from edgecache.native.mailbox cimport Bell, DownBox, UpBox
 from edgecache.native.pool cimport Pool
@@ -142,6 +143,7 @@ cdef struct Context:                     # one worker
     uint64_t now_ms
     Store *store
     const Limits *limits
+    Keep *keep                           # the plane's
     Slice name
     bint draining
     bint stopping

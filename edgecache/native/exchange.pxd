@@ -220,11 +220,11 @@ cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     cdef int64_t age_s = _age_s(ctx, version.published_us)
     if not _output(ctx, x):
         return PROGRESS_BROKEN
-    if x.parked_us:
-        x.cache = CACHE_WOKEN
-    else:
+    if not x.parked_us:
         x.cache = CACHE_LIVE
         stat_add(&ctx.stats, C_live_hits, 1)
+    elif not version.pulled or x.cache == CACHE_HIT:
+        x.cache = CACHE_WOKEN            # else it stays what it was parked as: a miss, or collapsed
     _woken(ctx, x, H_live_wait, version.published_us)
     version_acquire(version)
     x.version = version

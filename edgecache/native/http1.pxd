@@ -135,7 +135,7 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
     cdef bint preflight = request.method == METHOD_OPTIONS
     if preflight and request.target.len == 1 and request.target.data[0] == 42:
         return preflight_answer(ctx, x)              # "*": the server itself (RFC 9110 9.3.7)
-    if not target_parse(request.target, ctx.key, &target):
+    if not target_parse(request.target, ctx.keep, ctx.key, &target):
         x.conn.flags |= CONN_CLOSE       # no viewer writes such a name: trust nothing behind it
         stat_add(&ctx.stats, C_closed_bad_request, 1)
         stat_add(&ctx.stats, C_bad_requests, 1)

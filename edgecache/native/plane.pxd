@@ -7,7 +7,9 @@ interested are read; a worker sets its bit, then reads the state. One of the two
 other. """
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
-from edgecache.native.base cimport bits_get, clock_us, fence_full, lowest_bit
+from edgecache.native.base cimport (
+    bits_get, clock_us, fence_full, load_relaxed_u32, lowest_bit, store_relaxed_u32,
+)
 from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal,
 )
@@ -17,6 +19,7 @@ from edgecache.native.entry cimport (
     entry_state,
 )
 from edgecache.native.head cimport Head, head_free, head_new
+from edgecache.native.keep cimport Keep
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.mailbox cimport (
     MESSAGE_DRAIN, MESSAGE_STOP, Bell, MessageKind, bell_init, down_post, down_ready,
@@ -37,6 +40,7 @@ cdef enum:
 cdef struct Plane:
     Store store
     Limits limits
+    Keep keep
     Bell bell                            # rung by workers
     int workers
     Context *contexts[WORKERS_MAX]
@@ -187,12 +191,12 @@ cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *bl
 
 
 cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *version,
-                                    uint64_t ttl_ms) noexcept nogil:
-    """Consumes the caller's reference of `version`."""
+                                    uint64_t ttl_ms, uint64_t age_ms) noexcept nogil:
+    """Consumes the caller's reference of `version`, which was `age_ms` old when it came."""
     cdef uint64_t now_us = clock_us()
     cdef Entry *entry = NULL
     cdef PutResult result
-    version.published_us = now_us
+    version.published_us = now_us - 1000 * age_ms if age_ms < now_us // 1000 else 0
     result = store_publish(&plane.store, key, version, now_us // 1000 + ttl_ms, &entry)
     if result != PUT_CREATED:
         version_release(version)
@@ -202,16 +206,30 @@ cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *versio
     return result
 
 
-cdef inline Entry *plane_open(Plane *plane, Slice key) noexcept nogil:
+cdef inline Entry *plane_open(Plane *plane, Slice key, bint unasked) noexcept nogil:
     """A reserved entry to be filled by a push, referenced; NULL when the key is complete, live, or
-    somebody is filling it."""
+    somebody is filling it. `unasked`: NULL too when somebody has asked for it, whose miss is under
+    way."""
     cdef bint created = False
     cdef Entry *entry = store_acquire(&plane.store, store_hash(&plane.store, key), key,
                                       clock_us() // 1000, True, &created)
-    if entry != NULL and entry_state(entry) != ENTRY_RESERVED:
+    if entry != NULL and (entry_state(entry) != ENTRY_RESERVED or (unasked and not created)):
         entry_release(entry)
         return NULL
     return entry
+
+
+cdef inline bint plane_asked(Plane *plane, Slice key) noexcept nogil:
+    """Has a viewer asked for it since this was last called, or waits now? Takes the SIEVE bit,
+    which the next hit sets again."""
+    cdef Entry *entry = plane_find(plane, key)
+    cdef bint asked
+    if entry == NULL:
+        return False
+    asked = load_relaxed_u32(&entry.visited) != 0 or load_relaxed_u32(&entry.waiters) != 0
+    store_relaxed_u32(&entry.visited, 0)
+    entry_release(entry)
+    return asked
 
 
 cdef inline Entry *plane_find(Plane *plane, Slice key) noexcept nogil:

@@ -3,11 +3,13 @@
 The key is the path with percent-encoding normalised (RFC 3986 6.2.2: unreserved characters bare,
 everything else encoded in upper case), and for playlists the LL-HLS delivery directives in the
 order the specification asks for (RFC 8216bis 6.2.5). No other part of a query reaches the key or an
-origin. Dot segments, empty segments, encoded slashes, backslashes and control bytes are refused.
+origin, but for parameters that a route names (keep.pxd). Dot segments, empty segments, encoded
+slashes, backslashes and control bytes are refused.
 """
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memchr, memcmp, memset
+from edgecache.native.keep cimport Keep, keep_write
 from edgecache.native.live cimport Want
 from edgecache.native.request cimport EC_CH_HOST, EC_CH_PATH, EC_CH_UNRESERVED, char_is, hex_value
 from edgecache.native.types cimport Slice, cbyte, slice_of
@@ -19,8 +21,9 @@ cdef enum:
 
 
 cdef struct Target:
-    Slice path                           # canonical, in the caller's buffer
-    Slice full                           # path, and "?" + directives if there are any
+    # canonical, in the caller's buffer; with the parameters that a route keeps
+    Slice path
+    Slice full                           # path, and directives if there are any
     Want want
     bint playlist                        # ends in .m3u8
     bint bad_directives                  # refused for a playlist (400)
@@ -146,8 +149,8 @@ cdef inline void _directives(Slice query, Target *target) noexcept nogil:
         target.bad_directives = True     # 6.2.5.2: 400
 
 
-cdef inline size_t _write_directives(Want *want, char *out) noexcept nogil:
-    """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES, in this order."""
+cdef inline size_t _write_directives(Want *want, char *out, bint more) noexcept nogil:
+    """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES, in this order; `more`: behind other parameters."""
     cdef int n = 0
     if want.has_msn:
         n = snprintf(out, QUERY_BYTES, b"?_HLS_msn=%llu", <unsigned long long>want.msn)
@@ -156,6 +159,8 @@ cdef inline size_t _write_directives(Want *want, char *out) noexcept nogil:
     if want.delta:
         n += snprintf(out + n, QUERY_BYTES - n, b"%s_HLS_skip=YES",
                       <const char *>b"&" if n else <const char *>b"?")
+    if n and more:
+        out[0] = 38
     return n
 
 
@@ -179,9 +184,10 @@ cdef inline Slice _origin_form(Slice raw) noexcept nogil:
     return slice_of(slash, raw.data + raw.len - slash)
 
 
-cdef inline bint target_parse(Slice raw, unsigned char *buffer, Target *target) noexcept nogil:
-    """False: 400. `buffer` has room for 3 × raw.len + QUERY_BYTES; the slices of *target point into
-    it."""
+cdef inline bint target_parse(Slice raw, Keep *keep, unsigned char *buffer,
+                              Target *target) noexcept nogil:
+    """False: 400. `keep` may be NULL: nothing is. `buffer` has room for 3 × raw.len + QUERY_BYTES;
+    the slices of *target point into it."""
     cdef cbyte *mark
     cdef Slice query
     cdef ssize_t n
@@ -197,8 +203,11 @@ cdef inline bint target_parse(Slice raw, unsigned char *buffer, Target *target) 
         return False
     target.path = slice_of(buffer, n)
     target.playlist = n >= 5 and memcmp(buffer + n - 5, b".m3u8", 5) == 0
+    if query.data != NULL and keep != NULL:
+        target.path.len += keep_write(keep, target.path, query, buffer + n)
     target.full = target.path
     if target.playlist and query.data != NULL:
         _directives(query, target)
-        target.full.len += _write_directives(&target.want, <char *>buffer + n)
+        target.full.len += _write_directives(&target.want, <char *>buffer + target.path.len,
+                                             target.path.len > <size_t>n)
     return True

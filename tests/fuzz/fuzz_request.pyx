@@ -52,10 +52,10 @@ cdef void fuzz_target(Slice raw) noexcept nogil:
     cdef unsigned char *twice = <unsigned char *>malloc(3 * room + QUERY_BYTES)
     cdef Target a
     cdef Target b
-    if target_parse(raw, once, &a):
+    if target_parse(raw, NULL, once, &a):
         EC_ASSERT(a.full.len <= room and a.path.len <= a.full.len and a.path.data[0] == 47)
         if not a.bad_directives:
-            EC_ASSERT(target_parse(a.full, twice, &b))
+            EC_ASSERT(target_parse(a.full, NULL, twice, &b))
             EC_ASSERT(a.full.len == b.full.len)
             EC_ASSERT(memcmp(a.full.data, b.full.data, a.full.len) == 0)
             EC_ASSERT(memcmp(&a.want, &b.want, sizeof(a.want)) == 0)

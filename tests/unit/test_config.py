@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecache.config import EdgeConfig, load_config, load_secrets, split_address
+from edgecache.config import EdgeConfig, Route, load_config, load_secrets, split_address
 from edgecache.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,44 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
     example = load_config(ROOT / "examples/edge.toml")
     assert example.value == EdgeConfig()
     unset = {key for key, _, source in example.rows() if source == "default"}
-    assert unset == {"keys"}
+    assert unset == {"keys", "route"}
+
+
+def test_the_example_route_is_the_default(tmp_path: Path) -> None:
+    lines = (ROOT / "examples/edge.toml").read_text().splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("# [[route]]"))
+    text = "\n".join(line.removeprefix("# ") for line in lines[first : lines.index("", first)])
+    path = tmp_path / "edge.toml"
+    path.write_text(text)
+    loaded = load_config(path)
+    assert loaded.value.route == (Route(),)
+    assert {source for key, _, source in loaded.rows() if key.startswith("route.")} == {
+        f"{path}:{n}" for n in (2, 3, 5, 6, 7, 8, 9)
+    }
+
+
+def test_routes_are_ordered_and_complete() -> None:
+    given = 'route=[{prefix="/a/"}, {prefix="/a/b/", kind="vod"}]'
+    assert [route.prefix for route in load_config(None, [given]).value.routes()] == [
+        "/a/b/", "/a/", "/",
+    ]  # fmt: skip
+    assert load_config(None, ['route=[{prefix="/", kind="vod"}]']).value.routes()[0].kind == "vod"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('prefix="a/"', "route.0.prefix"),
+        ('prefix="/a"', "route.0.prefix"),
+        ('prefix="/a//"', "route.0.prefix"),
+        ('query=["_HLS_msn"]', "route.0.query"),
+        ('query=["a=b"]', "route.0.query"),
+        ('prefix="/"}, {prefix="/"', "route: found one twice"),
+        ('origins=["http://a/path"]', "route.0.origins.0"),
+    ],
+)
+def test_no_routes(text: str, said: str) -> None:
+    assert said in rejected(f"route=[{{{text}}}]")
 
 
 @pytest.mark.parametrize(

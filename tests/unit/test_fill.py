@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgecache._core import PUT_CREATED, Fill, Plane
+from edgecache.config import Route as Rules
 from edgecache.config import load_config
 from edgecache.control import fill as fill_module
 from edgecache.control.fill import Filler
+from edgecache.control.routes import Route
 from edgecache.control.upstream import Patience, Upstreams
 from tests.looped import eventually, looped
 
@@ -54,7 +56,7 @@ async def filling(*answers: bytes) -> AsyncIterator[tuple[Filler, Plane, Origin]
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     upstreams = Upstreams([url] if answers else [], Patience(min_rate=0))
-    filler = Filler(upstreams, CONFIG)
+    filler = Filler(lambda _: Route(Rules(), upstreams), CONFIG)
     plane = Plane(name=b"edge", budget_bytes=16 << 20)
     try:
         yield filler, plane, origin
@@ -186,7 +188,7 @@ async def test_a_cut_without_a_validator_is_not_resumed() -> None:
         origin.answers = [ok(b"half", length=1000)]
         filler.take([opened(plane, b"/a.m4s")])
         await eventually(lambda: (plane.lookup(b"/a.m4s") or {}).get("size") == 4)
-        await filler._upstreams.close()
+        await filler._route_of(b"/a.m4s").upstreams.close()
         await done(filler)
         assert filler.counts["failed.cut"] == 1
         assert len(origin.heads) == 1

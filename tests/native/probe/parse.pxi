@@ -39,7 +39,7 @@ def target_parse(bytes raw):
     cdef unsigned char *buffer = <unsigned char *>malloc(room)
     cdef Target target
     try:
-        if not _target(at, buffer, &target):
+        if not _target(at, NULL, buffer, &target):
             return None
         want = (bool(target.want.has_msn), target.want.msn, bool(target.want.has_part),
                 target.want.part, bool(target.want.delta))

@@ -1,0 +1,82 @@
+"""Routes: which origins a key comes from, and by which rules.
+
+Law: the longest prefix that fits decides, in the order the core keeps query parameters by
+(native/keep.pxd). An origin that several routes name is one pool and one breaker. Knows nothing of
+fills or playlists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from .. import config
+from .upstream import Origin, Patience, Upstreams
+
+
+@dataclass(frozen=True)
+class Route:
+    rules: config.Route
+    upstreams: Upstreams
+
+    def at(self, url: str) -> tuple[Origin, str] | None:
+        """Which of our origins an absolute URL is at, and its path and query; None: somebody
+        else's."""
+        parts = urlsplit(url)
+        base = f"{parts.scheme}://{parts.netloc}"
+        origin = next((found for found in self.upstreams.origins if found.url == base), None)
+        if origin is None:
+            return None
+        return origin, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+class Routes:
+    """The configured routes and their origins."""
+
+    def __init__(self, settings: config.EdgeConfig) -> None:
+        origin = settings.origin
+        patience = Patience(
+            connect_s=origin.connect / 1000,
+            min_rate=origin.min_rate,
+            idle_s=origin.idle / 1000,
+            connections=origin.connections,
+            failures=origin.breaker_failures,
+            open_s=origin.breaker_open / 1000,
+        )
+        pool: dict[str, Origin] = {}
+        self._default = Upstreams(origin.urls, patience, pool)
+        self._routes = tuple(
+            Route(
+                rules, Upstreams(rules.origins, patience, pool) if rules.origins else self._default
+            )
+            for rules in settings.routes()
+        )
+
+    def of(self, key: bytes) -> Route:
+        """The route of a canonical key."""
+        path = key.decode("latin-1")
+        return next(route for route in self._routes if path.startswith(route.rules.prefix))
+
+    def keep(self) -> list[tuple[bytes, list[bytes]]]:
+        """For the core: prefix and the query parameters that are part of a key below it."""
+        return [
+            (route.rules.prefix.encode(), [name.encode() for name in route.rules.query])
+            for route in self._routes
+        ]
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Each once, those of `origin.urls` first."""
+        named = [*self._default.origins]
+        for route in self._routes:
+            named += [origin for origin in route.upstreams.origins if origin not in named]
+        return tuple(named)
+
+    def replace(self, urls: Sequence[str]) -> None:
+        """`origin.urls` was changed."""
+        self._default.replace(urls)
+
+    async def close(self) -> None:
+        for origin in self.origins:
+            await origin.close()

@@ -1,0 +1,194 @@
+"""What following a playlist or MPD comes down to: how often to look, what to ask for, which media
+it names next. Sans-IO, but for the wall clock, which an MPD counts segments by.
+
+Law: a name is given out once. What is asked ahead is the newest that is named, never the past.
+Does not know the store, origins or keys: URIs are relative to the text or as they stand in it.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Protocol
+
+from . import mpd, playlist
+
+_UNCHANGING_S = 10.0  # an MPD that announces no update is looked at this often
+
+
+class View(Protocol):
+    """`take` the newest text, then ask for the rest."""
+
+    @property
+    def every_s(self) -> float:
+        """A text older than this is looked for again."""
+
+    @property
+    def directives(self) -> str:
+        """What makes the origin hold the request until there is a newer text; "": nothing."""
+
+    @property
+    def skips(self) -> bool:
+        """Delta updates are on offer."""
+
+    @property
+    def stamp(self) -> dict[str, int]:
+        """Of the version: msn, parts, last_parts, hold_ms, advance."""
+
+    @property
+    def ended(self) -> bool:
+        """The text taken last is the last one."""
+
+    def take(self, body: bytes) -> bool:
+        """False: it is no such text, and nothing changed."""
+
+    def media(self, limit: int) -> list[str]:
+        """At most `limit` URIs that were not named before and exist, for each track in use."""
+
+    def hints(self) -> list[str]:
+        """URIs that the origin answers as soon as they exist."""
+
+    def seen(self, path: str, /) -> bool:
+        """A viewer asked for this media. True: it is one of ours."""
+
+    def due_s(self) -> float:
+        """Seconds until media() may have more without a newer text."""
+
+
+class HlsView:
+    """A media playlist. Who asks for it plays it, so all of its media is in use."""
+
+    def __init__(self) -> None:
+        self._now = playlist.MediaPlaylist()
+        self._upto = (-1, -1)
+        self._map = ""
+
+    @property
+    def every_s(self) -> float:
+        return max(self._now.target_ms, 200) / 2000
+
+    @property
+    def directives(self) -> str:
+        now = self._now
+        if not now.blocks:
+            return ""
+        part = f"&_HLS_part={now.parts}" if now.part_target_ms else ""
+        return f"_HLS_msn={now.msn}{part}"
+
+    @property
+    def skips(self) -> bool:
+        return self._now.skips
+
+    @property
+    def stamp(self) -> dict[str, int]:
+        now = self._now
+        return {
+            "msn": now.msn, "parts": now.parts, "last_parts": now.last_parts,
+            "hold_ms": now.hold_ms, "advance": now.advance,
+        }  # fmt: skip
+
+    @property
+    def ended(self) -> bool:
+        return self._now.ended
+
+    def take(self, body: bytes) -> bool:
+        found = playlist.read(body.decode("utf-8", "replace"))
+        if found is None:
+            return False
+        if found.version < self._now.version:  # it started anew
+            self._upto = (-1, -1)
+        self._now = found
+        return True
+
+    def media(self, limit: int) -> list[str]:
+        now = self._now
+        parts = bool(now.part_target_ms)
+        fresh = [
+            item for item in now.named
+            if (item.part >= 0) == parts and (item.msn, item.part) > self._upto
+        ][-limit:]  # fmt: skip
+        if fresh:
+            self._upto = (fresh[-1].msn, fresh[-1].part)
+        newest = now.maps[-1:]
+        maps = [uri for uri in newest if uri != self._map]
+        self._map = newest[0] if newest else ""
+        return maps + [item.uri for item in fresh]
+
+    def hints(self) -> list[str]:
+        return self._now.hints
+
+    def seen(self, _path: str) -> bool:
+        return False
+
+    def due_s(self) -> float:
+        return self.every_s
+
+
+class DashView:
+    """A dynamic MPD. Its tracks are in use while viewers ask for their segments."""
+
+    def __init__(self, base: str) -> None:
+        """`base`: the path of the MPD."""
+        self._base = base
+        self._mpd = mpd.Mpd(0, ())
+        self._upto: dict[str, int] = {}  # media template -> newest number given out
+        self._used_s: dict[str, float] = {}  # media template -> when a viewer asked
+
+    @property
+    def every_s(self) -> float:
+        return max(self._mpd.update_ms / 1000, 0.5) if self._mpd.update_ms else _UNCHANGING_S
+
+    directives = ""
+    skips = False
+    ended = False
+
+    @property
+    def stamp(self) -> dict[str, int]:
+        return {"msn": 0, "parts": 0, "last_parts": 0, "hold_ms": 0, "advance": 0}
+
+    def take(self, body: bytes) -> bool:
+        found = mpd.read(body, self._base)
+        if found is None:
+            return False
+        self._mpd = found
+        return True
+
+    def _in_use(self) -> list[mpd.Representation]:
+        """Asked for within the last four segments, and no less than ten seconds."""
+        now_s = time()
+        return [
+            track for track in self._mpd.representations
+            if now_s - self._used_s.get(track.media, 0.0) <= max(4 * track.each_s, 10.0)
+        ]  # fmt: skip
+
+    def media(self, limit: int) -> list[str]:
+        found: list[str] = []
+        for track in self._in_use():
+            named = track.listed or self._due(track, limit)
+            upto = self._upto.get(track.media, -1)
+            fresh = [item for item in named if item[0] > upto][-limit:]
+            if fresh:
+                self._upto[track.media] = fresh[-1][0]
+            found += [track.url(*item) for item in fresh]
+        return found
+
+    @staticmethod
+    def _due(track: mpd.Representation, limit: int) -> list[tuple[int, int]]:
+        newest = track.newest(time())
+        first = max(newest - limit + 1, track.start)
+        return [(number, 0) for number in range(first, newest + 1)]
+
+    def hints(self) -> list[str]:
+        return []
+
+    def seen(self, path: str) -> bool:
+        for track in self._mpd.representations:
+            if track.pattern().fullmatch(path):
+                self._used_s[track.media] = time()
+                return True
+        return False
+
+    def due_s(self) -> float:
+        now_s = time()
+        timed = [track for track in self._in_use() if not track.listed]
+        waits = [track.due_s(track.newest(now_s) + 1) - now_s for track in timed]
+        return min([*waits, self.every_s])

@@ -132,6 +132,7 @@ cdef struct Hold:
     bint interested                      # our bit is set in entry.interest
     bint queued                          # on the wake queue
     bint touched                         # used since the last sweep
+    bint keep                            # worth a reference while idle
 
 
 cdef struct Context:                     # one worker

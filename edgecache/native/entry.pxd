@@ -63,7 +63,7 @@ cdef struct Entry:
     # ---- shared
     uint32_t state                       # EntryState, acquire/release
     uint32_t dead                        # left the index
-    uint32_t visited                     # SIEVE bit: set by workers when clear
+    uint32_t visited                     # asked for again: set by workers when clear
     uint32_t waiters                     # exchanges parked on or streaming from it, all workers
     uint64_t interest                    # bit per worker that wants READY messages
     uint64_t posted                      # bit per worker with a READY message under way
@@ -75,8 +75,9 @@ cdef struct Entry:
     uint64_t version_seq
     # ---- index; store lock
     Entry *chain                         # next in the bucket
-    Entry *older                         # SIEVE queue (objects only, not views)
+    Entry *older                         # in its queue (objects only, not views)
     Entry *newer
+    uint32_t kept                        # which queue, see evict.pxd
     Entry *views                         # first view of this entry
     Entry *next_view
     unsigned char key[8]                 # key_len bytes, the block is as long as needed

@@ -5,8 +5,9 @@ worker takes one shared reference to an entry, keeps it in a table of its own, a
 uses; a hit writes no memory that another core reads (but for a visited bit that is clear, about
 once an eviction round).
 
-Law: owned by one worker. A hold with uses stays; one without may go at any sweep. Over `max_holds`
-the idle ones go at once. """
+Law: owned by one worker. A hold with uses stays. One without may go at any sweep, over `max_holds`
+at once, and with its last use when its object had not been asked for before: what is idle but held
+takes room that eviction cannot give back. """
 from libc.stdint cimport uint64_t
 from edgecache.native.base cimport (
     bits_clear, bits_set, load_acquire_ptr, load_acquire_u64, load_relaxed_u32,
@@ -73,6 +74,12 @@ cdef inline Hold *hold_of(Context *ctx, Entry *entry) noexcept nogil:
     return hold
 
 
+cdef inline Entry *_owner(Entry *entry) noexcept nogil:
+    """Whose visited bit counts: a part and its segment stay or go together."""
+    cdef Entry *parent = <Entry *>load_acquire_ptr(<void **>&entry.parent)
+    return parent if parent != NULL else entry
+
+
 cdef inline Hold *hold_new(Context *ctx, Entry *entry) noexcept nogil:
     """Takes over the caller's reference. NULL: no memory (the reference is released)."""
     cdef Hold *hold
@@ -83,6 +90,7 @@ cdef inline Hold *hold_new(Context *ctx, Entry *entry) noexcept nogil:
         entry_release(entry)
         return NULL
     hold.entry = entry
+    hold.keep = load_relaxed_u32(&_owner(entry).visited)
     hold.chain = ctx.table[entry.hash % HOLD_BUCKETS]
     ctx.table[entry.hash % HOLD_BUCKETS] = hold
     hold.next = ctx.holds
@@ -111,20 +119,24 @@ cdef inline void hold_drop(Context *ctx, Hold *hold) noexcept nogil:
     pool_give(&ctx.hold_pool, hold)
 
 
-cdef inline void hold_use(Hold *hold) noexcept nogil:
-    cdef Entry *owner = <Entry *>load_acquire_ptr(<void **>&hold.entry.parent)
-    if owner == NULL:
-        owner = hold.entry
+cdef inline void hold_use(Hold *hold, bint fetched) noexcept nogil:
+    """`fetched`: by the request that makes us fetch it, which is no reason to keep it."""
+    cdef Entry *owner = _owner(hold.entry)
     hold.uses += 1
     hold.touched = True
-    if not load_relaxed_u32(&owner.visited):
+    if not fetched and not load_relaxed_u32(&owner.visited):
         store_relaxed_u32(&owner.visited, 1)
+
+
+cdef inline void _settle(Context *ctx, Hold *hold) noexcept nogil:
+    """After its last use, or its turn on the wake queue."""
+    if hold.uses == 0 and not hold.queued and (not hold.keep or entry_dead(hold.entry)):
+        hold_drop(ctx, hold)
 
 
 cdef inline void hold_unuse(Context *ctx, Hold *hold) noexcept nogil:
     hold.uses -= 1
-    if hold.uses == 0 and not hold.queued and entry_dead(hold.entry):
-        hold_drop(ctx, hold)
+    _settle(ctx, hold)
 
 
 cdef inline void hold_interest(Context *ctx, Hold *hold) noexcept nogil:
@@ -199,8 +211,8 @@ cdef inline void hold_rotate(Context *ctx) noexcept nogil:
     hold.queued = False
     if hold.wake_left:
         _wake_enqueue(ctx, hold)
-    elif hold.uses == 0 and entry_dead(hold.entry):
-        hold_drop(ctx, hold)
+    else:
+        _settle(ctx, hold)
 
 
 cdef inline void _wake_enqueue(Context *ctx, Hold *hold) noexcept nogil:

@@ -150,7 +150,7 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
     if hold == NULL:
         stat_add(&ctx.stats, C_shed, 1)
         return exchange_error(ctx, x, 503, 0)
-    hold_use(hold)
+    hold_use(hold, created)
     x.hold = hold
     state = entry_state(hold.entry)
     if created:

@@ -1,25 +1,28 @@
-"""Store: the index of one POP. Key hash → entry, a byte budget, eviction by SIEVE, expiry by age.
+"""Store: the index of one POP. Key hash → entry, a byte budget, eviction, expiry by age.
 
 Law: one mutex over the index, taken by the control plane for every change and by a worker only for
 a key that it does not hold already; never held across a system call (what leaves the index is freed
 after the lock), never taken while holding the GIL. The first write wins: a name that is complete is
 never given other bytes.
 
-The budget counts what blobs, entries and versions really take. Over it, SIEVE walks from the oldest
-object: visited ones get their bit cleared and stay, others leave (NSDI'24: a hit writes one bit,
-and only when it is clear). What is evicted but still being sent counts until the last reader lets
-go; a write that would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE). """
+The budget counts what blobs, entries and versions really take. Over it, objects leave in the order
+of evict.pxd. What left but is still being sent counts until the last reader lets go; a write that
+would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE). """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 from edgecache.native.base cimport (
-    EC_ASSERT, count_add, key_hash, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32,
-    store_release_ptr, store_release_u32, store_release_u64, total_add,
+    EC_ASSERT, count_add, key_hash, load_relaxed_u64, store_release_ptr, store_release_u32,
+    store_release_u64, total_add,
 )
 from edgecache.native.blob cimport Blob, blob_acquire, blob_filled
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, EntryState,
     entry_acquire, entry_become, entry_is, entry_new, entry_release, entry_state,
+)
+from edgecache.native.evict cimport (
+    KEPT, PROBATION, Order, Queue, entry_settled, order_insert, order_remove, order_spares,
+    order_turn,
 )
 from edgecache.native.head cimport Head, head_etag, head_free, head_new
 from edgecache.native.live cimport LiveVersion, version_acquire, version_newer, version_release
@@ -55,10 +58,7 @@ cdef struct Store:
     uint64_t expired
     uint64_t purged
     uint64_t refused                     # writes for which there was no room
-    Entry *oldest                        # SIEVE queue
-    Entry *newest
-    Entry *hand                          # where SIEVE stopped
-    Entry *cursor                        # where expiry stopped
+    Order order                          # in which objects leave
     Entry *graveyard                     # left the index under the lock, released after it
     Entry **buckets
 
@@ -95,38 +95,13 @@ cdef inline void _unlock(Store *store) noexcept nogil:
         dead = after
 
 
-cdef inline void _queue_insert(Store *store, Entry *entry) noexcept nogil:
-    entry.older = store.newest
-    entry.newer = NULL
-    if store.newest != NULL:
-        store.newest.newer = entry
-    else:
-        store.oldest = entry
-    store.newest = entry
-
-
 cdef inline void _insert(Store *store, Entry *entry) noexcept nogil:
     """The index takes over the caller's reference."""
     cdef Entry **bucket = &store.buckets[entry.hash % STORE_BUCKETS]
     entry.chain = bucket[0]
     bucket[0] = entry
     count_add(&store.entries, 1)
-    _queue_insert(store, entry)
-
-
-cdef inline void _queue_remove(Store *store, Entry *entry) noexcept nogil:
-    if store.hand == entry:
-        store.hand = entry.newer
-    if store.cursor == entry:
-        store.cursor = entry.newer
-    if entry.older != NULL:
-        entry.older.newer = entry.newer
-    else:
-        store.oldest = entry.newer
-    if entry.newer != NULL:
-        entry.newer.older = entry.older
-    else:
-        store.newest = entry.older
+    order_insert(&store.order, entry)
 
 
 cdef inline void _chain_remove(Store *store, Entry *entry) noexcept nogil:
@@ -143,7 +118,7 @@ cdef inline void _chain_remove(Store *store, Entry *entry) noexcept nogil:
 
 cdef inline void _view_link(Store *store, Entry *view, Entry *parent) noexcept nogil:
     """From the queue to the views of `parent`: it lives and leaves with it."""
-    _queue_remove(store, view)
+    order_remove(&store.order, view)
     entry_acquire(parent)
     store_release_ptr(<void **>&view.parent, parent)     # workers may hold the entry already
     view.next_view = parent.views
@@ -167,22 +142,15 @@ cdef inline void _remove(Store *store, Entry *entry) noexcept nogil:
             view = entry.views
             entry.views = view.next_view
             _chain_remove(store, view)
-        _queue_remove(store, entry)
+        order_remove(&store.order, entry)
     _chain_remove(store, entry)
-
-
-cdef inline bint _evictable(Entry *entry) noexcept nogil:
-    cdef EntryState state = entry_state(entry)
-    if state == ENTRY_LIVE:
-        return load_relaxed_u32(&entry.waiters) == 0
-    return state == ENTRY_COMPLETE or state == ENTRY_FAILED
 
 
 cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key,
                                uint64_t now_ms) noexcept nogil:
     """What may still be served under `key`; what may not leaves the index."""
     cdef Entry *entry = _find(store, hash, key)
-    if entry != NULL and _evictable(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
+    if entry != NULL and entry_settled(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
         _remove(store, entry)
         count_add(&store.expired, 1)
         return NULL
@@ -203,13 +171,10 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
         rounds += 1
         pthread_mutex_lock(&store.lock)
         for _step in range(EVICT_STEPS):
-            entry = store.hand if store.hand != NULL else store.oldest
+            entry = order_turn(&store.order)
             if entry == NULL:
                 break
-            store.hand = entry.newer
-            if load_relaxed_u32(&entry.visited):
-                store_relaxed_u32(&entry.visited, 0)
-            elif _evictable(entry):
+            if not order_spares(&store.order, entry):
                 _remove(store, entry)
                 count_add(&store.evicted, 1)
                 break
@@ -438,28 +403,33 @@ cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nog
     return count
 
 
-cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept nogil:
-    """One bounded walk over the queue: what may not be served any more leaves. Called by a worker's
-    clock, so it goes on when Python hangs."""
-    cdef Entry *entry
+cdef inline void _expire_queue(Store *store, Queue *queue, uint64_t now_ms,
+                               int steps) noexcept nogil:
+    cdef Entry *entry = queue.cursor if queue.cursor != NULL else queue.oldest
     cdef Entry *newer
-    pthread_mutex_lock(&store.lock)
-    entry = store.cursor if store.cursor != NULL else store.oldest
     while entry != NULL and steps > 0:
         newer = entry.newer
-        store.cursor = newer
-        if entry.drop_ms <= now_ms and _evictable(entry):
+        queue.cursor = newer
+        if entry.drop_ms <= now_ms and entry_settled(entry):
             _remove(store, entry)
             count_add(&store.expired, 1)
         entry = newer
         steps -= 1
+
+
+cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept nogil:
+    """One bounded walk over each queue: what may not be served any more leaves. Called by a
+    worker's clock, so it goes on when Python hangs."""
+    pthread_mutex_lock(&store.lock)
+    _expire_queue(store, &store.order.queues[PROBATION], now_ms, steps)
+    _expire_queue(store, &store.order.queues[KEPT], now_ms, steps)
     _unlock(store)
 
 
 cdef inline void store_destroy(Store *store) noexcept nogil:
     pthread_mutex_lock(&store.lock)
-    while store.oldest != NULL:
-        _remove(store, store.oldest)
+    while order_turn(&store.order) != NULL:
+        _remove(store, order_turn(&store.order))
     _unlock(store)
     EC_ASSERT(store.entries == 0)
     free(store.buckets)

@@ -23,10 +23,12 @@ def worker(store: StoreOf) -> Iterator[Worker]:
         made.close()
 
 
-def put(store: StoreOf, key: bytes) -> EntryRef:
+def put(store: StoreOf, key: bytes, *, visited: bool = True) -> EntryRef:
     store.put(key, b"body")
     ref, _ = store.acquire(key)
     assert ref is not None
+    if visited:
+        ref.visit()
     return ref
 
 
@@ -45,16 +47,28 @@ def test_a_hold_is_one_reference(store: StoreOf, worker: Worker) -> None:
 
 
 def test_a_use_marks_the_object_once(store: StoreOf, worker: Worker) -> None:
-    ref = put(store, b"/a")
+    ref = put(store, b"/a", visited=False)
     worker.hold(ref)
+    worker.use(ref, fetched=True)
+    assert worker.bits(ref)[2] == 0, "who makes us fetch it does not ask for it again"
     worker.use(ref)
     assert worker.bits(ref)[2] == 1
     worker.unuse(ref)
+    worker.unuse(ref)
+
+
+def test_what_was_used_for_the_first_time_is_not_held_on(store: StoreOf, worker: Worker) -> None:
+    ref = put(store, b"/a", visited=False)
+    for held in ([], [b"/a"]):
+        worker.hold(ref)
+        worker.use(ref)
+        worker.unuse(ref)
+        assert worker.holds() == held
 
 
 def test_a_use_of_a_view_marks_its_segment(store: StoreOf, worker: Worker) -> None:
-    """A part and its segment stay or go together; only the segment is in the queue of SIEVE."""
-    segment = put(store, b"/seg")
+    """A part and its segment stay or go together; only the segment is in a queue."""
+    segment = put(store, b"/seg", visited=False)
     store.put(b"/seg.0", b"bo", parent=segment)
     view, _ = store.acquire(b"/seg.0")
     assert view is not None

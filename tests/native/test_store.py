@@ -1,4 +1,4 @@
-"""The index: first write wins, views, budget and SIEVE, expiry, purge (native/store.pxd)."""
+"""The index: first write wins, views, budget, expiry, purge (native/store.pxd)."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_the_budget_holds() -> None:
 
 
 def test_what_is_asked_for_stays() -> None:
-    """SIEVE: one hit saves an object from one round."""
+    """One hit saves an object from one round."""
     store = StoreOf(OBJECT_BYTES * 10)
     store.put(b"/hot", b"x" * OBJECT_BYTES)
     for i in range(60):

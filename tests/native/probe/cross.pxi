@@ -59,8 +59,8 @@ cdef class Worker:
         cdef Slice name = as_slice(key)
         return hold_find(self.ctx, store_hash(&self.store.store, name), name) != NULL
 
-    def use(self, EntryRef ref):
-        hold_use(hold_of(self.ctx, ref.entry))
+    def use(self, EntryRef ref, bint fetched=False):
+        hold_use(hold_of(self.ctx, ref.entry), fetched)
 
     def unuse(self, EntryRef ref):
         hold_unuse(self.ctx, hold_of(self.ctx, ref.entry))

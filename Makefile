@@ -27,7 +27,7 @@ test: build-tests ## everything that is checked: lint, tidy, unit, native, syste
 
 build-tests: $(STAMP)/probe $(STAMP)/browser ## what the tests need on top of build
 
-bench: $(STAMP)/bench-packages ## every question of bench/scenarios against the floor and the peers (about 1 h)
+bench: $(STAMP)/bench-packages ## every question of bench/scenarios against the floor and the peers (about 40 min)
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-peers: ## install the peers and h2load from Debian (root)

@@ -11,6 +11,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Final
 
 import typer
@@ -18,8 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import scenario as scenarios
+from . import targets
 from .errors import BenchError
-from .facts import facts
+from .facts import exact_commit, facts
 from .netns import can_isolate
 from .report import write_report
 from .results import Run, write_json
@@ -29,6 +31,7 @@ from .table import markdown, show
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 _PLAIN_WIDTH: Final = 170  # a table in a file or a pipe is not folded
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OUT: Final = Path("build/bench")
 _HEAD: Final = "# Results\n\nDated runs, newest first; `python -m bench --record` adds one.\n"
 
@@ -66,9 +69,11 @@ def bench(
 
 def _bench(plan: Plan, console: Console, out: Path, *, quick: bool, record: bool) -> None:
     _raise_limits()
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: shells let jobs ignore it
-        signal.signal(number, signal.default_int_handler)
-    interrupted = False
+    for number in _ENDING:  # SIGINT too: shells let jobs ignore it
+        signal.signal(number, _interrupt)
+    interrupted, goals = False, targets.load()
+    if record:
+        exact_commit()
     with stage() as here:
         run = Run(facts(here.network), plan.rounds, quick, list(_notes(plan, here)))
         for note in run.notes:
@@ -81,12 +86,20 @@ def _bench(plan: Plan, console: Console, out: Path, *, quick: bool, record: bool
         except KeyboardInterrupt:
             interrupted = True
             run.notes.append("interrupted: not every sample was taken")
+    run.verdicts = targets.judged(run, goals)
     show(run, console)
     _write(run, console, out, record=record and not interrupted)
     if interrupted:
         raise typer.Exit(130)
     if not any(cell.samples for result in run.scenarios for cell in result.cases):
         raise BenchError("nothing was measured")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """The first one ends the run; a second one must not end the clearing up."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _notes(plan: Plan, here: Stage) -> Iterator[str]:

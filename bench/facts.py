@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from .errors import BenchError
 from .netns import Network, can_isolate
 from .stage import REPOSITORY
 
@@ -46,15 +47,26 @@ def _processor() -> str:
     return match[1] if match else platform.machine()
 
 
-def commit() -> str:
-    """The commit the working tree is at, with `+` when it differs from it."""
+def _git(*arguments: str) -> str:
     if not shutil.which("git"):
-        return "?"
+        return ""
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.stdout.strip() or "?"
+        ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def commit() -> str:
+    """The commit the working tree is at, with `+` when it differs from it; `?`: not known."""
+    head = _git("rev-parse", "--short=10", "HEAD") or "?"
+    return head + ("+" if _git("status", "--porcelain") else "")
+
+
+def exact_commit() -> None:
+    """Raises BenchError when figures taken now could not be taken again from a commit."""
+    found = commit()
+    if not found.isalnum():
+        raise BenchError(f"--record: commit {found}: the tree is not as committed, or has no git")
 
 
 def facts(network: Network) -> dict[str, str]:

@@ -3,6 +3,7 @@
 Serves the bodies of `bodies.py`, immediate, late or trickled, and remembers per path how often it
 was asked and when (wall clock, ns: the clock of the receivers' kernel stamps) each chunk of the
 first answer was written. GET /_stub/paths shows both as JSON; GET /_stub/forget clears them.
+Under /show it plays one live stream by the clock, for viewers that really play (swarm/origin.py).
 
 Bounds: bodies <= 64 MiB; the table holds as many paths as a run asks for. It is no part of any
 measured path except a miss, where its write time is the zero of every lag.
@@ -22,10 +23,17 @@ from typing import Final, cast
 
 import httptools
 import uvloop
+import xxhash
 
 from .bodies import Blob, content_type, parse
 from .errors import BenchError
+from .swarm.origin import Origin, Show, answer
 
+# 3 Mb/s and separate audio of 128 kb/s, in parts of a third of a second, segments of two.
+SHOW: Final = Show(
+    part_s=1 / 3, parts=6, part_bytes=125_000, audio_bytes=5_333, tracks=("video", "audio"),
+    window=10, history_s=30.0,
+)  # fmt: skip
 _PIPELINE_MAX: Final = 64  # requests waiting on one connection; past it the connection is cut
 
 
@@ -43,8 +51,9 @@ def _body(blob: Blob) -> bytes:
 class Viewer(asyncio.Protocol):
     """One kept-alive connection of a cache under test."""
 
-    def __init__(self, asked: dict[str, Asked]) -> None:
+    def __init__(self, asked: dict[str, Asked], show: Origin) -> None:
         self._asked = asked
+        self._show = show
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._queue: asyncio.Queue[tuple[bytes, bytes]] = asyncio.Queue(_PIPELINE_MAX)
@@ -75,11 +84,16 @@ class Viewer(asyncio.Protocol):
         with contextlib.suppress(asyncio.CancelledError):
             while True:
                 method, url = await self._queue.get()
-                await self._answer(method, url.decode("latin-1").partition("?")[0])
+                path, _, query = url.decode("latin-1").partition("?")
+                await self._answer(method, path, query)
 
-    async def _answer(self, method: bytes, path: str) -> None:
+    async def _answer(self, method: bytes, path: str, query: str) -> None:
         if path.startswith("/_stub/"):
             self._control(path)
+            return
+        if path.startswith("/show/"):
+            self._asked.setdefault(path, Asked()).requests += 1
+            self._play(path, await answer(self._show, path, query))
             return
         try:
             blob = parse(path)
@@ -91,6 +105,19 @@ class Viewer(asyncio.Protocol):
         # The first answer is when the bytes were to be had; a cache that asks again waits longer.
         writes_ns = asked.writes_ns if asked.requests == 1 else []
         await self._send(blob, writes_ns, body=method != b"HEAD")
+
+    def _play(self, path: str, body: bytes | None) -> None:
+        """A playlist is over with the next part, anything else stays."""
+        if body is None:
+            self._write_json(404, {})
+            return
+        playlist = path.endswith(".m3u8")
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type(path)}\r\n"
+            f'Content-Length: {len(body)}\r\nETag: "{xxhash.xxh3_128_hexdigest(body)}"\r\n'
+            f"Cache-Control: public, max-age={1 if playlist else 3600}\r\n\r\n"
+        )
+        self._transport.write(head.encode() + body)
 
     async def _send(self, blob: Blob, writes_ns: list[int], *, body: bool) -> None:
         content, head = _body(blob), self._head(blob)
@@ -130,9 +157,9 @@ class Viewer(asyncio.Protocol):
 
 async def serve(address: str, port: int) -> None:
     asked: dict[str, Asked] = {}
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Viewer(asked), address, port, backlog=4096
-    )
+    loop = asyncio.get_running_loop()
+    show = Origin(SHOW, began=loop.time())
+    server = await loop.create_server(lambda: Viewer(asked, show), address, port, backlog=4096)
     await server.serve_forever()
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from .plot import Bar, bars, distribution
 from .results import CaseResult, Run, ScenarioResult, overlaid
 from .sample import FIGURES
-from .table import headings, remarks, rounds, rows, times, with_spread
+from .table import TARGET_HEADINGS, headings, remarks, rounds, rows, times, with_spread
 
 STYLE: Final = Path(__file__).with_name("report.css")
 # Colour by server, the same in every plot; what is not listed is grey.
@@ -44,14 +44,33 @@ def _page(run: Run) -> Iterator[str]:
         f"{rounds(run)}{kind}</p>"
     )
     names = [result.scenario.name for result in run.scenarios]
+    names = ["targets", *names] if run.verdicts else names
     links = "".join(f'<a href="#{name}">{name}</a>' for name in names)
     yield f"<nav>{links}</nav>"
     yield from (f'<p class="warning">{escape(note)}</p>' for note in run.notes)
+    if run.verdicts:
+        yield _targets(run)
     for result in run.scenarios:
         yield from _scenario(result)
     yield f'<h2 id="method">Method and machine</h2><p class="note">{_METHOD}</p><dl>'
     yield "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     yield "</dl></html>\n"
+
+
+def _targets(run: Run) -> str:
+    heads = "".join(f"<th>{heading}</th>" for heading in TARGET_HEADINGS)
+    body = "".join(
+        f'<tr class="{verdict.state.split()[0]}">'
+        f"{''.join(f'<td>{escape(text)}</td>' for text in verdict.cells())}</tr>"
+        for verdict in run.verdicts
+    )
+    return (
+        f'<h2 id="targets">targets: {escape(run.tally())}</h2><p class="note">Medians of this run; '
+        "a ratio first, then the figures it is of. The first server of a rule over the second: "
+        "edgecache over a floor is what it adds, a peer over edgecache is how many times cheaper "
+        f'edgecache is.</p><div class="scroll"><table class="targets"><tr>{heads}</tr>{body}'
+        "</table></div>"
+    )
 
 
 def _scenario(result: ScenarioResult) -> Iterator[str]:

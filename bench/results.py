@@ -1,9 +1,10 @@
 """A run's results as a value, and its JSON form.
 
 results.json: {"facts": {…}, "rounds": n, "quick": bool, "notes": […], "scenarios": [{"name",
-"question", "figure", "shown", "compare", "cases": [{"label", "baseline", "params", "servers":
-{name: {"title", "samples": [{"figures", "problems", "series"}], "spread": {figure: {median, low,
-high}}, "ratios": {figure: {server: median / that server's median}}}}}]}]}
+"question", "figure", "shown", "took_s", "compare", "cases": [{"label", "baseline", "params",
+"servers": {name: {"title", "samples": [{"figures", "problems", "series"}], "spread": {figure:
+{median, low, high}}, "ratios": {figure: {server: median / that server's median}}}}}]}],
+"targets": [{"what", "rule", "numbers", "state"}]}
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .sample import Sample, Spread, ratio, spreads
 from .scenario import Case, Scenario
@@ -45,6 +46,23 @@ class CaseResult:
 class ScenarioResult:
     scenario: Scenario
     cases: list[CaseResult]
+    took_s: float = 0.0
+
+
+State = Literal["met", "missed", "not measured", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One rule of one target (targets.py). `numbers`: what was measured, in words."""
+
+    what: str
+    rule: str
+    numbers: str
+    state: State
+
+    def cells(self) -> list[str]:
+        return [self.what, self.rule, self.numbers, self.state]
 
 
 @dataclass
@@ -54,6 +72,15 @@ class Run:
     quick: bool
     notes: list[str] = field(default_factory=list)
     scenarios: list[ScenarioResult] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def tally(self) -> str:
+        """`14 of 20 met, 4 missed, 2 not measured`."""
+        judged = [verdict.state for verdict in self.verdicts if verdict.state != "elsewhere"]
+        others = (
+            f", {judged.count(s)} {s}" for s in ("missed", "not measured") if s in judged
+        )  # fmt: skip
+        return f"{judged.count('met')} of {len(judged)} met{''.join(others)}"
 
 
 def ratios(spread: Mapping[str, Mapping[str, Spread]], figure: str) -> dict[str, dict[str, float]]:
@@ -123,11 +150,13 @@ def to_json(run: Run) -> dict[str, Any]:
                 "question": each.scenario.question,
                 "figure": each.scenario.figure,
                 "shown": list(each.scenario.shown),
+                "took_s": round(each.took_s, 1),
                 "compare": compared(each),
                 "cases": [_case_json(cell, each.scenario.figure) for cell in each.cases],
             }
             for each in run.scenarios
         ],
+        "targets": [vars(verdict) for verdict in run.verdicts],
     }
 
 

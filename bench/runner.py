@@ -6,6 +6,7 @@ is not installed is noted and skipped; one that fails costs its sample, never th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,9 +34,15 @@ class Plan:
     def servers(self, case: Case) -> list[str]:
         return [name for name in case.servers if not self.only or name in self.only]
 
+    def turns(self, scenario: Scenario) -> int:
+        return min(self.rounds, scenario.rounds_max or self.rounds)
+
     def steps(self) -> int:
-        cells = (self.servers(case) for each in self.scenarios for case in each.cases)
-        return self.rounds * sum(map(len, cells))
+        return sum(
+            self.turns(each) * len(self.servers(case))
+            for each in self.scenarios
+            for case in each.cases
+        )
 
 
 def available(stage: Stage) -> dict[str, Peer]:
@@ -58,13 +65,15 @@ def execute(plan: Plan, stage: Stage, run: Run, began: Began, ended: Ended) -> N
     for scenario in plan.scenarios:
         result = ScenarioResult(scenario, [CaseResult(case) for case in scenario.cases])
         run.scenarios.append(result)
-        for number in range(plan.rounds):
+        start = time.monotonic()
+        for number in range(plan.turns(scenario)):
             for cell, name in _cells(plan, result):
                 began(f"{scenario.name} · {cell.case.label} · {name} · round {number + 1}")
                 if name not in table or not table[name].missing():
                     title = table[name].title if name in table else name
                     cell.add(name, title, _sample(scenario, cell.case, name, table, stage))
                 ended()
+        result.took_s = time.monotonic() - start
 
 
 def _cells(plan: Plan, result: ScenarioResult) -> Iterator[tuple[CaseResult, str]]:

@@ -8,14 +8,14 @@ Every key is checked; a problem names file, case and key.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import BenchError
+from .errors import BenchError, said
 from .kinds import KINDS
 from .kinds.base import Kind, Params
 from .sample import FIGURES
@@ -35,6 +35,7 @@ class _File(BaseModel):
     servers: tuple[str, ...]
     baseline: str = ""
     compare: tuple[str, str] | None = None
+    rounds_max: int | None = None
     defaults: dict[str, Any] = {}
     quick: dict[str, Any] = {}
     case: tuple[dict[str, Any], ...]
@@ -51,7 +52,8 @@ class Case:
 @dataclass(frozen=True)
 class Scenario:
     """`baseline`: the server that figures are ratios of. `compare`: two cases whose headline
-    figures are set against each other, server by server."""
+    figures are set against each other, server by server. `rounds_max`: what says nothing new when
+    it is asked again."""
 
     name: str
     question: str
@@ -60,6 +62,7 @@ class Scenario:
     shown: tuple[str, ...]
     compare: tuple[str, str] | None
     cases: tuple[Case, ...]
+    rounds_max: int | None = None
 
 
 def names() -> list[str]:
@@ -74,7 +77,7 @@ def load(name: str, *, quick: bool) -> Scenario:
     try:
         file = _File.model_validate(tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise BenchError(f"{path.name}: {_said(error)}") from None
+        raise BenchError(f"{path.name}: {said(error)}") from None
     if file.kind not in KINDS:
         raise BenchError(f"{path.name}: kind {file.kind!r}, allowed: {', '.join(KINDS)}")
     unknown = {file.figure, *file.shown} - FIGURES.keys()
@@ -85,7 +88,9 @@ def load(name: str, *, quick: bool) -> Scenario:
     labels = {case.label for case in cases}
     if len(labels) < len(cases) or (file.compare and not labels.issuperset(file.compare)):
         raise BenchError(f"{path.name}: labels must be unique, compare must name two of them")
-    return Scenario(name, file.question, kind, file.figure, file.shown, file.compare, cases)
+    return Scenario(
+        name, file.question, kind, file.figure, file.shown, file.compare, cases, file.rounds_max
+    )
 
 
 def _case(where: str, kind: Kind[Any], file: _File, raw: Mapping[str, Any], *, quick: bool) -> Case:
@@ -96,12 +101,5 @@ def _case(where: str, kind: Kind[Any], file: _File, raw: Mapping[str, Any], *, q
     try:
         params = kind.params.model_validate(given)
     except ValidationError as error:
-        raise BenchError(f"{where}: case {label!r}: {_said(error)}") from None
+        raise BenchError(f"{where}: case {label!r}: {said(error)}") from None
     return Case(label, servers, baseline, params)
-
-
-def _said(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    problems: Sequence[Any] = error.errors()
-    return "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)

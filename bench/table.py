@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -79,6 +80,20 @@ def remarks(result: ScenarioResult) -> Iterator[str]:
         yield f"{name}: {pair[0]} costs ×{value:.3f} of {pair[1]}"
 
 
+TARGET_HEADINGS: Final = ("target", "rule", "measured", "verdict")
+
+
+def _show_targets(run: Run, console: Console) -> None:
+    table = Table(title=f"targets: {run.tally()}", title_justify="left", box=None, pad_edge=False)
+    for heading in TARGET_HEADINGS:
+        table.add_column(heading)
+    colours = {"met": "green", "missed": "red"}
+    for verdict in run.verdicts:
+        table.add_row(*verdict.cells(), style=colours.get(verdict.state))
+    console.print("")
+    console.print(table)
+
+
 def show(run: Run, console: Console) -> None:
     for result in run.scenarios:
         console.print(f"\n[bold]{result.scenario.name}[/]: {result.scenario.question}")
@@ -93,6 +108,8 @@ def show(run: Run, console: Console) -> None:
             console.print(table)
         for remark in remarks(result):
             console.print(f"! {remark}", style="yellow", markup=False, highlight=False)
+    if run.verdicts:
+        _show_targets(run, console)
 
 
 def markdown(run: Run) -> str:
@@ -106,6 +123,15 @@ def markdown(run: Run) -> str:
         "Median (least–most).",
         *(f"- {note}" for note in run.notes),
     ]
+    if run.verdicts:
+        lines += [
+            "",
+            f"### Targets: {run.tally()}",
+            "",
+            _line([*TARGET_HEADINGS]),
+            "|---|---|--:|---|",
+        ]
+        lines += [_line(verdict.cells()) for verdict in run.verdicts]
     for result in run.scenarios:
         lines += ["", f"### {result.scenario.name}", "", result.scenario.question]
         for cell in result.cases:

@@ -49,6 +49,7 @@ class Viewer:
 
     def ask(self, request: bytes) -> None:
         self._reset()
+        self.asked_ns = time.time_ns()
         self.socket.send(request)
 
     def read(self, buffer: bytearray) -> None:
@@ -127,16 +128,23 @@ class Crowd:
         began = time.time_ns()
         for viewer in self.viewers:
             if not viewer.failed:
-                self.waiting.add(viewer)
-                viewer.ask(request)
+                self.ask_one(viewer, request)
         return began, time.time_ns()
+
+    def ask_one(self, viewer: Viewer, request: bytes) -> None:
+        self.waiting.add(viewer)
+        viewer.ask(request)
+
+    def turn(self, timeout_s: float, most: int = 4096) -> None:
+        """Read what arrived, of `most` viewers at most; waits for the first."""
+        for fd, _ in self._epoll.poll(timeout_s, most):
+            self._by_fd[fd].read(self._buffer)
 
     def read_for(self, duration_s: float) -> None:
         """Read whatever arrives until the time is over or nobody waits."""
         deadline = time.monotonic() + duration_s
         while self.waiting and (left := deadline - time.monotonic()) > 0:
-            for fd, _ in self._epoll.poll(left, 4096):
-                self._by_fd[fd].read(self._buffer)
+            self.turn(left)
 
     def answered(self) -> Iterator[Viewer]:
         """Viewers whose answer came whole with status 200."""

@@ -11,6 +11,7 @@ from .hold import IDLE, SLOW
 from .hot_key import HOT_KEY
 from .publish import FANOUT, PUSH_TO_BYTE
 from .storm import STORM
+from .viewers import VIEWERS
 
 KINDS: Final[dict[str, Kind[Any]]] = {
     "hit": HIT,
@@ -21,4 +22,5 @@ KINDS: Final[dict[str, Kind[Any]]] = {
     "fanout": FANOUT,
     "push_to_byte": PUSH_TO_BYTE,
     "eviction": EVICTION,
+    "viewers": VIEWERS,
 }

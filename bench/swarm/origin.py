@@ -3,7 +3,8 @@
 Everything follows from the clock: which parts exist, what playlists say, what a name's bytes are.
 So it holds no state but counts. Laws: plain HTTP/1.1 on loopback, one thread of its own that ends
 with the block; blocking reloads wait no longer than three target durations (RFC 8216bis 6.2.5.2).
-Knows nothing of the swarm, which is tested and calibrated against it.
+Knows nothing of the swarm, which is tested and calibrated against it. The bench's stub origin
+serves the same show to caches (`answer`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import xxhash
 HOST: Final = "127.0.0.1"
 _FIRST_MSN: Final = 1000
 _START_S: Final = 10.0
+_TIMER_S: Final = 0.001
 _OBJECT: Final = re.compile(r"/show/(\w+)/(\d+)(?:\.(\d+))?\.m4s")
 
 Fault = Literal["", "404", "503", "corrupt", "cut", "silent", "stale", "chunked", "pieces", "close"]
@@ -32,14 +34,20 @@ Fault = Literal["", "404", "503", "corrupt", "cut", "silent", "stale", "chunked"
 Script = Callable[[str, int], Fault]
 
 
+def no_fault(_path: str, _before: int) -> Fault:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Show:
     """`history_s`: how much there is at the beginning. `pause`: (media second since the beginning,
-    length): all that ends later appears later by that much."""
+    length): all that ends later appears later by that much. `part_bytes` is of the first track,
+    `audio_bytes` of the others; 0: the same."""
 
     part_s: float = 0.2
     parts: int = 5
     part_bytes: int = 2000
+    audio_bytes: int = 0
     window: int = 6
     tracks: tuple[str, ...] = ("video",)
     history_s: float = 6.0
@@ -51,13 +59,17 @@ class Show:
     def segment_s(self) -> float:
         return self.part_s * self.parts
 
+    def size(self, track: str) -> int:
+        """Of a part, in bytes."""
+        return self.part_bytes if track == self.tracks[0] else self.audio_bytes or self.part_bytes
+
 
 @dataclass
 class Origin:
     """`asked`: requests by path, without the query. `late`: blocking reloads that gave up."""
 
     show: Show
-    script: Script
+    script: Script = no_fault
     base: str = ""
     asked: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
@@ -136,7 +148,8 @@ class Origin:
         parts = [first + int(found[3])] if found[3] else range(first, first + self.show.parts)
         if max(parts) >= self.made(now):
             return None
-        return b"".join(_noise(f"{found[1]}/{part}", self.show.part_bytes) for part in parts)
+        size = self.show.size(found[1])
+        return b"".join(_noise(f"{found[1]}/{part}", size) for part in parts)
 
 
 def _noise(name: str, size: int) -> bytes:
@@ -144,7 +157,7 @@ def _noise(name: str, size: int) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(show: Show, script: Script = lambda _path, _before: "") -> Iterator[Origin]:
+def serving(show: Show, script: Script = no_fault) -> Iterator[Origin]:
     """An origin on a free port of loopback, while the block lasts."""
     origin = Origin(show, script)
     ready: threading.Event = threading.Event()
@@ -214,7 +227,7 @@ async def _answer(
     if fault in ("404", "503"):
         writer.write(f"HTTP/1.1 {fault} No\r\nContent-Length: 2\r\n\r\nno".encode())
         return True
-    body = await _body(origin, path, query, stale=fault == "stale")
+    body = await answer(origin, path, query, stale=fault == "stale")
     if body is None:
         writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
         return True
@@ -248,7 +261,8 @@ async def _write(writer: asyncio.StreamWriter, head: str, body: bytes, fault: Fa
     return fault != "close"
 
 
-async def _body(origin: Origin, path: str, query: str, *, stale: bool) -> bytes | None:
+async def answer(origin: Origin, path: str, query: str, *, stale: bool = False) -> bytes | None:
+    """The body of that name, when it is time; None: there is none."""
     loop = asyncio.get_running_loop()
     if path == "/show/master.m3u8":
         return origin.multivariant().encode()
@@ -270,4 +284,6 @@ async def _blocked(origin: Origin, part: int) -> None:
     wait_s = origin.appears(min(part, last)) - loop.time()
     limit_s = 3 * max(1, round(origin.show.segment_s))
     origin.late += wait_s > limit_s
-    await asyncio.sleep(max(0.0, min(wait_s, limit_s)))
+    if wait_s > 0:
+        # timers of whole milliseconds ring up to one early: the part would not be listed yet
+        await asyncio.sleep(min(wait_s, limit_s) + _TIMER_S)

@@ -10,6 +10,5 @@ sub vcl_recv {
     return (hash);
 }
 sub vcl_backend_response {
-    set beresp.ttl = 1h;
     set beresp.do_stream = true;
 }

@@ -76,6 +76,8 @@ def _targets(run: Run) -> str:
 def _scenario(result: ScenarioResult) -> Iterator[str]:
     scenario = result.scenario
     yield f'<h2 id="{scenario.name}">{scenario.name}</h2><p>{escape(scenario.question)}</p>'
+    if scenario.note:
+        yield f'<p class="note">{escape(scenario.note)}</p>'
     for cell in result.cases:
         if cell.samples:
             yield f"<h3>{escape(cell.case.label)}</h3>"
@@ -101,9 +103,11 @@ def _bars(result: ScenarioResult, cell: CaseResult) -> str:
         )  # fmt: skip
     floor = spread.get(base, {}).get(figure.name)
     caption = f"{figure.title}{f', {figure.unit}' if figure.unit else ''}"
+    good = "less" if figure.less_is_better else "more"
     svg = bars(drawn, mark=floor.median if floor else None, mark_label="baseline", caption=caption)
     return (
-        f"<figure>{svg}<figcaption>{escape(caption)}; whisker: least to most</figcaption></figure>"
+        f"<figure>{svg}<figcaption>{escape(caption)}, {good} is better; whisker: least to most"
+        "</figcaption></figure>"
     )
 
 
@@ -115,8 +119,8 @@ def _distributions(cell: CaseResult) -> Iterator[str]:
         colours = {cell.titles[name]: _COLOUR.get(name, 0) for name in chosen}
         svg = distribution(lines, colours, title)
         yield (
-            f"<figure>{svg}<figcaption>{escape(title)} (log scale): share of viewers served by "
-            "then</figcaption></figure>"
+            f"<figure>{svg}<figcaption>{escape(title)} (log scale): share of answers that had "
+            "come by then</figcaption></figure>"
         )
 
 

@@ -29,6 +29,7 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     question: str
+    note: str = ""
     kind: str
     figure: str
     shown: tuple[str, ...]
@@ -53,7 +54,7 @@ class Case:
 class Scenario:
     """`baseline`: the server that figures are ratios of. `compare`: two cases whose headline
     figures are set against each other, server by server. `rounds_max`: what says nothing new when
-    it is asked again."""
+    it is asked again. `note`: what a reader must know to read the figures."""
 
     name: str
     question: str
@@ -63,6 +64,7 @@ class Scenario:
     compare: tuple[str, str] | None
     cases: tuple[Case, ...]
     rounds_max: int | None = None
+    note: str = ""
 
 
 def names() -> list[str]:
@@ -89,7 +91,15 @@ def load(name: str, *, quick: bool) -> Scenario:
     if len(labels) < len(cases) or (file.compare and not labels.issuperset(file.compare)):
         raise BenchError(f"{path.name}: labels must be unique, compare must name two of them")
     return Scenario(
-        name, file.question, kind, file.figure, file.shown, file.compare, cases, file.rounds_max
+        name,
+        file.question,
+        kind,
+        file.figure,
+        file.shown,
+        file.compare,
+        cases,
+        file.rounds_max,
+        file.note,
     )
 
 

@@ -134,6 +134,8 @@ def markdown(run: Run) -> str:
         lines += [_line(verdict.cells()) for verdict in run.verdicts]
     for result in run.scenarios:
         lines += ["", f"### {result.scenario.name}", "", result.scenario.question]
+        if result.scenario.note:
+            lines += ["", result.scenario.note]
         for cell in result.cases:
             if not cell.samples:
                 continue

@@ -16,7 +16,14 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from . import scenario as scenarios
 from . import targets
@@ -25,7 +32,7 @@ from .facts import exact_commit, facts
 from .netns import can_isolate
 from .report import write_report
 from .results import Run, write_json
-from .runner import Plan, absent, available, execute
+from .runner import Began, Ended, Plan, absent, available, execute
 from .stage import Stage, stage
 from .table import markdown, show
 
@@ -79,10 +86,8 @@ def _bench(plan: Plan, console: Console, out: Path, *, quick: bool, record: bool
         for note in run.notes:
             console.print(f"! {note}", style="yellow", markup=False)
         try:
-            with _progress(console, plan.steps()) as progress:
-                task = progress.add_task("", total=plan.steps())
-                execute(plan, here, run, lambda what: progress.update(task, description=what),
-                        lambda: progress.advance(task))  # fmt: skip
+            with _followed(console, plan.steps()) as (began, ended):
+                execute(plan, here, run, began, ended)
         except KeyboardInterrupt:
             interrupted = True
             run.notes.append("interrupted: not every sample was taken")
@@ -118,11 +123,20 @@ def _raise_limits() -> None:
 
 
 @contextlib.contextmanager
-def _progress(console: Console, total: int) -> Iterator[Progress]:
-    columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.description}"))  # fmt: skip
+def _followed(console: Console, total: int) -> Iterator[tuple[Began, Ended]]:
+    """What the runner calls as it goes on: a bar on a terminal, a line a sample elsewhere."""
+    columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(), TextColumn("{task.description}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=total == 0) as progress:
-        yield progress
+        task = progress.add_task("", total=total)
+
+        def began(what: str) -> None:
+            progress.update(task, description=what)
+            if not console.is_terminal:
+                done = int(progress.tasks[0].completed)
+                console.print(f"{done + 1}/{total} {what}", markup=False, highlight=False)
+
+        yield began, lambda: progress.advance(task)
 
 
 def _write(run: Run, console: Console, out: Path, *, record: bool) -> None:

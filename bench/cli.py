@@ -91,6 +91,7 @@ def _bench(plan: Plan, console: Console, out: Path, *, quick: bool, record: bool
         except KeyboardInterrupt:
             interrupted = True
             run.notes.append("interrupted: not every sample was taken")
+            console.print(f"! {run.notes[-1]}", style="yellow", markup=False)
     run.verdicts = targets.judged(run, goals)
     show(run, console)
     _write(run, console, out, record=record and not interrupted)

@@ -4,9 +4,7 @@ A crowd is held when all of it plays, without an error or a stall, and every byt
 grow by fixed steps until one is not held or the swarm's own core is full, which is said; figures
 are those of the largest that was held. `viewers_core` is what a whole core would hold at the CPU a
 viewer cost then: what the server has left when the client is what ends the search.
-
-Low-latency viewers all want a part at once: their first and last byte are behind those of the first
-viewer. Classic ones come when they poll: theirs are behind their own request.
+First and last byte are of media, behind the request for them, by the kernel's stamps.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from .base import Kind, Params
 
 _LIST: Final = "/show/master.m3u8"
 _SLACK_S: Final = 30.0
-_SPANS: Final = {"ll": ("object_first", "object_last"), "classic": ("wait", "fetch")}
+_SPANS: Final = {"first": "wait", "last": "fetch"}  # of the swarm's tallies
 _CLIENT_FULL: Final = 0.85  # of a core; a larger crowd would wait for itself
 
 
@@ -76,11 +74,10 @@ def _why(found: dict[str, Any]) -> str:
     )
 
 
-def _figures(found: dict[str, Any], mode: str, origin_requests: int) -> dict[str, float]:
-    spans = _SPANS[mode]
+def _figures(found: dict[str, Any], origin_requests: int) -> dict[str, float]:
     lags = {
         f"{end}_{share}_ms": found["ms"][span][share]
-        for end, span in zip(("first", "last"), spans, strict=True)
+        for end, span in _SPANS.items()
         for share in ("p50", "p99")
     }
     server = found["server"]
@@ -107,7 +104,7 @@ def measure(stage: Stage, running: Running, params: ViewersParams) -> Sample:
         found = _play(stage, running, params, viewers)
         if not found["sound"]:
             return held or Sample({}, (_why(found),))
-        held = Sample(_figures(found, params.mode, sum(stage.asked().values())))
+        held = Sample(_figures(found, sum(stage.asked().values())))
         if found["client_cpu"] > _CLIENT_FULL:
             break
     assert held is not None

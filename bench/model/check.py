@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -82,13 +83,22 @@ def _see(look: plan.Plan, crowd: drive.Crowd, pid: int, idle: float) -> _Seen:
     return _Seen(run, server_s * 1e6 / asked, run.tallies["cpu_us"] / asked)
 
 
-def check(
-    url: str, *, pid: int, viewers: int, seconds: float, stream: Stream | None = None
-) -> list[Compared]:
-    """Against the low-latency server of process `pid`, whose stream is as `stream` says. Raises
+def _stream(look: plan.Plan) -> Stream:
+    """The default one, with as long a window as is listed now: what has just begun lists less."""
+    try:
+        url = f"http://{look.authority}{look.tracks[0]}"
+        with urllib.request.urlopen(url, timeout=plan.TIMEOUT_S) as answer:
+            segments = answer.read().count(b"#EXTINF")
+    except OSError as error:
+        raise BenchError(f"{url}: {error}") from None
+    return Stream(window_s=Stream().segment_s * segments)
+
+
+def check(url: str, *, pid: int, viewers: int, seconds: float) -> list[Compared]:
+    """Against the low-latency server of process `pid`, whose stream is as the demo's. Raises
     BenchError when the swarm cannot play it."""
-    stream = stream or Stream()
     look = plan.look(url)
+    stream = _stream(look)
     # over a whole segment, because what a joiner fetches depends on where in one it comes
     crowd = drive.Crowd(viewers=viewers, seconds=seconds, ramp_s=stream.segment_s)
     idle = _idle(pid)

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import scenario
+from bench import facts, scenario
 from bench.clients.storm import lags_ms
+from bench.errors import BenchError
 from bench.plot import Bar, bars, distribution
 from bench.report import write_report
 from bench.results import CaseResult, Run, ScenarioResult, compared, overlaid, to_json
@@ -52,9 +53,9 @@ def run() -> Run:
         cell.add("edgecache", "edgecache", Sample({"cpu_us": cpu * 2, "p50_ms": 0.2}))
     cell.add("edgecache", "edgecache", Sample({"cpu_us": 900.0}, ("client <saturated>",)))
     cell.add("varnish", "Varnish malloc", Sample({}, ("did not start",)))
-    facts = dict.fromkeys(("date", "commit", "processor", "kernel", "network"), "a<b")
-    facts["congestion control"] = "bbr"
-    return Run(facts, 3, False, ["nginx: skipped"], [ScenarioResult(loaded, [cell])])
+    known = dict.fromkeys(("date", "commit", "processor", "kernel", "network"), "a<b")
+    known["congestion control"] = "bbr"
+    return Run(known, 3, False, ["nginx: skipped"], [ScenarioResult(loaded, [cell])])
 
 
 def test_spreads_count_only_sound_samples() -> None:
@@ -125,6 +126,24 @@ def test_series_of_the_middle_round() -> None:
     samples = [Sample({}, series={"lag": [middle] * 3}) for middle in (9.0, 1.0, 5.0)]
     assert overlaid(samples) == {"lag": [5.0] * 3}
     assert overlaid([Sample({}, ("bad",), {"lag": [1.0]})]) == {}
+
+
+@pytest.mark.parametrize(
+    ("head", "changed", "commit"),
+    [("46d02998d2", "", "46d02998d2"), ("46d02998d2", " M setup.py", "46d02998d2+"), ("", "", "?")],
+)
+def test_only_a_clean_commit_is_recorded(
+    head: str, changed: str, commit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An untracked file is a difference too: it may be imported."""
+    said = {"rev-parse": head, "status": changed}
+    monkeypatch.setattr(facts, "_git", lambda command, *_: said[command])
+    assert facts.commit() == commit
+    if commit == head:
+        facts.exact_commit()
+    else:
+        with pytest.raises(BenchError, match=r"--record: commit .*: the tree is not as committed"):
+            facts.exact_commit()
 
 
 def test_lag_behind_each_chunk() -> None:

@@ -13,6 +13,7 @@ from bench.kinds import KINDS
 from bench.netns import is_stale, run_tag
 from bench.peers.peer import TEMPLATES
 from bench.peers.table import peers
+from bench.runner import Plan
 from bench.traces import trace
 
 CASE = '[[case]]\nlabel = "a"\nrate = 1\nobjects = [{ size = 2 }]'
@@ -47,6 +48,11 @@ def test_committed_scenarios(name: str, quick: bool) -> None:
 def test_every_kind_is_asked() -> None:
     kinds = [scenario.load(name, quick=False).kind for name in scenario.names()]
     assert all(any(kind is used for used in kinds) for kind in KINDS.values())
+
+
+def test_what_says_nothing_new_is_asked_once() -> None:
+    chosen = [scenario.load(name, quick=False) for name in ("eviction", "push_to_byte")]
+    assert Plan(chosen, 3, frozenset(["edgecache"])).steps() == 3 * 1 + 2 * 3
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def _media(timeline: Timeline, track: Track, *, skip: int) -> str:
         f"#EXT-X-VERSION:{9 if skip else 6}",
         f"#EXT-X-TARGETDURATION:{timing.target_duration}",
         _server_control(timing),
-        f"#EXT-X-PART-INF:PART-TARGET={_seconds(timing.part_target_ns)}",
+        f"#EXT-X-PART-INF:PART-TARGET={_seconds(timing.part_target_ns // 1000)}",
         f"#EXT-X-MEDIA-SEQUENCE:{first.msn}",
     ]
     # the number before any tag: a tag on the first segment counts too (6.2.1)
@@ -101,7 +101,7 @@ def _media(timeline: Timeline, track: Track, *, skip: int) -> str:
         if segment.start_ns >= parts_from:
             lines += (_part(timeline.stream, part) for part in segment.parts)
         if segment.complete:
-            seconds = _seconds(segment.duration_ns)
+            seconds = _duration(segment.start_ns, segment.end_ns)
             lines += [f"#EXTINF:{seconds},", _uri(timeline.stream, segment.path)]
     if timeline.ended:
         return _text([*lines, "#EXT-X-ENDLIST"])
@@ -114,7 +114,7 @@ def _server_control(timing: Timing) -> str:
         "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES"
         f",CAN-SKIP-UNTIL={timing.skip_until_s}"
         f",HOLD-BACK={3 * timing.target_duration}"
-        f",PART-HOLD-BACK={_seconds(3 * timing.part_target_ns)}"
+        f",PART-HOLD-BACK={_seconds(3 * timing.part_target_ns // 1000)}"
     )
 
 
@@ -125,16 +125,14 @@ def _segment(stream: str, segment: Segment, init: str | None) -> Iterator[str]:
     if init:
         yield f'#EXT-X-MAP:URI="{_uri(stream, init)}"'
     # on every segment: drift never adds up, and a delta update says when its first one is
-    date = datetime.fromtimestamp(segment.wall_ns // NS, UTC)
-    milliseconds = segment.wall_ns % NS // 1_000_000
-    yield f"#EXT-X-PROGRAM-DATE-TIME:{date:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(segment.wall_ns)}"
     if segment.gap:
         yield "#EXT-X-GAP"
 
 
 def _part(stream: str, part: Part) -> str:
     independent = ",INDEPENDENT=YES" if part.independent else ""
-    duration = _seconds(part.end_ns - part.start_ns)
+    duration = _duration(part.start_ns, part.end_ns)
     return f'#EXT-X-PART:DURATION={duration},URI="{_uri(stream, part.path)}"{independent}'
 
 
@@ -164,10 +162,27 @@ def _uri(stream: str, path: str) -> str:
     return names.relative(stream, path)
 
 
-def _seconds(ns: int) -> str:
-    """Decimal seconds of 10 µs, without trailing zeros but always a fraction."""
-    text = f"{ns / NS:.5f}".rstrip("0")
+def _duration(start_ns: int, end_ns: int) -> str:
+    """Between two times that are each rounded to 1 µs. What one duration is rounded up by the next
+    one lacks, so any run of them adds up to its decode times within 1 µs; rounding each by itself
+    put audio segments of 2.0053333 s 3.3 µs further off every time."""
+    return _seconds(_microseconds(end_ns) - _microseconds(start_ns))
+
+
+def _microseconds(ns: int) -> int:
+    return (ns + 500) // 1000
+
+
+def _seconds(us: int) -> str:
+    """Decimal seconds, without trailing zeros but always a fraction."""
+    text = f"{us / 1_000_000:.6f}".rstrip("0")
     return f"{text}0" if text.endswith(".") else text
+
+
+def _date(wall_ns: int) -> str:
+    """ISO 8601 to the nearest millisecond, as 4.4.4.6 wants it."""
+    seconds, milliseconds = divmod((wall_ns + 500_000) // 1_000_000, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
 
 
 def _text(lines: Sequence[str]) -> str:

@@ -218,10 +218,11 @@ class Timeline:
         newest = [track.segments[-1] for track in self.tracks.values() if track.segments]
         ends = [segment.wall_ns + segment.duration_ns for segment in newest]
         floor = max(ends, default=0) - first_msn * self.timing.segment_ns
+        # Whole milliseconds, because players cut dates there: video on the grid is dated exactly.
         generation = Generation(
             number=len(self.generations),
             first_msn=first_msn,
-            anchor_wall_ns=max(anchor, floor),
+            anchor_wall_ns=-(-max(anchor, floor) // 1_000_000) * 1_000_000,
         )
         self.generations.append(generation)
         return generation
@@ -242,7 +243,7 @@ class Timeline:
         if segment.msn != msn:
             raise ValueError(f"{name}: part of segment {msn} while {segment.msn} is open")
         segment.parts.append(part)
-        segment.end_ns += part.end_ns - part.start_ns
+        segment.end_ns = part.end_ns  # of the media, so that durations add up to decode times
         if final:
             self.close(name)
 

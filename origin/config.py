@@ -77,6 +77,8 @@ class Live(Section):
     # A part is segment / parts; RFC 8216bis asks parts of one size, and players at least 200 ms.
     parts: int = Field(6, ge=1, le=30)
     window: DurationMs = Field(30 * SECOND_MS, ge=6 * SECOND_MS, le=24 * 3600 * SECOND_MS)
+    # How far back playlists reach, beyond `window` from the disk. 0: no further than `window`.
+    dvr: DurationMs = Field(0, ge=0, le=24 * 3600 * SECOND_MS)
     # A publisher that is gone this long ends the stream.
     reconnect: DurationMs = Field(30 * SECOND_MS, ge=SECOND_MS)
     # Ended streams kept for pull; beyond it the oldest is forgotten in memory (its files stay).
@@ -86,6 +88,8 @@ class Live(Section):
     def _fits(self) -> Self:
         if self.window < 3 * self.segment:
             raise ValueError("live.window: allowed at least 3 segments (RFC 8216bis 6.2.2)")
+        if 0 < self.dvr < self.window:
+            raise ValueError("live.dvr: allowed 0, or live.window and more")
         return self
 
 
@@ -190,6 +194,8 @@ class Config(Section):
             raise ValueError("ladder.audio: found a rung of this name, allowed any other")
         for pop in self.pops.values():
             _names({name: None for name in pop.hot if name != "*"}, "hot stream")
+        if self.live.dvr and self.data.dir is None:
+            raise ValueError("live.dvr: found without data.dir, allowed with it")
         if self.pops and not self.keys:
             raise ValueError(
                 "pops: found POPs without a key, allowed with at least one [keys.NAME]"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .model import PlaylistVersion
-from .window import PlaylistSlot, StoredObject, Window
+from .window import PlaylistSlot, StoredObject, Window, is_part
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class Disk:
         self._queued_bytes = 0
         self._wake = threading.Condition()
         self._logged_s = 0.0
+        self._there: set[str] = set()  # paths of live streams that are written
         self.counters: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._work, name="origin-disk")
         self._thread.start()
@@ -69,18 +70,23 @@ class Disk:
         with self._wake:
             fits = self._queued_bytes + size <= self._queue_bytes
         if fits:
-            self._queue(_Job(lambda: self._write(self._file(path), chunks), size))
+            self._queue(_Job(lambda: self._keep(path, chunks), size))
         else:
             self.counters["dropped"] += 1
 
+    def holds(self, path: str) -> Path | None:
+        """The file behind `path`, when it is wholly written."""
+        return self._file(path) if path in self._there else None
+
     def remove(self, path: str) -> None:
-        self._queue(_Job(lambda: self._file(path).unlink(missing_ok=True)))
+        self._queue(_Job(lambda: self._remove(path)))
 
     def drop_index(self, stream: str) -> None:
         """The stream lives again: what the index says is no longer the truth."""
         self._queue(_Job(lambda: (self._root / stream / INDEX).unlink(missing_ok=True)))
 
     def forget(self, stream: str) -> None:
+        self._settle(stream)
         self._queue(_Job(lambda: shutil.rmtree(self._root / stream, ignore_errors=True)))
 
     def finish(self, window: Window) -> None:
@@ -88,12 +94,19 @@ class Disk:
         inits = [stored for _, stored in window.inits.values()]
         wanted = [
             (stored, _object_row(stored))
-            for stored in (*inits, *window.objects.values())
-            if stored.complete and (stored.parts or stored in inits)
+            for stored in (*inits, *window.archive.values(), *window.objects.values())
+            if stored.complete and not is_part(stored.path)
         ]
         rows = [row for _, row in wanted]
         playlists = [_playlist_row(slot.newest) for slot in window.playlists.values()]
+        self._settle(window.stream)
         self._queue(_Job(lambda: self._finish(window.stream, window.epoch, rows, playlists)))
+
+    def _settle(self, stream: str) -> None:
+        """Nothing of it will be asked of `holds` any more."""
+        with self._wake:
+            ours = [path for path in self._there if path.startswith(f"/live/{stream}/")]
+            self._there.difference_update(ours)
 
     def load(self) -> Iterator[Window]:
         """Ended streams left by an earlier process, oldest first; unfinished ones are removed.
@@ -151,6 +164,16 @@ class Disk:
         if now - self._logged_s > _QUIET_S or not self._logged_s:
             self._logged_s = now
             log.error("disk write failed, the live path goes on without it: %s", error)
+
+    def _keep(self, path: str, chunks: tuple[bytes, ...]) -> None:
+        self._write(self._file(path), chunks)
+        with self._wake:
+            self._there.add(path)
+
+    def _remove(self, path: str) -> None:
+        with self._wake:
+            self._there.discard(path)
+        self._file(path).unlink(missing_ok=True)
 
     def _write(self, file: Path, chunks: tuple[bytes, ...]) -> None:
         partial = file.with_name(file.name + ".tmp")

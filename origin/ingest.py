@@ -113,6 +113,7 @@ def settings_of(config: Config) -> Settings:
         plan=ladder.plan_of(config),
         parts=config.live.parts,
         window_s=config.live.window / 1000,
+        dvr_s=config.live.dvr / 1000,
         reconnect_s=config.live.reconnect / 1000,
     )
 

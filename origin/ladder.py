@@ -112,6 +112,8 @@ def renditions(plan: Plan) -> tuple[Rendition, ...]:
             width=rung.width,
             height=rung.height,
             frame_rate=float(plan.fps),
+            # VBV again: a key frame is at most the buffer, and there is one a segment.
+            key_bandwidth=round(rung.bitrate * _MUX_OVERHEAD / plan.segment_s),
         )
         for rung in plan.rungs
     )

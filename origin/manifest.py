@@ -35,6 +35,7 @@ def multivariant_playlist(stream: str, renditions: Sequence[Rendition]) -> str:
         )
     for rendition in video or audio:
         lines += _variant(stream, rendition, group)
+    lines += (_iframe_variant(stream, rendition) for rendition in video if rendition.key_bandwidth)
     return _text(lines)
 
 
@@ -58,54 +59,108 @@ def _variant(stream: str, rendition: Rendition, group: Sequence[Rendition]) -> l
     return [f"#EXT-X-STREAM-INF:{','.join(attributes)}", uri]
 
 
+def _iframe_variant(stream: str, rendition: Rendition) -> str:
+    uri = _uri(stream, names.iframe_path(stream, rendition.track))
+    return (
+        f"#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={rendition.key_bandwidth}"
+        f',CODECS="{rendition.codecs}",RESOLUTION={rendition.width}x{rendition.height}'
+        f',URI="{uri}"'
+    )
+
+
 def media_playlist(timeline: Timeline, name: str) -> str:
-    """The whole playlist of track `name`."""
-    return _media(timeline, timeline.tracks[name], skip=0)
+    """The whole media playlist of a track that lists something."""
+    return _playlist(timeline, timeline.tracks[name], skip=0)
 
 
 def delta_playlist(timeline: Timeline, name: str) -> str | None:
-    """The same with the segments beyond the skip boundary left out (6.2.5.1); None when there are
-    none, or the stream has ended: then the whole playlist is the answer."""
-    track = timeline.tracks[name]
-    complete = [segment for segment in track.segments if segment.complete]
-    if timeline.ended or not complete:
-        return None
-    boundary = complete[-1].end_ns - timeline.timing.skip_until_s * NS
-    skip = sum(segment.end_ns < boundary for segment in complete)
-    return _media(timeline, track, skip=skip) if skip else None
+    """The same as a delta update (6.2.5.1): segments before the skip boundary left out. None: there
+    are none, or the stream has ended: then the whole playlist is the answer."""
+    skip = _skipped(timeline, timeline.tracks[name])
+    return _playlist(timeline, timeline.tracks[name], skip=skip) if skip else None
 
 
-def _media(timeline: Timeline, track: Track, *, skip: int) -> str:
+def iframe_playlist(timeline: Timeline, name: str) -> str:
+    """The key frames of a video track that lists a whole segment (4.4.3.6): byte ranges of its
+    segments, under the same numbers and for as long."""
+    return _playlist(timeline, timeline.tracks[name], skip=0, iframes=True)
+
+
+def iframe_delta(timeline: Timeline, name: str) -> str | None:
+    """`iframe_playlist` as a delta update; None as in `delta_playlist`."""
+    skip = _skipped(timeline, timeline.tracks[name])
+    return _playlist(timeline, timeline.tracks[name], skip=skip, iframes=True) if skip else None
+
+
+def _skipped(timeline: Timeline, track: Track) -> int:
+    """How many segments end before the skip boundary."""
+    if timeline.ended:
+        return 0
+    kept = len(track.segments)
+    end_ns = 0
+    for segment in reversed(track.segments):
+        if segment.complete:
+            end_ns = end_ns or segment.end_ns
+            if segment.end_ns < end_ns - timeline.timing.skip_until_s * NS:
+                return kept
+        kept -= 1
+    return 0
+
+
+def _playlist(timeline: Timeline, track: Track, *, skip: int, iframes: bool = False) -> str:
     timing = timeline.timing
-    first = track.segments[0]
-    lines = [
-        "#EXTM3U",
-        # 6: EXT-X-MAP, 9: EXT-X-SKIP (section 8)
-        f"#EXT-X-VERSION:{9 if skip else 6}",
-        f"#EXT-X-TARGETDURATION:{timing.target_duration}",
-        _server_control(timing),
-        f"#EXT-X-PART-INF:PART-TARGET={_seconds(timing.part_target_ns // 1000)}",
-        f"#EXT-X-MEDIA-SEQUENCE:{first.msn}",
-    ]
-    # the number before any tag: a tag on the first segment counts too (6.2.1)
-    if discontinuity := first.discontinuity - first.tagged:
-        lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}")
-    if skip:
-        lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skip}")
     parts_from = track.end_ns - 3 * timing.target_duration * NS
+    lines: list[str] = []
     init: str | None = None
     for segment in islice(track.segments, skip, None):
+        if iframes and not segment.complete:
+            break
+        if segment.tagged:
+            lines.append("#EXT-X-DISCONTINUITY")
         mapped = track.inits.get(segment.generation.number)
-        lines += _segment(timeline.stream, segment, mapped if mapped != init else None)
-        init = mapped or init
-        if segment.start_ns >= parts_from:
-            lines += (_part(timeline.stream, part) for part in segment.parts)
-        if segment.complete:
-            seconds = _duration(segment.start_ns, segment.end_ns)
-            lines += [f"#EXTINF:{seconds},", _uri(timeline.stream, segment.path)]
+        if mapped and mapped != init:
+            lines.append(f'#EXT-X-MAP:URI="{_uri(timeline.stream, mapped)}"')
+            init = mapped
+        if iframes:
+            lines += _iframe(timeline.stream, segment)
+        else:
+            lines.append(_segment(timeline.stream, segment, parts_from))
+    head = _head(timeline, track, skip=skip, iframes=iframes, version=_version(skip, iframes, init))
     if timeline.ended:
-        return _text([*lines, "#EXT-X-ENDLIST"])
-    return _text([*lines, *_hints(timeline, track, init), *_reports(timeline, track)])
+        return _text([*head, *lines, "#EXT-X-ENDLIST"])
+    if iframes:
+        return _text([*head, *lines])
+    return _text([*head, *lines, *_hints(timeline, track, init), *_reports(timeline, track)])
+
+
+def _version(skip: int, iframes: bool, init: str | None) -> int:
+    """The lowest that covers the tags (section 8). 9: EXT-X-SKIP; 6: EXT-X-MAP, which 5 has for key
+    frames; 4: EXT-X-BYTERANGE; 3: fractions in EXTINF."""
+    if skip:
+        return 9
+    if init:
+        return 5 if iframes else 6
+    return 4 if iframes else 3
+
+
+def _head(
+    timeline: Timeline, track: Track, *, skip: int, iframes: bool, version: int
+) -> Iterator[str]:
+    timing, first = timeline.timing, track.segments[0]
+    yield "#EXTM3U"
+    yield f"#EXT-X-VERSION:{version}"
+    yield f"#EXT-X-TARGETDURATION:{timing.target_duration}"
+    yield _server_control(timing)
+    if iframes:
+        yield "#EXT-X-I-FRAMES-ONLY"
+    else:
+        yield f"#EXT-X-PART-INF:PART-TARGET={_seconds(timing.part_target_ns // 1000)}"
+    yield f"#EXT-X-MEDIA-SEQUENCE:{first.msn}"
+    # the number before any tag: a tag on the first segment counts too (6.2.1)
+    if discontinuity := first.discontinuity - first.tagged:
+        yield f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}"
+    if skip:
+        yield f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skip}"
 
 
 def _server_control(timing: Timing) -> str:
@@ -118,16 +173,37 @@ def _server_control(timing: Timing) -> str:
     )
 
 
-def _segment(stream: str, segment: Segment, init: str | None) -> Iterator[str]:
-    """The tags that apply to a segment, which must stand before its parts (4.4.4.9)."""
-    if segment.tagged:
-        yield "#EXT-X-DISCONTINUITY"
-    if init:
-        yield f'#EXT-X-MAP:URI="{_uri(stream, init)}"'
-    # on every segment: drift never adds up, and a delta update says when its first one is
+def _segment(stream: str, segment: Segment, parts_from: int) -> str:
+    """Everything of a segment but what the one before it decides. Once its parts are off the list
+    it never changes again, and is kept: of hours of them the newest few are written afresh."""
+    if segment.settled:
+        return segment.settled
+    # A date on every one: drift never adds up, and a delta update says when its first one is. All
+    # tags stand before the parts (4.4.4.9).
+    lines = [f"#EXT-X-PROGRAM-DATE-TIME:{_date(segment.wall_ns)}"]
+    if segment.gap:
+        lines.append("#EXT-X-GAP")
+    with_parts = segment.start_ns >= parts_from
+    if with_parts:
+        lines += (_part(stream, part) for part in segment.parts)
+    if segment.complete:
+        seconds = _duration(segment.start_ns, segment.end_ns)
+        lines += [f"#EXTINF:{seconds},", _uri(stream, segment.path)]
+    text = "\n".join(lines)
+    if segment.complete and not with_parts:
+        segment.settled = text
+    return text
+
+
+def _iframe(stream: str, segment: Segment) -> Iterator[str]:
+    """The key frame a segment begins with; it lasts until the next one (4.4.3.6)."""
     yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(segment.wall_ns)}"
     if segment.gap:
         yield "#EXT-X-GAP"
+    yield f"#EXTINF:{_duration(segment.start_ns, segment.end_ns)},"
+    if not segment.gap:
+        yield f"#EXT-X-BYTERANGE:{segment.key_bytes}@0"
+    yield _uri(stream, segment.path)
 
 
 def _part(stream: str, part: Part) -> str:

@@ -30,7 +30,8 @@ class Rendition:
 
     bandwidth, average_bandwidth: bit/s. codecs: RFC 6381, "" while unknown. width, height: pixels,
     0 for audio. frame_rate: frames/s, 0 for audio. channels, sample_rate (Hz): 0 for video.
-    language: RFC 5646, "" when not said.
+    language: RFC 5646, "" when not said. key_bandwidth: peak of its key frames alone, bit/s; 0:
+    no I-frame playlist.
     """
 
     track: str
@@ -44,6 +45,7 @@ class Rendition:
     channels: int = 0
     sample_rate: int = 0
     language: str = ""
+    key_bandwidth: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

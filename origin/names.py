@@ -53,6 +53,11 @@ def media_path(stream: str, track: str) -> str:
     return f"/live/{stream}/{track}.m3u8"
 
 
+def iframe_path(stream: str, track: str) -> str:
+    """Path of the playlist of a video rendition's key frames."""
+    return f"/live/{stream}/{track}.iframes.m3u8"
+
+
 def init_path(stream: str, epoch: str, track: str, generation: int) -> str:
     """Path of the init section of one encoder generation (0, 1, ...)."""
     return f"/live/{stream}/{epoch}/{track}/init{generation}.mp4"

@@ -32,8 +32,10 @@ CLOSING: Final = struct.pack(">I4s", 8, b"free")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """One part: `body` is a moof + mdat; times in ns of media time. A part of no duration is the
-    `CLOSING` one, and is not to be listed."""
+    """One part: `body` is a moof + mdat, or two of them where it begins with a key frame; times in
+    ns of media time. A part of no duration is the `CLOSING` one, and is not to be listed.
+    key_bytes: length of the fragment that `body` begins with, when that is a video key frame and
+    nothing else: it can be decoded alone (I-frame playlists); 0 otherwise."""
 
     msn: int
     index: int
@@ -42,6 +44,7 @@ class Cut:
     end_ns: int
     independent: bool
     final: bool
+    key_bytes: int = 0
 
 
 class Packager:
@@ -185,19 +188,27 @@ class Packager:
     def _end_part(self, *, final: bool) -> Cut:
         frames, self._frames = self._frames, []
         end = frames[-1].dts + frames[-1].duration
-        self._sequence += 1
+        key = b""
+        if self._video and frames[0].sync:
+            key = self._fragment(frames[:1])
+        body = key + self._fragment(frames[1:]) if key and len(frames) > 1 else key
         cut = Cut(
             msn=self._msn_open(),
             index=self._index,
-            body=fragment(self._init, frames, self._sequence),
+            body=body or self._fragment(frames),
             start_ns=frames[0].dts * NS // self._scale,
             end_ns=end * NS // self._scale,
             independent=not self._video or any(frame.sync for frame in frames),
             final=final,
+            key_bytes=len(key),
         )
         self._index += 1
         self._slot += 1
         return cut
+
+    def _fragment(self, frames: list[Frame]) -> bytes:
+        self._sequence += 1
+        return fragment(self._init, frames, self._sequence)
 
 
 def fragment(init: Init, frames: list[Frame], sequence: int) -> bytes:

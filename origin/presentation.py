@@ -73,6 +73,7 @@ class Presentation:
         segment_s: float = 2.0,
         part_s: float = 1 / 3,
         window_s: float = 60.0,
+        dvr_s: float = 0.0,
         first_msn: int | None = None,
     ) -> None:
         names.check_name("stream", stream)
@@ -82,7 +83,9 @@ class Presentation:
             raise ValueError(
                 f"{stream}: {len(renditions)} renditions, want 1 or more, no name twice"
             )
-        timing = Timing.plan(renditions, segment_s=segment_s, part_s=part_s, window_s=window_s)
+        timing = Timing.plan(
+            renditions, segment_s=segment_s, part_s=part_s, window_s=window_s, dvr_s=dvr_s
+        )
         start = names.epoch_seconds(epoch) * 1000 // timing.segment_ms
         self.timing = timing
         self.timeline = Timeline(
@@ -92,7 +95,8 @@ class Presentation:
             renditions=renditions,
             first_msn=start if first_msn is None else first_msn,
         )
-        self.media_ttl_ms = (timing.window_ns + timing.linger_ns) // 1_000_000
+        # what has left the live window is the disk's, and a cache that wants it pulls it again
+        self.media_ttl_ms = (timing.live_ns + timing.linger_ns) // 1_000_000
         # RFC 8216bis B.1: half a target duration for whoever does not block; a blocking answer
         # could be kept for 6, but one version has one header
         self.playlist_cache = f"public, max-age={max(1, timing.target_duration // 2)}"
@@ -142,15 +146,18 @@ class Presentation:
         self._lines = {}
         if self.timeline.generations:
             changed += self.timeline.level()
-        out += [self._version(self.timeline.tracks[name]) for name in dict.fromkeys(changed)]
+        for name in dict.fromkeys(changed):
+            out += self._versions(self.timeline.tracks[name])
         return out + self._multivariant()
 
     def end(self) -> list[Publication]:
         """The stream is over: last versions, with ENDLIST. Nothing may be fed after."""
         out = self.end_generation()
         self.timeline.end()
-        tracks = [track for track in self.timeline.tracks.values() if track.segments]
-        return out + [self._version(track) for track in tracks]
+        for track in self.timeline.tracks.values():
+            if track.segments:
+                out += self._versions(track)
+        return out
 
     def forget(self) -> list[str]:
         """Paths that nobody may ask for any more, since the last call."""
@@ -204,7 +211,9 @@ class Presentation:
     def _publish(self, name: str, line: _Line, cut: Cut, wall_ns: int) -> list[Publication]:
         part = self._object(name, line, cut)
         self.lag_ns = wall_ns - self.timeline.generations[-1].anchor_wall_ns - cut.end_ns
-        return [part, self._version(self.timeline.tracks[name]), *self._multivariant()]
+        track = self.timeline.tracks[name]
+        versions = self._versions(track) if cut.final else [self._version(track)]
+        return [part, *versions, *self._multivariant()]
 
     def _object(self, name: str, line: _Line, cut: Cut) -> PartObject:
         """The part, taken into the timeline."""
@@ -233,22 +242,50 @@ class Presentation:
             line.offset, line.hash = 0, xxhash.xxh3_128()
         if cut.end_ns > cut.start_ns:
             listed = Part(
-                path=path, start_ns=cut.start_ns, end_ns=cut.end_ns, independent=cut.independent
+                path=path,
+                start_ns=cut.start_ns,
+                end_ns=cut.end_ns,
+                independent=cut.independent,
+                key_bytes=cut.key_bytes,
             )
             self.timeline.add_part(name, cut.msn, listed, final=cut.final)
         else:
             self.timeline.close(name)
         return part
 
+    def _versions(self, track: Track) -> list[Publication]:
+        """All playlists of a track that lists another whole segment."""
+        media = self._version(track)
+        return [media, self._iframes(track)] if track.rendition.key_bandwidth else [media]
+
     def _version(self, track: Track) -> PlaylistVersion:
         name = track.rendition.track
-        ended = self.timeline.ended
         # what ends must be newer than a version that only lacked ENDLIST
-        msn, parts, last_parts = (track.next_msn + 1, 0, 0) if ended else track.version
-        full = manifest.media_playlist(self.timeline, name).encode()
-        delta = manifest.delta_playlist(self.timeline, name)
+        version = (track.next_msn + 1, 0, 0) if self.timeline.ended else track.version
+        return self._playlist(
+            names.media_path(self._stream, name),
+            version,
+            manifest.media_playlist(self.timeline, name),
+            manifest.delta_playlist(self.timeline, name),
+        )
+
+    def _iframes(self, track: Track) -> PlaylistVersion:
+        name = track.rendition.track
+        msn = track.next_msn + 1 if self.timeline.ended else track.version[0]
+        return self._playlist(
+            names.iframe_path(self._stream, name),
+            (msn, 0, 0),
+            manifest.iframe_playlist(self.timeline, name),
+            manifest.iframe_delta(self.timeline, name),
+        )
+
+    def _playlist(
+        self, path: str, version: tuple[int, int, int], full: str, delta: str | None
+    ) -> PlaylistVersion:
+        msn, parts, last_parts = version
+        ended = self.timeline.ended
         return PlaylistVersion(
-            path=names.media_path(self._stream, name),
+            path=path,
             msn=msn,
             parts=parts,
             last_parts=last_parts,
@@ -259,8 +296,8 @@ class Presentation:
             # that ended stays as long as its segments
             ttl_ms=self.media_ttl_ms if ended else self.timing.hold_ms,
             cache_control=self.playlist_cache,
-            full=full,
-            full_gzip=_gzip(full),
+            full=full.encode(),
+            full_gzip=_gzip(full.encode()),
             delta=delta.encode() if delta else None,
             delta_gzip=_gzip(delta.encode()) if delta else None,
         )

@@ -94,7 +94,11 @@ class Origin:
         self._verifier = signing.Verifier(self._secrets)
         self._states = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._disk = self._open_disk()
-        self.store = Store(disk=self._disk, ended_max=config.live.ended)
+        self.store = Store(
+            disk=self._disk,
+            archive_s=max(0, config.live.dvr - config.live.window) / 1000,
+            ended_max=config.live.ended,
+        )
         self._subscriptions = Subscriptions(make=self._make_pusher, live=self._live)
         self._ingest = Ingest(
             settings=settings_of(config),

@@ -4,7 +4,8 @@ Laws: fed by publications in truth order (`add`). The first body of a path wins;
 conflict, counted, never an overwrite. A segment is the list of its parts' buffers, so it is
 readable while it grows and no byte is held twice. Playlists are versioned values; a request waits
 for the least version it can use (RFC 8216bis 6.2.5). Bounds: waiters (503 beyond), age of media as
-each object's `ttl_ms` says, ended streams (the oldest is forgotten). Owner: the event loop's
+each object's `ttl_ms` says (segments that are on disk by then are served from there for
+`archive_s` more), ended streams (the oldest is forgotten). Owner: the event loop's
 thread; nothing here blocks it, the disk is another thread's (disk.py). Does not know: HTTP framing,
 who asks, how media is made.
 """
@@ -45,18 +46,21 @@ class StoreError(EdgeError):
 
 
 class Store:
-    """All windows. `disk` None: in memory only. `monotonic_s` ages media."""
+    """All windows. `disk` None: in memory only. archive_s: how long a segment is served after its
+    memory was given back. `monotonic_s` ages media."""
 
     def __init__(
         self,
         *,
         disk: Disk | None = None,
+        archive_s: float = 0.0,
         ended_max: int = 64,
         max_waiters: int = MAX_WAITERS,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._windows: dict[str, Window] = {}  # an ended stream moves to the end
         self._disk = disk
+        self._archive_s = archive_s
         self._ended_max = ended_max
         self._max_waiters = max_waiters
         self._monotonic_s = monotonic_s
@@ -80,9 +84,25 @@ class Store:
             self._add_playlist(window, publication)
         else:
             self._add_object(window, publication, now)
+        self._age(window, now)
+
+    def _age(self, window: Window, now: float) -> None:
+        """What is over goes; what is only out of the live window goes to the disk. A segment that
+        could not be written (the disk is full or slow) is lost for those who seek back: counted as
+        `not_archived`."""
         for stored in window.evict(now):
             self.counters["evicted"] += 1
-            if self._disk and not is_part(stored.path):
+            if self._disk is None or is_part(stored.path):
+                continue
+            listed = self._archive_s > 0 and stored.path.split("/")[3] == window.epoch
+            if listed and (file := self._disk.holds(stored.path)):
+                window.keep(stored, file, now + self._archive_s)
+                self.counters["archived"] += 1
+                continue
+            self.counters["not_archived"] += listed
+            self._disk.remove(stored.path)
+        for stored in window.expire(now):
+            if self._disk:
                 self._disk.remove(stored.path)
 
     def _add_object(self, window: Window, item: MediaObject, now: float) -> None:
@@ -268,6 +288,7 @@ class Store:
             "streams_live": sum(not window.ended for window in windows),
             "streams_ended": sum(window.ended for window in windows),
             "objects": sum(len(window.objects) for window in windows),
+            "archived": sum(len(window.archive) for window in windows),
             "memory_bytes": sum(window.memory_bytes for window in windows),
             "waiters": self._waiting,
         }

@@ -37,6 +37,7 @@ class Settings:
     plan: Plan
     parts: int = 6  # a segment
     window_s: float = 30.0
+    dvr_s: float = 0.0
     reconnect_s: float = 30.0
     # A file sent without pacing would be encoded as fast as the machine can, dates running ahead:
     # media may be this much ahead of the clock before the publisher is slowed down to it.
@@ -235,6 +236,7 @@ class LiveStream:
                 segment_s=plan.segment_s,
                 part_s=plan.segment_s / self._settings.parts,
                 window_s=self._settings.window_s,
+                dvr_s=self._settings.dvr_s,
                 first_msn=self._first_msn,
             )
         self._encoder = Encoder(

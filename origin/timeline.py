@@ -25,12 +25,14 @@ NS: Final = 1_000_000_000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """The constants of a stream's grid and of its playlists: the same in all renditions, for life
-    (RFC 8216bis 6.2.4). parts: per segment."""
+    (RFC 8216bis 6.2.4). parts: per segment. window_ns: what the playlists list; live_ns: the newest
+    of it, which everybody watches and memory holds."""
 
     segment_ms: int
     parts: int
     part_target_ns: int
     window_ns: int
+    live_ns: int
 
     @classmethod
     def plan(
@@ -40,9 +42,11 @@ class Timing:
         segment_s: float = 2.0,
         part_s: float = 1 / 3,
         window_s: float = 60.0,
+        dvr_s: float = 0.0,
     ) -> Timing:
-        """Part target: the longest part any planned frame rate or sample rate can give. Raises
-        ValueError naming the setting."""
+        """Part target: the longest part any planned frame rate or sample rate can give. dvr_s: how
+        far back playlists reach when that is more than the live window. Raises ValueError naming
+        the setting."""
         segment_ms = round(segment_s * 1000)
         if not 500 <= segment_ms <= 20_000:
             raise ValueError(f"segment {segment_s} s, allowed 0.5 to 20 s")
@@ -55,7 +59,8 @@ class Timing:
             segment_ms=segment_ms,
             parts=parts,
             part_target_ns=ceil(longest * NS / 10_000) * 10_000,  # playlists carry 10 µs
-            window_ns=round(window_s * NS),
+            window_ns=round(max(window_s, dvr_s) * NS),
+            live_ns=round(window_s * NS),
         )
         if window_s < 3 * timing.target_duration:
             raise ValueError(f"window {window_s} s, want 3 target durations or more (6.2.2)")
@@ -77,9 +82,9 @@ class Timing:
 
     @property
     def linger_ns(self) -> int:
-        """How long what left the playlist can still be had. A segment must be there its own and the
-        playlist's duration after it first appeared, a part 3 target durations after it left
-        (6.2.2); both are over this long after the segment left the window."""
+        """How long a segment that left the playlist can still be had. It must be there its own and
+        the playlist's duration after it first appeared (6.2.2); that is over two segments after it
+        left, and the rest is for who is slow."""
         return 3 * self.target_duration * NS + 2 * self.segment_ns
 
     @property
@@ -109,12 +114,13 @@ def _longest(part: Fraction, rendition: Rendition) -> Fraction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A listed part."""
+    """A listed part. key_bytes: see packager.Cut."""
 
     path: str
     start_ns: int
     end_ns: int
     independent: bool
+    key_bytes: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,7 +137,8 @@ class Generation:
 @dataclass(slots=True, kw_only=True)
 class Segment:
     """One segment of a track; mutable until `complete`. A gap has no parts and no bytes.
-    tagged: a discontinuity lies between it and the one before."""
+    tagged: a discontinuity lies between it and the one before. key_bytes: how much of its front is
+    its key frame alone, 0 for audio. settled: see manifest."""
 
     msn: int
     path: str
@@ -142,6 +149,8 @@ class Segment:
     parts: list[Part] = field(default_factory=list)
     complete: bool = False
     gap: bool = False
+    key_bytes: int = 0
+    settled: str = ""
 
     @property
     def duration_ns(self) -> int:
@@ -165,6 +174,7 @@ class Track:
         self.rendition = rendition
         self.segments: deque[Segment] = deque()
         self.retired: deque[Segment] = deque()
+        self.fresh: deque[Segment] = deque()  # those whose parts can still be had
         self.inits: dict[int, str] = {}  # generation number -> path
         self.next_msn = first_msn  # of the segment to open after the open one, if any
 
@@ -242,6 +252,8 @@ class Timeline:
         segment = track.segments[-1]
         if segment.msn != msn:
             raise ValueError(f"{name}: part of segment {msn} while {segment.msn} is open")
+        if not segment.parts:
+            segment.key_bytes = part.key_bytes
         segment.parts.append(part)
         segment.end_ns = part.end_ns  # of the media, so that durations add up to decode times
         if final:
@@ -278,12 +290,17 @@ class Timeline:
 
     def _forget(self, track: Track) -> list[str]:
         paths: list[str] = []
+        # a part is listed for 3 target durations, and must be there for 3 more (6.2.2)
+        edge_ns = track.end_ns - 6 * self.timing.target_duration * NS
+        while track.fresh and track.fresh[0].end_ns < edge_ns:
+            segment = track.fresh.popleft()
+            paths += [part.path for part in segment.parts]
+            segment.parts = []
         while track.retired:
             left_ns = track.segments[0].start_ns - track.retired[0].end_ns
             if left_ns < self.timing.linger_ns:
                 break
             segment = track.retired.popleft()
-            paths += [part.path for part in segment.parts]
             if not segment.gap:
                 paths.append(segment.path)
         oldest = [*track.retired, *track.segments][:1]
@@ -321,6 +338,7 @@ class Timeline:
             end_ns=end_ns,
         )
         track.segments.append(segment)
+        track.fresh.append(segment)
         track.next_msn += 1
         return segment
 

@@ -2,7 +2,8 @@
 wait.
 
 Laws: plain values of one thread; nothing here waits by itself except `Signal`. Media is evicted by
-age while the stream is live and stays when it has ended (the final playlists name it). A new epoch
+age while the stream is live, segments that are still listed (DVR) into `archive`, where they are
+names of files; it stays when the stream has ended (the final playlists name it). A new epoch
 starts a new order of versions. Does not know: disks, HTTP, counters.
 """
 
@@ -19,10 +20,10 @@ from .names import multivariant_path
 
 
 def track_of(path: str) -> str:
-    """The track a path belongs to: `/live/s/360p.m3u8` and `/live/s/{epoch}/360p/7.m4s` are of
-    `360p`."""
+    """The track a path belongs to: `/live/s/360p.m3u8`, `/live/s/360p.iframes.m3u8` and
+    `/live/s/{epoch}/360p/7.m4s` are of `360p`."""
     pieces = path.split("/")
-    return pieces[4] if len(pieces) > 5 else pieces[-1].removesuffix(".m3u8")
+    return pieces[4] if len(pieces) > 5 else pieces[-1].partition(".")[0]
 
 
 def is_part(path: str) -> bool:
@@ -70,8 +71,8 @@ class Signal:
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class StoredObject:
-    """Bytes behind a path: in `chunks`, or in `file` once the stream is over. `digest` is "" while
-    it grows.
+    """Bytes behind a path: in `chunks`, or in `file` once they are out of the live window. `digest`
+    is "" while it grows.
 
     size: bytes so far. expires_s: monotonic. parts: what a segment was made of.
     """
@@ -112,6 +113,10 @@ class StoredObject:
                 found += memoryview(chunk)[max(0, start - at) : stop - at]
             at += len(chunk)
         return bytes(found)
+
+    def move_to(self, file: Path) -> None:
+        """The same bytes are in `file`; let go of the memory."""
+        self.file, self.chunks, self.parts = file, [], []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +205,7 @@ class Window:
         self.epoch = ""
         self.ended = False
         self.objects: dict[str, StoredObject] = {}  # parts and segments, oldest first
+        self.archive: dict[str, StoredObject] = {}  # segments that are on disk only, oldest first
         self.inits: dict[str, tuple[MediaObject, StoredObject]] = {}
         self.playlists: dict[str, PlaylistSlot] = {}
         self._segments: dict[str, list[StoredObject]] = {}  # track -> oldest first
@@ -215,7 +221,7 @@ class Window:
     def find(self, path: str) -> StoredObject | None:
         if path in self.inits:
             return self.inits[path][1]
-        return self.objects.get(path)
+        return self.objects.get(path) or self.archive.get(path)
 
     # -- feeding
 
@@ -230,7 +236,7 @@ class Window:
             slot.restarted = True
         self.objects |= {path: stored for path, (_, stored) in self.inits.items()}
         self.inits.clear()
-        for stored in self.objects.values():
+        for stored in (*self.archive.values(), *self.objects.values()):
             stored.expires_s = linger_until_s
 
     def add_init(self, item: MediaObject) -> StoredObject:
@@ -335,6 +341,22 @@ class Window:
                 self._segments[track] = [kept for kept in segments if id(kept) not in lost]
         return gone
 
+    def keep(self, stored: StoredObject, file: Path, expires_s: float) -> None:
+        """A segment that was evicted is listed still, and is read from `file` until `expires_s`."""
+        stored.move_to(file)
+        stored.expires_s = expires_s
+        self.archive[stored.path] = stored
+
+    def expire(self, now: float) -> list[StoredObject]:
+        """Forget files whose time is over."""
+        gone: list[StoredObject] = []
+        while not self.ended and self.archive:
+            path, stored = next(iter(self.archive.items()))
+            if stored.expires_s > now:
+                break
+            gone.append(self.archive.pop(path))
+        return gone
+
     def to_files(self, files: Iterable[tuple[str, Path]]) -> None:
         """The bytes of these segments are on disk now; parts are no longer listed, so they go."""
         for path, file in files:
@@ -343,7 +365,7 @@ class Window:
                 continue
             for part in segment.parts:
                 self.objects.pop(part.path, None)
-            segment.file, segment.chunks, segment.parts = file, [], []
+            segment.move_to(file)
 
     def close(self) -> None:
         """Release everybody who waits for something of this stream."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import threading
 
 import xxhash
 
 from origin import names
+from origin.disk import Disk, _Job
 from origin.model import MediaObject, PartObject, PlaylistVersion, Publication, digest_of
 from origin.store import Store
 
@@ -135,3 +137,10 @@ class HandMade:
 def fill(store: Store, items: list[Publication], stream: str = "cam") -> None:
     for item in items:
         store.add(stream, item)
+
+
+def flush(disk: Disk) -> None:
+    """Wait until everything that was queued for the disk has been done."""
+    done = threading.Event()
+    disk._queue(_Job(done.set))
+    assert done.wait(5)

@@ -23,6 +23,7 @@ V360 = Rendition(
     width=640,
     height=360,
     frame_rate=30,
+    key_bandwidth=350_000,
 )
 V180 = Rendition(
     track="180p",
@@ -33,6 +34,7 @@ V180 = Rendition(
     width=320,
     height=180,
     frame_rate=30,
+    key_bandwidth=125_000,
 )
 AUDIO = Rendition(
     track="audio",
@@ -62,6 +64,7 @@ def add(line: Timeline, msn: int, *, parts: int = 6, final: bool = True, skip: s
                 start_ns=start,
                 end_ns=msn * 2 * NS + (i + 1) * NS // 3,
                 independent=not i or name == "audio",
+                key_bytes=0 if i or name == "audio" else 9_000 + msn,
             )
             line.add_part(name, msn, part, final=final and i == parts - 1)
 
@@ -132,6 +135,9 @@ CASES = {
     "between": manifest.media_playlist(between(), "audio"),
     "evicted": manifest.media_playlist(evicted(), "180p"),
     "ended": manifest.media_playlist(ended(), "audio"),
+    "iframes": manifest.iframe_playlist(restarted(), "180p"),
+    "iframes_delta": manifest.iframe_delta(restarted(), "360p"),
+    "iframes_evicted": manifest.iframe_playlist(evicted(), "360p"),
     "multivariant": manifest.multivariant_playlist("s", PLAN),
     "multivariant_video_only": manifest.multivariant_playlist("s", [V180]),
     "multivariant_audio_only": manifest.multivariant_playlist("s", [AUDIO]),
@@ -195,3 +201,53 @@ def test_what_must_be_equal_in_all_renditions() -> None:
         rows = manifest.media_playlist(line, name).split("\n")
         heads.add(tuple(r for r in rows if "TARGET" in r or "SERVER-CONTROL" in r))
     assert len(heads) == 1
+    (head,) = heads
+    rows = manifest.iframe_playlist(line, "360p").split("\n")
+    assert {r for r in rows if "TARGETD" in r or "SERVER-CONTROL" in r} < set(head)
+
+
+def test_every_other_rendition_is_reported_where_it_stands() -> None:
+    """Also one whose open part is another, and one that lists no part of its newest segment."""
+    line = stream()
+    begin(line)
+    add(line, 100)
+    add(line, 101, parts=3, final=False)
+    extra = Part(path="/x", start_ns=203 * NS, end_ns=203 * NS + NS // 3, independent=False)
+    line.add_part("360p", 101, extra, final=False)
+    reports = {
+        name: [
+            row.removeprefix("#EXT-X-RENDITION-REPORT:URI=")
+            for row in manifest.media_playlist(line, name).split("\n")
+            if "RENDITION-REPORT" in row
+        ]
+        for name in line.tracks
+    }
+    own = {
+        "360p": '"360p.m3u8",LAST-MSN=101,LAST-PART=3',
+        "180p": '"180p.m3u8",LAST-MSN=101,LAST-PART=2',
+        "audio": '"audio.m3u8",LAST-MSN=101,LAST-PART=2',
+    }
+    for name in line.tracks:
+        assert reports[name] == [row for other, row in own.items() if other != name]
+
+
+def test_the_version_is_the_lowest_that_covers_the_tags() -> None:
+    """Section 8, and Appendix B: 3 for fractions, 5 and 6 for EXT-X-MAP, 9 for EXT-X-SKIP."""
+    line = stream()
+    line.begin_generation(wall_ns=WALL)
+    add(line, 100)  # before any init section
+    assert manifest.media_playlist(line, "360p").split("\n")[1] == "#EXT-X-VERSION:3"
+    assert manifest.iframe_playlist(line, "360p").split("\n")[1] == "#EXT-X-VERSION:4"
+    assert CASES["iframes"].split("\n")[1] == "#EXT-X-VERSION:5"  # type: ignore[union-attr]
+    assert CASES["first_part"].split("\n")[1] == "#EXT-X-VERSION:6"  # type: ignore[union-attr]
+    assert CASES["iframes_delta"].split("\n")[1] == "#EXT-X-VERSION:9"  # type: ignore[union-attr]
+
+
+def test_a_settled_segment_is_written_as_a_fresh_one() -> None:
+    """What is kept of a segment is what would be written again."""
+    line = restarted()
+    kept = manifest.media_playlist(line, "360p")
+    assert sum(bool(segment.settled) for segment in line.tracks["360p"].segments) > 8
+    for segment in line.tracks["360p"].segments:
+        segment.settled = ""
+    assert manifest.media_playlist(line, "360p") == kept

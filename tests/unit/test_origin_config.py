@@ -68,6 +68,8 @@ def test_files_environment_and_command_line(tmp_path: Path) -> None:
         ('[http]\npublic = "https://x/y"', "http.public"),
         ('[live]\nsegment = "2"', "live.segment: found '2', allowed a duration with its unit"),
         ('[live]\nwindow = "7s"\nsegment = "4s"', "at least 3 segments"),
+        ('[live]\ndvr = "20s"', "live.dvr: allowed 0, or live.window and more"),
+        ('[live]\ndvr = "2h"', "live.dvr: found without data.dir"),
         ("[live]\nparts = 0", "live.parts: found 0"),
         ('[keys.main]\nsecret = "short"', "keys.main.secret: found a secret (not shown)"),
         ("[keys.main]", "either secret or secret_file"),

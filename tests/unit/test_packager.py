@@ -74,8 +74,8 @@ def shape(cuts: list[Cut]) -> list[tuple[int, int, int, bool]]:
 
 
 def _samples(body: bytes) -> int:
-    at = body.index(b"trun") + 8
-    return int.from_bytes(body[at : at + 4], "big")
+    """Over all fragments of a part."""
+    return sum(int.from_bytes(run[4:8], "big") for run in body.split(b"trun")[1:])
 
 
 def check(cuts: list[Cut], grid: Timing, *, flushed: bool = False) -> None:
@@ -106,6 +106,23 @@ def test_thirty_frames_a_second() -> None:
     assert {c.end_ns - c.start_ns for c in cuts} <= {333_333_333, 333_333_334}
     assert packager.flush() == []
     assert not packager.dropped
+
+
+def test_a_key_frame_is_a_fragment_of_its_own() -> None:
+    """A byte range of the segment that any decoder takes: an I-frame playlist names it."""
+    cuts, _ = cut(video(10, 2))
+    first, *others = cuts
+    head, tail = first.body[: first.key_bytes], first.body[first.key_bytes :]
+    assert (_samples(head), _samples(tail)) == (1, 9)
+    demuxer = Demuxer()
+    demuxer._init = VIDEO
+    (key,) = demuxer.feed(head)
+    assert isinstance(key, Frame)
+    assert (key.dts, key.duration, key.sync) == (10 * 90_000, 3000, True)
+    assert len(demuxer.feed(tail)) == 9
+    assert not any(c.key_bytes for c in others)
+    sound, _ = cut(audio(10, 2), init=AUDIO)
+    assert not any(c.key_bytes for c in sound)
 
 
 def test_a_part_leaves_with_its_last_frame() -> None:

@@ -22,7 +22,13 @@ from tests.encoded import SECONDS, encode
 
 UNIX_S = 1_763_800_000
 WALL = UNIX_S * 1_000_000_000
-V180 = Rendition(track="180p", kind="video", bandwidth=300_000, average_bandwidth=250_000)
+V180 = Rendition(
+    track="180p",
+    kind="video",
+    bandwidth=300_000,
+    average_bandwidth=250_000,
+    key_bandwidth=125_000,
+)
 V90 = Rendition(track="90p", kind="video", bandwidth=120_000, average_bandwidth=100_000)
 AUDIO = Rendition(track="audio", kind="audio", bandwidth=70_000, average_bandwidth=64_000)
 PLAN = [V180, V90, AUDIO]
@@ -74,7 +80,7 @@ class Ledger:
     def _playlist(self, version: PlaylistVersion) -> None:
         if "master" in version.path and version.path not in self.playlists:
             # a classic client gives up on a media playlist without a whole segment
-            media = [p.full for path, p in self.playlists.items() if "master" not in path]
+            media = [p.full for path, p in self.playlists.items() if path.count(".") == 1]
             assert len(media) == len(PLAN)
             assert all(b"#EXTINF" in full for full in media)
         before = self.playlists.get(version.path)
@@ -90,7 +96,8 @@ class Ledger:
         base = version.path.rpartition("/")[0] + "/"
         if playlist.is_variant:
             assert version.hold_ms == 0
-            listed = [p.uri for p in playlist.playlists] + [m.uri for m in playlist.media]
+            variants = [*playlist.playlists, *playlist.media, *playlist.iframe_playlists]
+            listed = [variant.uri for variant in variants]
             assert all(base + uri in self.playlists for uri in listed)
             return
         self._media(version, playlist, base)
@@ -107,7 +114,12 @@ class Ledger:
             assert segment.uri.endswith(f"/{msn}.m4s")
             assert round(segment.duration) <= playlist.target_duration
             assert (base + segment.uri in self.complete) != bool(segment.gap_tag)
+            if playlist.is_i_frames_only and not segment.gap_tag:
+                self._iframe(base + segment.uri, segment.byterange)
             assert segment.gap_tag or base + segment.init_section.uri in self.objects
+        if playlist.is_i_frames_only:
+            assert playlist.is_endlist == version.ended
+            return
         listed = [part for segment in playlist.segments for part in segment.parts]
         assert all(base + part.uri in self.objects for part in listed)
         target = playlist.part_inf.part_target
@@ -119,7 +131,19 @@ class Ledger:
         hint = hints[-1].split('"')[1]
         assert base + hint not in self.objects
         assert hint.endswith(f"/{version.msn}.{version.parts}.m4s")
-        assert len(playlist.rendition_reports) == len(self._msn) - 1
+        others = [path for path in self._msn if path.count(".") == 1 and path != version.path]
+        assert len(playlist.rendition_reports) == len(others)
+
+    def _iframe(self, path: str, byterange: str) -> None:
+        """The range is a whole fragment of one sample, which is a key frame."""
+        size, _, offset = byterange.partition("@")
+        body = self.segments[path][int(offset) : int(offset) + int(size)]
+        at = body.index(b"mdat") - 4
+        assert int.from_bytes(body[at : at + 4], "big") == len(body) - at
+        run = body.index(b"trun")
+        assert int.from_bytes(body[run + 8 : run + 12], "big") == 1
+        flags = body.index(b"tfhd") + 16
+        assert body[flags : flags + 4] == b"\x02\0\0\0"
 
 
 def presentation(**changes: float) -> Presentation:

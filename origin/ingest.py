@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from edgecache.errors import EdgeError, Source
+from edgecache.errors import ConfigError, EdgeError, Source
 from edgecache.flv import FlvError
 
 from . import ladder, names
@@ -24,6 +24,7 @@ from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Publication
 from .stream import BusyError, LiveStream, Settings, State
+from .timeline import Timing
 
 log = logging.getLogger(__name__)
 
@@ -108,14 +109,26 @@ async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes:
 
 
 def settings_of(config: Config) -> Settings:
-    """The encoding half of the configuration."""
-    return Settings(
+    """The encoding half of the configuration. Raises ConfigError when no playlist could be made of
+    it: before anybody publishes."""
+    settings = Settings(
         plan=ladder.plan_of(config),
         parts=config.live.parts,
         window_s=config.live.window / 1000,
         dvr_s=config.live.dvr / 1000,
         reconnect_s=config.live.reconnect / 1000,
     )
+    plan = settings.plan
+    try:
+        Timing.plan(
+            ladder.renditions(plan),
+            segment_s=plan.segment_s,
+            part_s=plan.segment_s / settings.parts,
+            window_s=settings.window_s,
+        )
+    except ValueError as error:
+        raise ConfigError([f"live: {error}"]) from None
+    return settings
 
 
 class Ingest:

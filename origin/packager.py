@@ -3,9 +3,10 @@
 Laws: segment number = floor(decode time ÷ segment length), so renditions and generations agree
 without talking. Video opens a segment on a sync frame only, which may come `Timing.early_ms` before
 its time; audio is cut by the middle of its frames and so gets the same numbers. A part leaves as
-soon as the next frame would not fit it, is never longer than the part target, and the last one of a
-segment says so; nothing is added to a segment after that. Holds at most one part of frames. Frames
-that cannot be placed are dropped and counted by reason.
+soon as the next frame would not fit it, is never longer than the part target nor, but for the last
+one of a segment, shorter than 85 % of it (4.4.4.9); the last one says so, and nothing is added to a
+segment after that. Holds at most one part of frames. Frames that cannot be placed are dropped and
+counted by reason.
 Knows nothing of names, playlists or wall clocks.
 """
 
@@ -60,6 +61,7 @@ class Packager:
         self._parts = timing.parts
         self._early = timing.early_ms * self._scale // 1000
         self._longest = timing.part_target_ns * self._scale // NS
+        self._shortest = -(-timing.part_least_ns * self._scale // NS)
         self._first_msn = first_msn
         self._msn: int | None = None  # open segment
         self._closed = first_msn - 1  # newest segment nothing may be added to
@@ -147,8 +149,13 @@ class Packager:
         self._slot = max(self._slot, self._slot_of(frame.dts, frame.duration))
 
     def _fits(self, frame: Frame) -> bool:
-        end = frame.dts + frame.duration - self._frames[0].dts
-        return end <= self._longest and self._slot_of(frame.dts, frame.duration) <= self._slot
+        """By its time, or because the part would be too short without it: where a part is not a
+        whole number of frames, a slot may have one frame less than the target."""
+        before = frame.dts - self._frames[0].dts
+        if before + frame.duration > self._longest:
+            return False
+        in_slot = self._slot_of(frame.dts, frame.duration) <= self._slot
+        return in_slot or before < self._shortest
 
     # --- making parts
 

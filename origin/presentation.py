@@ -4,14 +4,15 @@ composed. Sans-IO; called by one owner, in the order things happen.
 Laws: publications come in truth order (init, part, then the playlist version that names it), and
 versions of a path grow strictly. An encoder run is a *generation*: all tracks begin it at the same
 segment, after a discontinuity. Bad input costs frames, never an exception: `faults` says when an
-encoder must be replaced. Bounds: one part of frames and one box of bytes a track, and the window.
+encoder must be replaced. Bounds: one part of frames, one box of bytes and one segment of parts that
+wait for another track (beyond it they no longer wait), a track; and the window.
 Knows nothing of processes, files or who is watching.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -56,6 +57,7 @@ class _Line:
         self.packager: Packager | None = None
         self.offset = 0  # bytes of the open segment
         self.hash = xxhash.xxh3_128()
+        self.held: deque[Cut] = deque()  # parts that the other tracks are not near to
 
 
 class Presentation:
@@ -101,6 +103,7 @@ class Presentation:
         # could be kept for 6, but one version has one header
         self.playlist_cache = f"public, max-age={max(1, timing.target_duration // 2)}"
         self.dropped: Counter[str] = Counter()  # of ended generations; see `drops`
+        self.out_of_step = 0  # parts that left further ahead of another track than they should
         self.lag_ns = 0  # wall clock of the newest part less the date of its last sample
         self._stream = stream
         self._epoch = epoch
@@ -129,9 +132,8 @@ class Presentation:
             if isinstance(item, Init):
                 out += self._begin_track(track, line, item)
             elif isinstance(item, Frame) and line.packager is not None:
-                for cut in line.packager.push(item):
-                    out += self._publish(track, line, cut, wall_ns)
-        return out
+                line.held += line.packager.push(item)
+        return out + self._release(wall_ns)
 
     def end_generation(self) -> list[Publication]:
         """The encoder is gone: open parts and segments close short, tracks that lack a segment get
@@ -139,7 +141,7 @@ class Presentation:
         out: list[Publication] = []
         changed: list[str] = []
         for name, line in self._lines.items():
-            for cut in line.packager.flush() if line.packager else ():
+            for cut in (*line.held, *(line.packager.flush() if line.packager else ())):
                 out.append(self._object(name, line, cut))
                 changed.append(name)
             self.dropped += self._drops(line)
@@ -207,6 +209,31 @@ class Presentation:
                 ttl_ms=INIT_TTL_MS,
             )
         ]
+
+    def _release(self, wall_ns: int) -> list[Publication]:
+        """What may leave now. No track gets more than a part ahead of another (RFC 8216bis B.1): a
+        part waits until all others have come to its start, give or take half a part, which is more
+        than their grids differ by. The track that is behind never waits. One that lacks a whole
+        segment of parts is not waited for: `out_of_step` counts what left without it."""
+        out: list[Publication] = []
+        going = True
+        while going:
+            going = False
+            behind_ns = min(self._reached_ns(name) for name in self._lines)
+            for name, line in self._lines.items():
+                if not line.held:
+                    continue
+                near = line.held[0].start_ns - behind_ns <= self.timing.part_target_ns // 2
+                if near or len(line.held) > self.timing.parts:
+                    self.out_of_step += not near
+                    out += self._publish(name, line, line.held.popleft(), wall_ns)
+                    going = True
+        return out
+
+    def _reached_ns(self, name: str) -> int:
+        """End of what the track has published, of this generation."""
+        begun_ns = self.timeline.generations[-1].first_msn * self.timing.segment_ns
+        return max(begun_ns, self.timeline.tracks[name].end_ns)
 
     def _publish(self, name: str, line: _Line, cut: Cut, wall_ns: int) -> list[Publication]:
         part = self._object(name, line, cut)

@@ -84,6 +84,7 @@ class Origin:
 
     def __init__(self, config: Config, *, ffmpeg: Ffmpeg | None = None) -> None:
         self._config = config
+        settings = settings_of(config)
         self._secrets = secrets_of(config)
         self._redact()
         self._ffmpeg = ffmpeg or find(config.encoder.ffmpeg)
@@ -101,7 +102,7 @@ class Origin:
         )
         self._subscriptions = Subscriptions(make=self._make_pusher, live=self._live)
         self._ingest = Ingest(
-            settings=settings_of(config),
+            settings=settings,
             ffmpeg=self._ffmpeg,
             publish=self.publish,
             on_state=self._on_state,

@@ -216,6 +216,7 @@ class LiveStream:
             "tags": broker.tags if broker else 0,
             "dropped_tags": dict(broker.dropped) if broker else {},
             "dropped_frames": dict(self._presentation.drops) if self._presentation else {},
+            "out_of_step": self._presentation.out_of_step if self._presentation else 0,
             "silent_frames": broker.silent_frames if broker else 0,
             "jumps": broker.jumps if broker else 0,
             "publications": self.publications,

@@ -10,7 +10,7 @@ Times are ns of media time unless named wall. Knows nothing of bytes, playlists 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -37,7 +37,7 @@ class Timing:
     @classmethod
     def plan(
         cls,
-        renditions: Iterable[Rendition],
+        renditions: Sequence[Rendition],
         *,
         segment_s: float = 2.0,
         part_s: float = 1 / 3,
@@ -62,6 +62,15 @@ class Timing:
             window_ns=round(max(window_s, dvr_s) * NS),
             live_ns=round(window_s * NS),
         )
+        for rendition in renditions:
+            frame = _frame(rendition)
+            most = timing.part_target_ns // (frame * NS) * frame * NS
+            if most < timing.part_least_ns:
+                raise ValueError(
+                    f"part {part_s:.3f} s: found {rendition.track} with frames of"
+                    f" {float(frame):.3f} s, allowed parts that whole frames fill to 85 % of the"
+                    " longest (4.4.4.9)"
+                )
         if window_s < 3 * timing.target_duration:
             raise ValueError(f"window {window_s} s, want 3 target durations or more (6.2.2)")
         return timing
@@ -69,6 +78,11 @@ class Timing:
     @property
     def segment_ns(self) -> int:
         return self.segment_ms * 1_000_000
+
+    @property
+    def part_least_ns(self) -> int:
+        """The least a part may last that is not the last one of its segment (4.4.4.9)."""
+        return -(-self.part_target_ns * 85 // 100)
 
     @property
     def early_ms(self) -> int:
@@ -105,11 +119,15 @@ class Timing:
 
 def _longest(part: Fraction, rendition: Rendition) -> Fraction:
     """Cut by a grid of `part`, frames of f seconds give at most ceil(part ÷ f) of them a part."""
-    if rendition.kind == "audio":
-        frame = Fraction(1024, rendition.sample_rate or 48_000)  # AAC
-    else:
-        frame = 1 / Fraction(rendition.frame_rate or 30).limit_denominator(1001)
+    frame = _frame(rendition)
     return ceil(part / frame) * frame
+
+
+def _frame(rendition: Rendition) -> Fraction:
+    """Seconds that a frame of the plan lasts."""
+    if rendition.kind == "audio":
+        return Fraction(1024, rendition.sample_rate or 48_000)  # AAC
+    return 1 / Fraction(rendition.frame_rate or 30).limit_denominator(1001)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

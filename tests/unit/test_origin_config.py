@@ -8,6 +8,7 @@ import pytest
 
 from edgecache.errors import ConfigError
 from origin.config import Config, load_config, secrets_of
+from origin.server import Origin
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/origin.toml"
 
@@ -90,6 +91,14 @@ def test_mistakes_are_one_clear_line(tmp_path: Path, text: str, says: str) -> No
         load(text, tmp_path)
     assert [line for line in error.value.problems if says in line], error.value.problems
     assert all("\n" not in line for line in error.value.problems)
+
+
+def test_a_grid_that_frames_do_not_fill_is_refused_before_anybody_publishes(
+    tmp_path: Path,
+) -> None:
+    config = load('[live]\nsegment = "1s"\nparts = 30\n', tmp_path)
+    with pytest.raises(ConfigError, match=r"live: part 0\.033 s: found 360p with frames"):
+        Origin(config)
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:

@@ -140,12 +140,10 @@ def test_audio_gets_the_numbers_of_video() -> None:
     check(cuts, timing())
 
 
-# fewer than 6 frames a part cannot keep within 15 % of its target
 RATES = [
     (fps, part_s)
-    for fps in (24, 25, 30000 / 1001, 30, 50, 60)
+    for fps in (10, 24, 25, 30000 / 1001, 30, 50, 60)
     for part_s in (0.2, 1 / 3, 0.5, 1.0)
-    if part_s * fps > 5.9
 ]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -274,6 +275,31 @@ def _bytes(chunks: list[tuple[str, bytes]], share: float) -> list[tuple[str, byt
         kept.append((track, data[: left[track]]))
         left[track] = max(0, left[track] - len(data))
     return kept
+
+
+def test_no_rendition_gets_more_than_a_part_ahead(ffmpeg: str) -> None:
+    """RFC 8216bis B.1. Sound that comes late holds the pictures back, and is not waited for when it
+    lacks a whole segment."""
+    show, ledger = presentation(), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    chunks = encode(ffmpeg, start.offset_s)
+    pictures = _bytes([chunk for chunk in chunks if chunk[0] != "audio"], 0.15)
+    sound = _bytes([chunk for chunk in chunks if chunk[0] == "audio"], 0.15)
+
+    def made() -> Counter[str]:
+        return Counter(part.track for part in ledger.parts)
+
+    ledger.take(feed(show, pictures))
+    assert made() == {"180p": 1, "90p": 1}
+    for piece in sound:
+        ledger.take(feed(show, [piece]))
+        assert max(made().values()) - min(made()[r.track] for r in PLAN) <= 1
+    assert min(made().values()) > 3
+    assert show.out_of_step == 0
+    deaf, ledger = presentation(), Ledger()
+    deaf.begin_generation(wall_ns=WALL)
+    ledger.take(feed(deaf, (chunk for chunk in chunks if chunk[0] != "audio")))
+    assert deaf.out_of_step > 0
 
 
 def test_a_segment_whose_last_part_had_left_is_closed(ffmpeg: str) -> None:

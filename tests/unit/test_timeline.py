@@ -56,11 +56,12 @@ def test_constants(segment_s: float, part_s: float, target: int, duration: int) 
         ({"part_s": 0.0}, "part 0.0 s"),
         ({"part_s": 0.7}, "part 0.7 s"),
         ({"window_s": 5.0}, "window 5.0 s"),
+        ({"segment_s": 1.0, "part_s": 1 / 30}, "part 0.033 s: found v with frames of 0.033 s"),
     ],
 )
 def test_grids_that_cannot_be(changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Timing.plan([VIDEO], **changes)
+        Timing.plan([VIDEO, AUDIO], **changes)
 
 
 def test_versions() -> None:

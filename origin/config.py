@@ -20,6 +20,8 @@ from edgecache.units import MIB, SECOND_MS
 
 ENV_PREFIX: Final = "ORIGIN"
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+# A POP counts viewers by playlists of pictures or of sound, and tells them apart by this.
+_AUDIO: Final = re.compile(r"audio(?:-[a-z0-9_-]{1,58})?", re.ASCII)
 _KID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -50,6 +52,7 @@ def _names(values: Mapping[str, object], what: str, pattern: re.Pattern[str] = _
 Listen = Annotated[str, AfterValidator(_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
 Url = Annotated[str, AfterValidator(_url)]
+Channel = Annotated[int, Field(ge=0, le=15)]
 
 
 class Http(Section):
@@ -137,8 +140,19 @@ class Rung(Section):
     preset: str = Field("veryfast", pattern=r"^[a-z]{4,9}$")
 
 
+class Sound(Section):
+    """One audio rendition; its table name is the track's name."""
+
+    language: str = Field("", pattern=r"^[A-Za-z0-9-]{0,35}$")  # RFC 5646
+    name: str = Field("", pattern=r"^[^\"\x00-\x1f]{0,64}$")  # as players show it
+    # Left and right, from 0, of the source's channels; without it all are mixed to stereo.
+    channels: tuple[Channel, Channel] | None = None
+
+
 class Audio(Section):
     bitrate: Rate = Field(96_000 // 8, ge=1000)
+    # The first is the default. None: one track, `audio`, of all channels.
+    tracks: dict[str, Sound] = Field(default_factory=dict, max_length=8)
 
 
 class Encoder(Section):
@@ -190,8 +204,10 @@ class Config(Section):
         _names(self.keys, "key id", _KID)
         _names(self.pops, "POP")
         _names(self.ladder, "track")
-        if "audio" in self.ladder:
-            raise ValueError("ladder.audio: found a rung of this name, allowed any other")
+        _names(self.audio.tracks, "audio track", _AUDIO)
+        taken = [track for track in self.ladder if _AUDIO.fullmatch(track)]
+        if taken:
+            raise ValueError(f"ladder.{taken[0]}: found a rung of this name, allowed any other")
         for pop in self.pops.values():
             _names({name: None for name in pop.hot if name != "*"}, "hot stream")
         if self.live.dvr and self.data.dir is None:

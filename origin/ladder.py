@@ -1,7 +1,7 @@
 """What one stream is encoded into, and the ffmpeg command that does it.
 
 Laws: pure values and functions; no rung is larger than its source; the command decodes once,
-encodes audio once, reads one pipe and writes one pipe a track, and can open nothing else. All
+encodes each sound once, reads one pipe and writes one pipe a track, and can open nothing else. All
 renditions have their keyframes at the same multiples of the segment. Knows nothing of processes.
 Every flag was tried on ffmpeg 5.1.9 and 9.0.2; what each is for stands beside it.
 """
@@ -41,11 +41,25 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """One audio rendition. left, right: channels of the source it is made of, from 0; None: all of
+    them, mixed down. A channel that the source lacks is silence. language: RFC 5646, "" for none;
+    name: for people, "" for the track's."""
+
+    track: str = AUDIO_TRACK
+    language: str = ""
+    name: str = ""
+    channels: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The encoding of one stream. `rungs` from best to worst, empty for a source without picture;
-    audio_bitrate in bit/s; segment_s is the grid that keyframes stand on."""
+    `sounds` the default first; audio_bitrate in bit/s, of each; segment_s is the grid that
+    keyframes stand on."""
 
     rungs: tuple[Rung, ...]
+    sounds: tuple[Sound, ...] = (Sound(),)
     audio_bitrate: int = 96_000
     fps: int = 30
     segment_s: float = 2.0
@@ -53,7 +67,8 @@ class Plan:
     @property
     def tracks(self) -> tuple[str, ...]:
         """Names in the order of the pipes."""
-        return (*(rung.track for rung in self.rungs), AUDIO_TRACK)
+        video = tuple(rung.track for rung in self.rungs)
+        return (*video, *(sound.track for sound in self.sounds))
 
 
 # 0.26 of a core for both rungs (media.md section 2): keeps real time on two shared cores.
@@ -85,6 +100,11 @@ def plan_of(config: Config) -> Plan:
     ]
     return Plan(
         rungs=tuple(sorted(rungs, key=lambda rung: (-rung.height, -rung.bitrate))),
+        sounds=tuple(
+            Sound(track=track, language=sound.language, name=sound.name, channels=sound.channels)
+            for track, sound in config.audio.tracks.items()
+        )
+        or (Sound(),),
         audio_bitrate=config.audio.bitrate * 8,
         fps=config.encoder.fps,
         segment_s=config.live.segment / 1000,
@@ -117,15 +137,20 @@ def renditions(plan: Plan) -> tuple[Rendition, ...]:
         )
         for rung in plan.rungs
     )
-    audio = Rendition(
-        track=AUDIO_TRACK,
-        kind="audio",
-        bandwidth=round(plan.audio_bitrate * _MUX_OVERHEAD * 1.25),
-        average_bandwidth=round(plan.audio_bitrate * _MUX_OVERHEAD),
-        channels=_CHANNELS,
-        sample_rate=SAMPLE_RATE,
+    audio = tuple(
+        Rendition(
+            track=sound.track,
+            kind="audio",
+            bandwidth=round(plan.audio_bitrate * _MUX_OVERHEAD * 1.25),
+            average_bandwidth=round(plan.audio_bitrate * _MUX_OVERHEAD),
+            channels=_CHANNELS,
+            sample_rate=SAMPLE_RATE,
+            language=sound.language,
+            name=sound.name,
+        )
+        for sound in plan.sounds
     )
-    return (*video, audio)
+    return (*video, *audio)
 
 
 def argv(plan: Plan, ffmpeg: Ffmpeg, *, fds: Sequence[int], offset_s: float) -> list[str]:
@@ -139,7 +164,9 @@ def argv(plan: Plan, ffmpeg: Ffmpeg, *, fds: Sequence[int], offset_s: float) -> 
         command += ["-filter_complex", _filter(plan)]
     for index, rung in enumerate(plan.rungs):
         command += [*_video(plan, rung, index), *_output(fds[index], offset_s)]
-    return [*command, *_audio(plan), *_output(fds[-1], offset_s)]
+    for sound, fd in zip(plan.sounds, fds[len(plan.rungs) :], strict=True):
+        command += [*_audio(plan, sound), *_output(fd, offset_s)]
+    return command
 
 
 def _input() -> list[str]:
@@ -182,10 +209,14 @@ def _video(plan: Plan, rung: Rung, index: int) -> list[str]:
     ]
 
 
-def _audio(plan: Plan) -> list[str]:
+def _audio(plan: Plan, sound: Sound) -> list[str]:
+    pair = ""
+    if sound.channels is not None:
+        # by number: what a source of another layout lacks is then silence, not an error
+        pair = "pan=stereo|c0=c{}|c1=c{},".format(*sound.channels)
     return [
         *("-map", "0:a:0", "-c:a", "aac", "-b:a", str(plan.audio_bitrate)),
-        *("-ac", str(_CHANNELS), "-ar", str(SAMPLE_RATE), "-af", "aresample=async=1000"),
+        *("-ac", str(_CHANNELS), "-ar", str(SAMPLE_RATE), "-af", f"{pair}aresample=async=1000"),
     ]
 
 

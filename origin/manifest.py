@@ -27,7 +27,7 @@ def multivariant_playlist(stream: str, renditions: Sequence[Rendition]) -> str:
     for index, rendition in enumerate(group):
         default = "NO" if index else "YES"
         lines.append(
-            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{rendition.track}"'
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{rendition.name or rendition.track}"'
             + (f',LANGUAGE="{rendition.language}"' if rendition.language else "")
             + f",DEFAULT={default},AUTOSELECT=YES"
             + (f',CHANNELS="{rendition.channels}"' if rendition.channels else "")

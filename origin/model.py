@@ -30,8 +30,8 @@ class Rendition:
 
     bandwidth, average_bandwidth: bit/s. codecs: RFC 6381, "" while unknown. width, height: pixels,
     0 for audio. frame_rate: frames/s, 0 for audio. channels, sample_rate (Hz): 0 for video.
-    language: RFC 5646, "" when not said. key_bandwidth: peak of its key frames alone, bit/s; 0:
-    no I-frame playlist.
+    language: RFC 5646, "" when not said. name: for people, "" for the track's. key_bandwidth: peak
+    of its key frames alone, bit/s; 0: no I-frame playlist.
     """
 
     track: str
@@ -45,6 +45,7 @@ class Rendition:
     channels: int = 0
     sample_rate: int = 0
     language: str = ""
+    name: str = ""
     key_bandwidth: int = 0
 
 
@@ -85,8 +86,8 @@ class PlaylistVersion:
     parts are listed, segment `msn - 1` had `last_parts`.
 
     hold_ms: longest wait of a blocking reload, 0 when it never blocks. advance: how many parts past
-    the newest may be asked for (Advance Part Limit). ended: carries ENDLIST. A variant that is None
-    does not exist: the full one answers instead.
+    the newest may be asked for (Advance Part Limit). ended: carries ENDLIST. delta2: the delta
+    update of `_HLS_skip=v2`. A variant that is None does not exist: the full one answers instead.
     """
 
     path: str
@@ -102,6 +103,8 @@ class PlaylistVersion:
     full_gzip: bytes
     delta: bytes | None = None
     delta_gzip: bytes | None = None
+    delta2: bytes | None = None
+    delta2_gzip: bytes | None = None
 
     @property
     def version(self) -> tuple[int, int, int]:
@@ -116,6 +119,8 @@ class PlaylistVersion:
             ("full.gzip", self.full_gzip),
             ("delta", self.delta),
             ("delta.gzip", self.delta_gzip),
+            ("delta2", self.delta2),
+            ("delta2.gzip", self.delta2_gzip),
         )
         return tuple((name, body) for name, body in named if body is not None)
 

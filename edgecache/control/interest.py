@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,7 @@ _RETRY_S: Final = 0.5
 _PLAYLISTS_MAX: Final = 64  # of one stream that are looked at for viewers
 _LOOK_S: Final = 0.1  # between two looks; a part lasts longer, and so does the wait for it
 _LOOKS_A_SECOND: Final = 10_000
-_AUDIO: Final = b"/audio.m3u8"
+_AUDIO: Final = re.compile(rb"/audio(?:-[a-z0-9_-]+)?\.m3u8")
 
 SignFields = Callable[[str, str, Sequence[tuple[str, str]]], str]
 """(method, target, fields) -> value of `Authorization`."""
@@ -78,7 +79,7 @@ class Audience:
     def count(self, waiters: Callable[[bytes], int]) -> None:
         """A player of separate audio waits on two playlists, a listener on the audio's only: the
         larger number is nobody twice."""
-        waiting = [(key.endswith(_AUDIO), waiters(key)) for key in self.playlists]
+        waiting = [(bool(_AUDIO.search(key)), waiters(key)) for key in self.playlists]
         video, audio = (sum(n for of, n in waiting if of is kind) for kind in (False, True))
         self.parked = max(video, audio)
         self.peak = max(self.peak, self.parked)

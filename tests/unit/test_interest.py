@@ -55,6 +55,15 @@ def test_who_waits_on_pushed_playlists_is_counted_once() -> None:
     assert watch.viewers() == {"a": 7}
 
 
+def test_every_language_is_sound() -> None:
+    watch = Watch(config())
+    german = b"/live/a/audio-de.m3u8"
+    for key in (V, AUDIO, german):
+        watch.playlist("a", key, 0.0)
+    watch.look({V: 5, AUDIO: 3, german: 2}.__getitem__, 0.0)
+    assert watch.viewers() == {"a": 5}
+
+
 def test_the_most_since_the_last_telling_is_told() -> None:
     watch = Watch(config())
     watch.playlist("a", V, 0.0)

@@ -49,6 +49,24 @@ def test_renditions_follow_the_tracks() -> None:
     assert found[0].bandwidth > found[0].average_bandwidth >= 700_000
 
 
+def test_a_language_is_a_pair_of_the_sources_channels() -> None:
+    tracks = {
+        "audio": {"language": "en", "name": "English", "channels": (0, 1)},
+        "audio-de": {"language": "de", "channels": (2, 3)},
+    }
+    plan = ladder.plan_of(Config.model_validate({"audio": {"tracks": tracks}}))
+    assert plan.tracks == ("360p", "180p", "audio", "audio-de")
+    sound = ladder.renditions(plan)[2:]
+    assert [(one.track, one.language, one.name) for one in sound] == [
+        ("audio", "en", "English"),
+        ("audio-de", "de", ""),
+    ]
+    line = " ".join(ladder.argv(plan, TOOL, fds=[7, 8, 9, 10], offset_s=0.0))
+    assert "pan=stereo|c0=c0|c1=c1,aresample=async=1000" in line
+    assert "pan=stereo|c0=c2|c1=c3,aresample=async=1000" in line
+    assert line.endswith("pipe:10")
+
+
 def test_command_of_the_small_ladder() -> None:
     command = ladder.argv(SMALL, TOOL, fds=[7, 8, 9], offset_s=20.0)
     assert command[0] == "/usr/bin/ffmpeg"

@@ -37,7 +37,13 @@ def test_the_example_is_the_defaults() -> None:
 def test_the_example_names_every_key() -> None:
     rows = load_config(EXAMPLE, environ={}).rows()
     silent = {key for key, _, source in rows if source == "default"}
-    assert silent <= {"keys", "pops", "data.dir", "encoder.ffmpeg"}  # no default to show
+    assert silent <= {
+        "audio.tracks",
+        "keys",
+        "pops",
+        "data.dir",
+        "encoder.ffmpeg",
+    }  # no default to show
 
 
 def test_its_comments_can_be_uncommented(tmp_path: Path) -> None:
@@ -80,6 +86,9 @@ def test_files_environment_and_command_line(tmp_path: Path) -> None:
         ('[pops.ams]\npush = "http://h:1/path"', "pops.ams.push: found"),
         ('[ladder.x]\nwidth = 641\nheight = 360\nbitrate = "1Mbps"', "ladder.x.width: found 641"),
         ('[ladder.audio]\nwidth = 64\nheight = 36\nbitrate = "1Mbps"', "any other"),
+        ('[ladder.audio-de]\nwidth = 64\nheight = 36\nbitrate = "1Mbps"', "any other"),
+        ("[audio.tracks.german]", "found audio track 'german'"),
+        ("[audio.tracks.audio]\nchannels = [0, 16]", "audio.tracks.audio.channels"),
         ("[ladder.x]\nwidth = 64\nheight = 36\nbitrate = 1000", "a rate with its unit"),
         ("[ladder]", "ladder: found"),
         ('[push]\nqueue_bytes = "1KiB"', "push.queue_bytes: found"),

@@ -182,7 +182,12 @@ def _want(request: web.Request) -> Want:
     skip = request.query.get("_HLS_skip")
     if skip not in (None, "YES", "v2"):
         raise StoreError(400, f"_HLS_skip: found {skip[:40]!r}, allowed YES or v2")
-    return Want(msn=numbers["_HLS_msn"], part=numbers["_HLS_part"], skip=skip is not None)
+    return Want(
+        msn=numbers["_HLS_msn"],
+        part=numbers["_HLS_part"],
+        skip=skip is not None,
+        v2=skip == "v2",
+    )
 
 
 def _accepts_gzip(accepted: str) -> bool:

@@ -11,7 +11,7 @@ it knows nothing of processes. Every tag that comes in is forwarded or counted i
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,6 +21,7 @@ from edgecache.errors import EdgeError
 from edgecache.errors import Source as ErrorSource
 from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag, encode_tag
 
+from . import cues
 from .rebase import Timebase
 from .sps import picture_size
 
@@ -34,6 +35,7 @@ SILENCE_AFTER_MS: Final = 1_000
 PROBE_MS: Final = 1_000
 STALLED_VIDEO_MS: Final = 10_000
 NO_KEYFRAME_MS: Final = 15_000
+MAX_CUES: Final = 64
 
 # AAC-LC, 48 kHz, stereo; an all-zero frame of it (tried on ffmpeg 5.1 and 9.0).
 SILENT_CONFIG: Final = bytes.fromhex("af001190")
@@ -148,6 +150,7 @@ class Broker:
         self._sound_config = b""  # the publisher's own, also while silence is in force
         self._silent_from = -1  # ms where the running silence began; -1: the publisher's own sound
         self._silent_count = 0  # frames of it
+        self._cues: deque[tuple[int, list[amf.Value]]] = deque(maxlen=MAX_CUES)
         self.source: Source | None = None
         self.tags = 0
         self.silent_frames = 0
@@ -182,6 +185,11 @@ class Broker:
         pending, self._pending = self._pending, []
         return b"".join(self._encode(tag) for tag in pending)
 
+    def cues(self) -> list[tuple[int, list[amf.Value]]]:
+        """Data messages about events since the last call: (ms of the encoder's time, values)."""
+        waiting, self._cues = self._cues, deque(maxlen=MAX_CUES)
+        return [(at_ms - self._base, values) for at_ms, values in waiting]
+
     def replay(self) -> Replay:
         """The beginning of a new encoder's input: header, configuration, current GOP."""
         self._pending.clear()
@@ -207,12 +215,15 @@ class Broker:
             self._pending.append(tag)
 
     def _script(self, tag: Tag) -> None:
-        """Metadata is kept for replays and says what to expect; anything else is of no use to
-        us."""
+        """Metadata is kept for replays and says what to expect; events are kept until they are
+        asked for, the newest `MAX_CUES`; anything else is of no use to us."""
         try:
             values = amf.decode(tag.body)
         except amf.AmfError:
             values = []
+        if values and values[0] in cues.EVENTS:
+            self._cues.append((self._timebase.newest, values))
+            return
         if len(values) < 2 or values[0] != "onMetaData" or not isinstance(values[1], dict):
             self.dropped["script"] += 1
             return

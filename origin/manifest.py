@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from origin import names
+from origin.markers import Marker
 from origin.model import Rendition
 from origin.timeline import NS, Part, Segment, Timeline, Timing, Track
 
@@ -92,6 +93,14 @@ def iframe_delta(timeline: Timeline, name: str) -> str | None:
     return _playlist(timeline, timeline.tracks[name], skip=skip, iframes=True) if skip else None
 
 
+def daterange_delta(timeline: Timeline, name: str, *, iframes: bool = False) -> str | None:
+    """A delta update for `_HLS_skip=v2`, which leaves out events that were told before the skip
+    boundary too, and says which have left the playlist since (6.2.5.1)."""
+    track = timeline.tracks[name]
+    skip = _skipped(timeline, track)
+    return _playlist(timeline, track, skip=skip, iframes=iframes, v2=True) if skip else None
+
+
 def _skipped(timeline: Timeline, track: Track) -> int:
     """How many segments end before the skip boundary."""
     if timeline.ended:
@@ -107,7 +116,9 @@ def _skipped(timeline: Timeline, track: Track) -> int:
     return 0
 
 
-def _playlist(timeline: Timeline, track: Track, *, skip: int, iframes: bool = False) -> str:
+def _playlist(
+    timeline: Timeline, track: Track, *, skip: int, iframes: bool = False, v2: bool = False
+) -> str:
     timing = timeline.timing
     parts_from = track.end_ns - 3 * timing.target_duration * NS
     lines: list[str] = []
@@ -125,7 +136,9 @@ def _playlist(timeline: Timeline, track: Track, *, skip: int, iframes: bool = Fa
             lines += _iframe(timeline.stream, segment)
         else:
             lines.append(_segment(timeline.stream, segment, parts_from))
-    head = _head(timeline, track, skip=skip, iframes=iframes, version=_version(skip, iframes, init))
+    version = 10 if v2 else _version(skip, iframes, init)
+    head = _head(timeline, track, skip=skip, iframes=iframes, version=version)
+    lines = [*_dateranges(timeline, v2=v2), *lines]
     if timeline.ended:
         return _text([*head, *lines, "#EXT-X-ENDLIST"])
     if iframes:
@@ -134,8 +147,8 @@ def _playlist(timeline: Timeline, track: Track, *, skip: int, iframes: bool = Fa
 
 
 def _version(skip: int, iframes: bool, init: str | None) -> int:
-    """The lowest that covers the tags (section 8). 9: EXT-X-SKIP; 6: EXT-X-MAP, which 5 has for key
-    frames; 4: EXT-X-BYTERANGE; 3: fractions in EXTINF."""
+    """The lowest that covers the tags (section 8). 9: EXT-X-SKIP (10 if it skips dates); 6:
+    EXT-X-MAP, which 5 has for key frames; 4: EXT-X-BYTERANGE; 3: fractions in EXTINF."""
     if skip:
         return 9
     if init:
@@ -156,21 +169,46 @@ def _head(
     else:
         yield f"#EXT-X-PART-INF:PART-TARGET={_seconds(timing.part_target_ns // 1000)}"
     yield f"#EXT-X-MEDIA-SEQUENCE:{first.msn}"
-    # the number before any tag: a tag on the first segment counts too (6.2.1)
-    if discontinuity := first.discontinuity - first.tagged:
-        yield f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity}"
+    # the number before any tag: a tag on the first segment counts too (6.2.1). Always there: a
+    # playlist that loses segments needs it (6.2.2), and nobody may add it later
+    yield f"#EXT-X-DISCONTINUITY-SEQUENCE:{first.discontinuity - first.tagged}"
     if skip:
-        yield f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skip}"
+        removed = "\t".join(timeline.markers.removed)
+        dateranges = f',RECENTLY-REMOVED-DATERANGES="{removed}"' if version > 9 else ""
+        yield f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skip}{dateranges}"
 
 
 def _server_control(timing: Timing) -> str:
     # Apple's authoring specification 14.3 wants 3 part targets where the RFC would accept 2
     return (
         "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES"
-        f",CAN-SKIP-UNTIL={timing.skip_until_s}"
+        f",CAN-SKIP-UNTIL={timing.skip_until_s},CAN-SKIP-DATERANGES=YES"
         f",HOLD-BACK={3 * timing.target_duration}"
         f",PART-HOLD-BACK={_seconds(3 * timing.part_target_ns // 1000)}"
     )
+
+
+def _dateranges(timeline: Timeline, *, v2: bool) -> Iterator[str]:
+    """All events, or those told since the skip boundary."""
+    since_ns = timeline.end_ns - timeline.timing.skip_until_s * NS if v2 else 0
+    for told in timeline.markers.told:
+        if told.at_ns >= since_ns:
+            yield f"#EXT-X-DATERANGE:{','.join(_daterange(told.marker))}"
+
+
+def _daterange(marker: Marker) -> Iterator[str]:
+    """4.4.5.1; SCTE-35 as 4.4.5.1.1 wants it, in hexadecimal."""
+    yield f'ID="{marker.id}"'
+    if marker.kind:
+        yield f'CLASS="{marker.kind}"'
+    yield f'START-DATE="{_date(marker.start_ns)}"'
+    if marker.duration_ns:
+        yield f"DURATION={_seconds(_microseconds(marker.duration_ns))}"
+    if marker.planned_ns:
+        yield f"PLANNED-DURATION={_seconds(_microseconds(marker.planned_ns))}"
+    for name in ("cmd", "out", "in"):
+        if section := getattr(marker, f"scte35_{name}"):
+            yield f"SCTE35-{name.upper()}=0x{section.upper()}"
 
 
 def _segment(stream: str, segment: Segment, parts_from: int) -> str:
@@ -228,7 +266,8 @@ def _reports(timeline: Timeline, track: Track) -> Iterator[str]:
     for name, other in timeline.tracks.items():
         if other is track or not other.segments:
             continue
-        last = other.segments[-1]
+        # the last one with parts, if any has some: a gap has none (4.4.5.4)
+        last = next((s for s in reversed(other.segments) if s.parts), other.segments[-1])
         uri = _uri(timeline.stream, names.media_path(timeline.stream, name))
         part = f",LAST-PART={len(last.parts) - 1}" if last.parts else ""
         yield f'#EXT-X-RENDITION-REPORT:URI="{uri}",LAST-MSN={last.msn}{part}'

@@ -31,6 +31,7 @@ _HELP: Final = {
     "streams_live": "Streams that are live.",
     "streams_ended": "Ended streams that are still served.",
     "objects": "Parts, segments and inits held.",
+    "archived": "Segments that are listed and on disk only.",
     "memory_bytes": "Media bytes in memory.",
     "waiters": "Requests that wait for a part or a playlist version.",
 }

@@ -21,6 +21,7 @@ import xxhash
 
 from origin import manifest, names
 from origin.cmaf import CmafError, Demuxer, Frame, Init
+from origin.markers import Marker
 from origin.model import (
     AUDIO_TYPE,
     VIDEO_TYPE,
@@ -161,6 +162,10 @@ class Presentation:
                 out += self._versions(track)
         return out
 
+    def mark(self, marker: Marker) -> None:
+        """A timed event, in the playlists from their next versions on. Raises MarkerError."""
+        self.timeline.mark(marker)
+
     def forget(self) -> list[str]:
         """Paths that nobody may ask for any more, since the last call."""
         return self.timeline.forget()
@@ -294,6 +299,7 @@ class Presentation:
             version,
             manifest.media_playlist(self.timeline, name),
             manifest.delta_playlist(self.timeline, name),
+            manifest.daterange_delta(self.timeline, name),
         )
 
     def _iframes(self, track: Track) -> PlaylistVersion:
@@ -304,13 +310,15 @@ class Presentation:
             (msn, 0, 0),
             manifest.iframe_playlist(self.timeline, name),
             manifest.iframe_delta(self.timeline, name),
+            manifest.daterange_delta(self.timeline, name, iframes=True),
         )
 
     def _playlist(
-        self, path: str, version: tuple[int, int, int], full: str, delta: str | None
+        self, path: str, version: tuple[int, int, int], full: str, *deltas: str | None
     ) -> PlaylistVersion:
         msn, parts, last_parts = version
         ended = self.timeline.ended
+        delta, delta2 = (text.encode() if text else None for text in deltas)
         return PlaylistVersion(
             path=path,
             msn=msn,
@@ -325,8 +333,10 @@ class Presentation:
             cache_control=self.playlist_cache,
             full=full.encode(),
             full_gzip=_gzip(full.encode()),
-            delta=delta.encode() if delta else None,
-            delta_gzip=_gzip(delta.encode()) if delta else None,
+            delta=delta,
+            delta_gzip=_gzip(delta) if delta else None,
+            delta2=delta2,
+            delta2_gzip=_gzip(delta2) if delta2 else None,
         )
 
     def _multivariant(self) -> list[Publication]:

@@ -182,6 +182,7 @@ class Origin:
             overview=self._overview(),
             ready=lambda: not self._draining,
             scrape=collector.render,
+            stream=self._ingest.stream,
             hosts=frozenset((self._config.admin.listen.rpartition(":")[0],)),
         )
         app = web.Application(middlewares=[guard(self._answers), admin.check_host])

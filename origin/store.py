@@ -23,7 +23,8 @@ from edgecache.errors import EdgeError
 
 from .disk import Disk
 from .model import MediaObject, PartObject, PlaylistVersion, Publication
-from .window import Signal, StoredObject, Variant, Want, Window, is_part, track_of
+from .signals import Signal
+from .window import StoredObject, Variant, Want, Window, is_part, track_of
 
 MAX_WAITERS: Final = 20_000
 _LINGER_S: Final = 60.0  # media of an epoch that another one has followed
@@ -237,7 +238,7 @@ class Store:
         if slot is None:
             raise StoreError(404, "no such playlist")
         newest = slot.newest
-        if want.part is not None and want.msn is None:
+        if want.part is not None and want.msn is None and not newest.ended:
             raise StoreError(400, "_HLS_part: found without _HLS_msn, allowed with it")
         if want.too_far(newest):
             raise StoreError(
@@ -249,7 +250,7 @@ class Store:
             if not await self._park(slot.changed, lambda: want.satisfied(slot.newest), held_s):
                 raise StoreError(503, f"{want} was not made in time")
             newest = slot.newest
-        return newest, Variant.choose(newest, delta=want.skip, gzip=gzip)
+        return newest, Variant.choose(newest, want, gzip=gzip)
 
     def _window_of(self, path: str) -> Window | None:
         pieces = path.split("/", 3)  # "", "live", stream, rest

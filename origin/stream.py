@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from . import encoder, ladder
+from . import cues, encoder, ladder
 from .broker import Broker, BrokerError, Source
 from .encoder import Encoder, Launch
 from .ffmpeg import Ffmpeg
 from .ladder import Plan
+from .markers import MarkerError
 from .model import PartObject, Publication
 from .presentation import Presentation, Start
 
@@ -159,6 +160,7 @@ class LiveStream:
             self._recode(broker.source)
         else:
             self._encoder.write(fresh)
+        self._tell(broker)
 
     async def drain(self) -> None:
         """Wait until more may be fed: the encoder's queue has room, the media is not far ahead."""
@@ -257,6 +259,20 @@ class LiveStream:
             began = "with" if self._plan.rungs else "without"
             raise BrokerError(f"stream {self.name} began {began} a picture; end it first")
         self._codecs = source.codecs
+
+    def _tell(self, broker: Broker) -> None:
+        """Events that the publisher told, dated where they stand in its media."""
+        if self._presentation is None or not self._presentation.timeline.generations:
+            return
+        timeline = self._presentation.timeline
+        began_ns = timeline.generations[-1].wall_ns(self._presentation.timing.segment_ns)
+        for at_ms, values in broker.cues():
+            marker = cues.marker_of(values, at_ns=began_ns + at_ms * 1_000_000)
+            try:
+                if marker is not None:
+                    timeline.mark(marker)
+            except MarkerError as error:
+                log.warning("marker refused: %s", error, extra={"stream": self.name})
 
     def _recode(self, source: Source) -> None:
         """Other codecs need another decoder; a new size of the same codec ffmpeg follows itself."""

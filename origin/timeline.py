@@ -17,6 +17,7 @@ from math import ceil
 from typing import Final
 
 from origin import names
+from origin.markers import Marker, Markers
 from origin.model import Rendition
 
 NS: Final = 1_000_000_000
@@ -151,6 +152,10 @@ class Generation:
     anchor_wall_ns: int
     discontinuity: int | None = None
 
+    def wall_ns(self, segment_ns: int) -> int:
+        """Wall clock where it begins, which is time 0 of the encoder's input."""
+        return self.anchor_wall_ns + self.first_msn * segment_ns
+
 
 @dataclass(slots=True, kw_only=True)
 class Segment:
@@ -233,6 +238,7 @@ class Timeline:
         self.timing = timing
         self.tracks = {r.track: Track(r, first_msn) for r in renditions}
         self.generations: list[Generation] = []
+        self.markers = Markers()
         self.ended = False
         self._discontinuities = 0
 
@@ -296,6 +302,15 @@ class Timeline:
                 self._fill(track, msn)
                 behind.append(name)
         return behind
+
+    def mark(self, marker: Marker) -> None:
+        """An event, told with the next versions. Raises MarkerError."""
+        self.markers.tell(marker, at_ns=self.end_ns)
+
+    @property
+    def end_ns(self) -> int:
+        """Of the track that is furthest."""
+        return max(track.end_ns for track in self.tracks.values())
 
     def end(self) -> None:
         """No more media, ever."""
@@ -366,3 +381,7 @@ class Timeline:
             segment = track.segments.popleft()
             listed -= segment.duration_ns
             track.retired.append(segment)
+        if self.markers and not self.ended:
+            first_ns = min(t.segments[0].wall_ns for t in self.tracks.values() if t.segments)
+            recent_ns = self.timing.skip_until_s * NS
+            self.markers.expire(first_wall_ns=first_ns, at_ns=self.end_ns, recent_ns=recent_ns)

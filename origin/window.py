@@ -1,7 +1,7 @@
 """One stream's live window: its objects, its playlists' newest versions, and signals for those who
 wait.
 
-Laws: plain values of one thread; nothing here waits by itself except `Signal`. Media is evicted by
+Laws: plain values of one thread; nothing here waits by itself. Media is evicted by
 age while the stream is live, segments that are still listed (DVR) into `archive`, where they are
 names of files; it stays when the stream has ended (the final playlists name it). A new epoch
 starts a new order of versions. Does not know: disks, HTTP, counters.
@@ -9,14 +9,14 @@ starts a new order of versions. Does not know: disks, HTTP, counters.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from .model import MediaObject, PartObject, PlaylistVersion, Publication
 from .names import multivariant_path
+from .signals import Signal
 
 
 def track_of(path: str) -> str:
@@ -29,44 +29,6 @@ def track_of(path: str) -> str:
 def is_part(path: str) -> bool:
     """`…/7.2.m4s` is a part, `…/7.m4s` and `…/init0.mp4` are not."""
     return path.rpartition("/")[2].count(".") > 1
-
-
-class Signal:
-    """Wakes everybody who waits now. One future for all: firing costs the same for one and for ten
-    thousand."""
-
-    __slots__ = ("_closed", "_future")
-
-    def __init__(self) -> None:
-        self._future: asyncio.Future[None] | None = None
-        self._closed = False
-
-    def fire(self) -> None:
-        if self._future and not self._future.done():
-            self._future.set_result(None)
-        self._future = None
-
-    def close(self) -> None:
-        """Wake everybody with nothing; later waits return False at once."""
-        self._closed = True
-        self.fire()
-
-    async def wait_until(self, ready: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until `ready()` holds, looking after each `fire`. False after `timeout_s`, or
-        closed."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while not ready():
-            if self._closed:
-                return False
-            if self._future is None:
-                self._future = loop.create_future()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await asyncio.shield(self._future)
-            except TimeoutError:
-                return False
-        return True
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -121,11 +83,13 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """The delivery directives of a playlist request (RFC 8216bis 6.2.5)."""
+    """The delivery directives of a playlist request (RFC 8216bis 6.2.5). v2: what is skipped
+    includes dates."""
 
     msn: int | None = None
     part: int | None = None
     skip: bool = False
+    v2: bool = False
 
     def satisfied(self, version: PlaylistVersion) -> bool:
         """Part N of M with N past the end of M is part 0 of M+1; after ENDLIST nothing is waited
@@ -162,14 +126,18 @@ class Variant:
     gzip: bool
 
     @classmethod
-    def choose(cls, version: PlaylistVersion, *, delta: bool, gzip: bool) -> Self:
+    def choose(cls, version: PlaylistVersion, want: Want, *, gzip: bool) -> Self:
         """The best on offer for what was accepted. A playlist with ENDLIST is never a delta
         (6.2.5.1)."""
-        if delta and not version.ended and version.delta is not None:
-            if gzip and version.delta_gzip is not None:
-                return cls(version.delta_gzip, True)
-            return cls(version.delta, False)
-        return cls(version.full_gzip, True) if gzip else cls(version.full, False)
+        offered: list[tuple[bytes | None, bytes | None]] = [(version.full, version.full_gzip)]
+        if want.skip and not version.ended:
+            offered.append((version.delta, version.delta_gzip))
+            if want.v2:
+                offered.append((version.delta2, version.delta2_gzip))
+        plain, packed = next(each for each in reversed(offered) if each[0] is not None)
+        if gzip and packed is not None:
+            return cls(packed, True)
+        return cls(plain or b"", False)
 
 
 class PlaylistSlot:

@@ -18,7 +18,7 @@ from .http1 import Request
 
 _VARY: Final = b"Vary: Accept-Encoding\r\n"
 _GZIP: Final = b"Content-Encoding: gzip\r\n" + _VARY
-VARIANTS: Final = ("full", "full.gzip", "delta", "delta.gzip")
+VARIANTS: Final = ("full", "full.gzip", "delta", "delta.gzip", "delta2", "delta2.gzip")
 _KEY: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+", re.ASCII)
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)

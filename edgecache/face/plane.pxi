@@ -152,12 +152,14 @@ cdef class Plane:
         cdef LiveVersion *version
         cdef Stamp stamp = _stamp(ttl_ms, 0)
         cdef int result
-        if not len(fields) == len(bodies) == len(etags) == VARIANTS or bodies[0] is None:
+        offered = len(bodies)
+        if (not len(fields) == offered == len(etags) or not 0 < offered <= VARIANTS
+                or bodies[0] is None):
             raise ValueError(
-                f"fields, bodies and etags are {VARIANTS} each, and the first body is not None")
+                f"fields, bodies and etags are up to {VARIANTS} each, the first body not None")
         for i in range(VARIANTS):
             body[i] = slice_of(NULL, 0)
-            if bodies[i] is not None:
+            if i < offered and bodies[i] is not None:
                 body[i], head[i], tag[i] = _slice(bodies[i]), _slice(fields[i]), _slice(etags[i])
         version = version_new(body, head, tag, &self.native.store.used)
         if version == NULL:

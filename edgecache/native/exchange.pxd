@@ -216,7 +216,8 @@ cdef inline Progress _not_modified(Context *ctx, Exchange *x, Head *head,
 
 cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     cdef LiveVersion *version = x.hold.version
-    cdef Rendering *rendering = version_rendering(version, x.want.delta, x.gzip)
+    cdef Rendering *rendering = version_rendering(version, x.want.delta, x.want.v2,
+                                                  x.gzip)
     cdef int64_t age_s = _age_s(ctx, version.published_us)
     if not _output(ctx, x):
         return PROGRESS_BROKEN

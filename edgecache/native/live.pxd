@@ -20,10 +20,11 @@ cdef enum:
     VERSION_MAGIC = 0x76657273
 
 
-cdef enum:                               # variants: bit 0 is gzip, bit 1 a delta update
+cdef enum:                               # variants: bit 0 is gzip, above it which delta update
     VARIANT_GZIP = 1
-    VARIANT_DELTA = 2
-    VARIANTS = 4
+    VARIANT_DELTA = 2                    # _HLS_skip=YES
+    VARIANT_DELTA2 = 4                   # _HLS_skip=v2
+    VARIANTS = 6
 
 
 cdef enum WantVerdict:
@@ -38,6 +39,7 @@ cdef struct Want:                        # what a request asked for
     bint has_msn
     bint has_part
     bint delta
+    bint v2                              # a delta may leave out date ranges, too
 
 
 cdef struct Rendering:
@@ -128,14 +130,14 @@ cdef inline bint version_newer(uint64_t msn, uint32_t parts, bint ended,
     return ended or msn > than.msn or (msn == than.msn and parts > than.parts)
 
 
-cdef inline Rendering *version_rendering(LiveVersion *version, bint delta,
+cdef inline Rendering *version_rendering(LiveVersion *version, bint delta, bint v2,
                                          bint gzip) noexcept nogil:
     """The best variant on offer for what was accepted; full and plain is always there."""
-    cdef int wanted = (VARIANT_DELTA if delta else 0) | (VARIANT_GZIP if gzip else 0)
-    if version.renderings[wanted & VARIANT_DELTA].head == NULL:
-        wanted &= VARIANT_GZIP
-    if version.renderings[wanted].head == NULL:
-        wanted &= VARIANT_DELTA
+    cdef int wanted = VARIANT_DELTA2 if v2 else VARIANT_DELTA if delta else 0
+    while wanted and version.renderings[wanted].head == NULL:
+        wanted -= VARIANT_DELTA
+    if gzip and version.renderings[wanted | VARIANT_GZIP].head != NULL:
+        wanted |= VARIANT_GZIP
     return &version.renderings[wanted]
 
 

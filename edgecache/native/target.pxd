@@ -129,10 +129,11 @@ cdef inline void _directive(Slice pair, Target *target) noexcept nogil:
         target.want.part = <unsigned int>number
     elif pair.len >= 10 and memcmp(pair.data, b"_HLS_skip=", 10) == 0:
         pair = slice_of(pair.data + 10, pair.len - 10)
-        if (pair.len == 3 and memcmp(pair.data, b"YES", 3) == 0) or (pair.len == 2
-                                                                     and memcmp(pair.data, b"v2",
-                                                                                2) == 0):
+        if pair.len == 3 and memcmp(pair.data, b"YES", 3) == 0:
             target.want.delta = True
+        elif pair.len == 2 and memcmp(pair.data, b"v2", 2) == 0:
+            target.want.delta = True
+            target.want.v2 = True
 
 
 cdef inline void _directives(Slice query, Target *target) noexcept nogil:
@@ -150,15 +151,16 @@ cdef inline void _directives(Slice query, Target *target) noexcept nogil:
 
 
 cdef inline size_t _write_directives(Want *want, char *out, bint more) noexcept nogil:
-    """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES, in this order; `more`: behind other parameters."""
+    """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES|v2, in this order; `more`: behind other parameters."""
     cdef int n = 0
     if want.has_msn:
         n = snprintf(out, QUERY_BYTES, b"?_HLS_msn=%llu", <unsigned long long>want.msn)
         if want.has_part:
             n += snprintf(out + n, QUERY_BYTES - n, b"&_HLS_part=%u", want.part)
     if want.delta:
-        n += snprintf(out + n, QUERY_BYTES - n, b"%s_HLS_skip=YES",
-                      <const char *>b"&" if n else <const char *>b"?")
+        n += snprintf(out + n, QUERY_BYTES - n, b"%s_HLS_skip=%s",
+                      <const char *>b"&" if n else <const char *>b"?",
+                      <const char *>b"v2" if want.v2 else <const char *>b"YES")
     if n and more:
         out[0] = 38
     return n

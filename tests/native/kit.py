@@ -272,14 +272,14 @@ class Edge:
         advance: int = 9,
         ended: bool = False,
         ttl_ms: int = 60_000,
-        variants: tuple[bytes | None, bytes | None, bytes | None] = (None, None, None),
+        variants: tuple[bytes | None, ...] = (),
     ) -> int:
-        """`variants`: full.gzip, delta, delta.gzip."""
+        """`variants`: full.gzip, delta, delta.gzip, and the two of `_HLS_skip=v2`."""
         msn, parts, last_parts = version
         text = body or f"v{msn}.{parts}{'.end' if ended else ''}".encode()
         bodies = [text, *variants]
-        fields = [b"Content-Type: application/vnd.apple.mpegurl\r\n"] * 4
-        etags = [b"%b-%d" % (text[:16], i) for i in range(4)]
+        fields = [b"Content-Type: application/vnd.apple.mpegurl\r\n"] * len(bodies)
+        etags = [b"%b-%d" % (text[:16], i) for i in range(len(bodies))]
         return self.plane.publish(
             key.encode(), msn=msn, parts=parts, last_parts=last_parts, hold_ms=hold_ms,
             advance=advance, ended=ended, ttl_ms=ttl_ms,

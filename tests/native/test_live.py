@@ -132,6 +132,23 @@ def test_the_best_variant_on_offer(offered: str, delta: bool, gzip: bool, found:
     assert (used, alive()) == (0, before), "all of it was given back"
 
 
+@pytest.mark.parametrize(
+    ("offered", "gzip", "found"),
+    [
+        ("fzdyvw", True, "w"), ("fzdyvw", False, "v"), ("fzdyv", True, "v"), ("fzdy", True, "y"),
+        ("fzd", True, "d"), ("fz", True, "z"), ("fzyw", True, "z"), ("f", False, "f"),
+    ],
+)  # fmt: skip
+def test_a_delta_without_dates_falls_back_to_what_there_is(
+    offered: str, gzip: bool, found: str
+) -> None:
+    """_HLS_skip=v2: that, else the delta update of _HLS_skip=YES, else the whole playlist."""
+    variants = tuple(name.encode() if name in offered else None for name in "fzdyvw")
+    assert rendering(variants, True, gzip, v2=True)[0] == found.encode()
+    if "d" in offered:
+        assert rendering(variants, True, False)[0] == b"d"
+
+
 # ---------------------------------------------------------------- over sockets
 
 
@@ -236,8 +253,9 @@ def test_variants_over_the_wire(edge: Edge) -> None:
     found = [edge.ask(KEY + query, *fields).body for query, fields in asked]
     assert found == [b"full", b"full.gz", b"delta", b"delta.gz"]
     waiting = wait_for(edge, 2, "_HLS_msn=10&_HLS_part=2&_HLS_skip=YES", gzip)
-    edge.publish(KEY, (10, 3, 6), variants=(b"F", b"D", b"DZ"))
-    assert bodies(waiting) == [(200, b"DZ")] * 2
+    waiting += wait_for(edge, 2, "_HLS_msn=10&_HLS_part=2&_HLS_skip=v2", gzip)
+    edge.publish(KEY, (10, 3, 6), variants=(b"F", b"D", b"DZ", b"V", b"VZ"))
+    assert bodies(waiting) == [(200, b"DZ")] * 2 + [(200, b"VZ")] * 2
 
 
 def test_conditions_on_versions(edge: Edge) -> None:

@@ -141,7 +141,7 @@ def test_what_is_refused(raw: bytes) -> None:
             b"?_HLS_msn=0&_HLS_part=0",
         ),
         (b"?_HLS_skip=YES", (False, 0, False, 0, True), b"?_HLS_skip=YES"),
-        (b"?_HLS_skip=v2", (False, 0, False, 0, True), b"?_HLS_skip=YES"),
+        (b"?_HLS_skip=v2", (False, 0, False, 0, True), b"?_HLS_skip=v2"),
         (b"?_HLS_skip=no", NOTHING, b""),
         (b"?_HLS_SKIP=YES", NOTHING, b""),
         (b"?_HLS_skip=YES&_HLS_msn=1", (True, 1, False, 0, True), b"?_HLS_msn=1&_HLS_skip=YES"),

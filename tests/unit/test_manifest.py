@@ -8,6 +8,7 @@ import m3u8
 import pytest
 
 from origin import manifest
+from origin.markers import Marker
 from origin.model import Rendition
 from origin.names import init_path, part_path
 from origin.timeline import NS, Part, Timeline, Timing
@@ -121,6 +122,36 @@ def evicted() -> Timeline:
     return line
 
 
+BREAK = Marker(
+    id="break-1",
+    start_ns=WALL + 17 * NS,
+    kind="ad",
+    planned_ns=30 * NS,
+    scte35_out="fc302000",
+)
+
+
+def marked() -> Timeline:
+    """A break is announced in segment 108, its end is known in 118; an earlier event has left."""
+    line = stream(window_s=30)
+    begin(line)
+    line.mark(Marker(id="opening", start_ns=WALL, duration_ns=NS))
+    for msn in range(100, 120):
+        if msn == 108:
+            line.mark(BREAK)
+        if msn == 118:
+            line.mark(
+                Marker(
+                    id="break-1",
+                    start_ns=BREAK.start_ns,
+                    duration_ns=18_500 * 10**6,
+                    scte35_in="fc302001",
+                )
+            )
+        add(line, msn)
+    return line
+
+
 def ended() -> Timeline:
     line = restarted()
     line.end()
@@ -138,6 +169,9 @@ CASES = {
     "iframes": manifest.iframe_playlist(restarted(), "180p"),
     "iframes_delta": manifest.iframe_delta(restarted(), "360p"),
     "iframes_evicted": manifest.iframe_playlist(evicted(), "360p"),
+    "marked": manifest.media_playlist(marked(), "360p"),
+    "marked_delta": manifest.delta_playlist(marked(), "360p"),
+    "marked_delta_v2": manifest.daterange_delta(marked(), "360p"),
     "multivariant": manifest.multivariant_playlist("s", PLAN),
     "multivariant_video_only": manifest.multivariant_playlist("s", [V180]),
     "multivariant_audio_only": manifest.multivariant_playlist("s", [AUDIO]),

@@ -60,7 +60,7 @@ def test_objects_parts_and_versions_are_told_apart() -> None:
     )
     assert type(listed) is Version
     assert listed.number == (7, 2, 6)
-    assert listed.bodies == (b"abc", None, b"de", None)
+    assert listed.bodies == (b"abc", None, b"de", None, None, None)
     assert listed.ended
 
 

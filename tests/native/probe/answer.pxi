@@ -81,7 +81,9 @@ cdef LiveVersion *a_version(uint64_t msn, uint32_t parts, uint32_t last_parts, u
     cdef Slice body[VARIANTS]
     cdef Slice etag[VARIANTS]
     for i in range(VARIANTS):
-        body[i] = as_slice(bodies[i]) if bodies[i] is not None else slice_of(NULL, 0)
+        body[i] = slice_of(NULL, 0)
+        if i < len(bodies) and bodies[i] is not None:
+            body[i] = as_slice(bodies[i])
         etag[i] = as_slice(b"")
     cdef LiveVersion *version = version_new(body, etag, etag, &probe_used)
     version.msn, version.parts, version.last_parts = msn, parts, last_parts
@@ -115,11 +117,11 @@ def version_newer(uint64_t msn, uint32_t parts, bint ended, tuple than):
     return newer
 
 
-def rendering(tuple bodies, bint delta, bint gzip):
+def rendering(tuple bodies, bint delta, bint gzip, bint v2=False):
     cdef LiveVersion *version = a_version(1, 1, 1, 1, 1, False, bodies)
     version_acquire(version)
     version_release(version)
-    found = version_rendering(version, delta, gzip)
+    found = version_rendering(version, delta, v2, gzip)
     body = as_bytes(slice_of(found.body, found.len))
     version_release(version)
     return body, probe_used

@@ -38,6 +38,7 @@ _ORIGIN_TOML: Final = """\
 http = {{ listen = "{host}:{origin}", drain = "1s" }}
 admin.listen = "{host}:{admin_origin}"
 data.dir = "{data}"
+live.dvr = "10m"
 keys.demo.secret_file = "{secret}"
 pops.pop-a = {{ push = "http://{host}:{push_a}", hot = ["*"] }}
 pops.pop-b = {{ push = "http://{host}:{push_b}", hot = ["*"] }}

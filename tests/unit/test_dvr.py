@@ -9,6 +9,7 @@ import pytest
 
 from origin.disk import Disk
 from origin.model import Rendition
+from origin.presentation import Presentation
 from origin.store import Store, StoreError
 from origin.timeline import NS, Timing
 from tests.hand_made import HandMade, fill, flush
@@ -126,3 +127,29 @@ def test_playlists_reach_back_further_than_memory() -> None:
     assert (plan.window_ns, plan.live_ns) == (7200 * NS, 30 * NS)
     plan = Timing.plan([video], window_s=30)
     assert (plan.window_ns, plan.live_ns) == (30 * NS, 30 * NS)
+
+
+@pytest.mark.parametrize("segment_s", [0.5, 1.0, 2.0, 4.0, 6.0])
+@pytest.mark.parametrize("dvr_s", [0.0, 7200.0])
+def test_what_left_a_playlist_can_still_be_had(segment_s: float, dvr_s: float) -> None:
+    """RFC 8216bis 6.2.2: a segment for its own and the longest playlist's duration from when it
+    first appeared, a part for 3 target durations from when it left."""
+    video = Rendition(track="v", kind="video", bandwidth=1, average_bandwidth=1)
+    show = Presentation(
+        "s",
+        epoch="t0",
+        renditions=[video],
+        segment_s=segment_s,
+        part_s=segment_s / 2,
+        window_s=20.0,
+        dvr_s=dvr_s,
+    )
+    timing = show.timing
+    kept_s = show.media_ttl_ms / 1000
+    archived_s = max(0.0, dvr_s - 20.0)
+    # a segment leaves when the window is full without it; the one that grows is listed, too
+    longest_s = timing.window_ns / NS + 2 * segment_s
+    assert kept_s + archived_s >= segment_s + longest_s
+    # parts are listed by whole segments that begin within 3 target durations of the end
+    listed_s = 3 * timing.target_duration + segment_s
+    assert kept_s >= listed_s + 3 * timing.target_duration

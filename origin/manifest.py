@@ -74,31 +74,21 @@ def media_playlist(timeline: Timeline, name: str) -> str:
     return _playlist(timeline, timeline.tracks[name], skip=0)
 
 
-def delta_playlist(timeline: Timeline, name: str) -> str | None:
-    """The same as a delta update (6.2.5.1): segments before the skip boundary left out. None: there
-    are none, or the stream has ended: then the whole playlist is the answer."""
-    skip = _skipped(timeline, timeline.tracks[name])
-    return _playlist(timeline, timeline.tracks[name], skip=skip) if skip else None
-
-
 def iframe_playlist(timeline: Timeline, name: str) -> str:
     """The key frames of a video track that lists a whole segment (4.4.3.6): byte ranges of its
     segments, under the same numbers and for as long."""
     return _playlist(timeline, timeline.tracks[name], skip=0, iframes=True)
 
 
-def iframe_delta(timeline: Timeline, name: str) -> str | None:
-    """`iframe_playlist` as a delta update; None as in `delta_playlist`."""
-    skip = _skipped(timeline, timeline.tracks[name])
-    return _playlist(timeline, timeline.tracks[name], skip=skip, iframes=True) if skip else None
-
-
-def daterange_delta(timeline: Timeline, name: str, *, iframes: bool = False) -> str | None:
-    """A delta update for `_HLS_skip=v2`, which leaves out events that were told before the skip
-    boundary too, and says which have left the playlist since (6.2.5.1)."""
+def delta_playlist(
+    timeline: Timeline, name: str, *, iframes: bool = False, v2: bool = False
+) -> str | None:
+    """Either of them as a delta update (6.2.5.1): segments before the skip boundary left out. v2:
+    events that were told before it, too, and said which have left the playlist since. None: there
+    is nothing to skip, or the stream has ended: then the whole playlist is the answer."""
     track = timeline.tracks[name]
     skip = _skipped(timeline, track)
-    return _playlist(timeline, track, skip=skip, iframes=iframes, v2=True) if skip else None
+    return _playlist(timeline, track, skip=skip, iframes=iframes, v2=v2) if skip else None
 
 
 def _skipped(timeline: Timeline, track: Track) -> int:

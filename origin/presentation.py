@@ -299,7 +299,7 @@ class Presentation:
             version,
             manifest.media_playlist(self.timeline, name),
             manifest.delta_playlist(self.timeline, name),
-            manifest.daterange_delta(self.timeline, name),
+            manifest.delta_playlist(self.timeline, name, v2=True),
         )
 
     def _iframes(self, track: Track) -> PlaylistVersion:
@@ -309,8 +309,8 @@ class Presentation:
             names.iframe_path(self._stream, name),
             (msn, 0, 0),
             manifest.iframe_playlist(self.timeline, name),
-            manifest.iframe_delta(self.timeline, name),
-            manifest.daterange_delta(self.timeline, name, iframes=True),
+            manifest.delta_playlist(self.timeline, name, iframes=True),
+            manifest.delta_playlist(self.timeline, name, iframes=True, v2=True),
         )
 
     def _playlist(

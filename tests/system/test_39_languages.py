@@ -58,7 +58,8 @@ async def test_every_language_is_a_rendition() -> None:
         serving(*TRACKS) as (origin, http),
         child(*publisher(ffmpeg), stdout=asyncio.subprocess.PIPE) as source,
     ):
-        with Edge((f"origin.urls=http://127.0.0.1:{origin.port}",)) as pop:
+        asked_only = "route=[{prefix='/',prefetch=0}]"
+        with Edge((f"origin.urls=http://127.0.0.1:{origin.port}", asked_only)) as pop:
             sent = asyncio.create_task(upload(http, source))
             await eventually(lambda: origin.store.find_playlist("/live/cam/master.m3u8"), 15)
             answer = await asyncio.to_thread(pop.get, "/live/cam/master.m3u8")

@@ -24,8 +24,8 @@ from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport MESSAGE_DRAIN, MESSAGE_STOP, bell_answer, up_take
 from edgecache.native.plane cimport (
     WORKERS_MAX, Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail,
-    fill_view, plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
-    plane_purge, plane_put,
+    fill_view, plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order,
+    plane_publish, plane_purge, plane_put,
 )
 from edgecache.native.stats cimport (
     BUCKETS, COUNTERS, HISTOGRAMS, Histogram, ec_counter_helps, ec_counter_names,

@@ -166,7 +166,8 @@ class Edge:
         except BaseException:
             self.__exit__()
             raise
-        self.http, self.admin, self.push = (str(ready[name]) for name in ("http", "admin", "push"))
+        self.http, self.admin = str(ready["http"]), str(ready["admin"])
+        self.push = str(ready.get("push", ""))  # closed by an option
         return self
 
     def __exit__(self, *_: object) -> None:

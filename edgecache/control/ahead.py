@@ -58,8 +58,9 @@ class Ahead:
     def _note(self, key: bytes) -> None:
         if len(self._open) >= _OPEN_MAX:
             self._judge(next(iter(self._open)), final=True)
+        if key not in self._open:
+            self._counts["prefetched"] += 1
         self._open[key] = monotonic()
-        self._counts["prefetched"] += 1
 
     def settle(self, within_s: float) -> list[bytes]:
         """Judge what was asked for, or is older than `within_s`. Returns what was asked for."""

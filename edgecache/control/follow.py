@@ -6,17 +6,19 @@ holds `_HLS_msn/_HLS_part` by itself: however many viewers wait, the origin is a
 version, and once more for its delta update. No text is shown before what it names newly is here, or
 `_WAIT` of its period has passed. Bounds: playlists of a route (`route.followed`; those beyond are
 filled on a miss), one request each at a time, names fetched ahead (`route.prefetch`). A playlist
-that nobody asked for in two periods, that ended, left its origin, or is pushed, is let go. Does not
-know viewers, only whether there were any.
+that nobody asked for in `_IDLE_PERIODS`, that ended, left its origin, or is pushed, is let go. Does
+not know viewers, only whether there were any.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import zlib
 from collections import Counter
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urljoin
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IDLE_PERIODS: Final = 4  # of half a target duration
+_IDLE_MAX_S: Final = 60.0
 _KEPT_PERIODS: Final = 12  # 6 target durations (RFC 8216bis B.1)
 _WAIT: Final = 0.5  # of a period: how long a text waits for what it names
+_WAIT_MAX_S: Final = 2.0
 _GZIP_FROM: Final = 512  # bytes; below it the coding saves no packet
 _GONE: Final = (404, 410)
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
@@ -138,6 +142,7 @@ class Follow:
         self._plane = plane
         self._ahead = ahead
         self._config = config
+        self._missed = asyncio.Event()
         self._seen_s = monotonic()
         self._asked_s = monotonic()  # when the newest text was asked for
         self._path = key.decode("latin-1").partition("?")[0]
@@ -154,15 +159,25 @@ class Follow:
             self._plane.purge(self.key)
 
     def media_of(self, path: str) -> bool:
-        return self._view.seen(path)
+        """A viewer asked for `path`. True: it is ours, and what comes next is looked for now."""
+        if not self._view.seen(path):
+            return False
+        self._missed.set()
+        return True
+
+    async def _sleep(self, for_s: float) -> None:
+        self._missed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                await self._missed.wait()
 
     async def run(self, counts: Counter[str]) -> str:
         """Until there is a reason to stop, which is returned."""
         while self._has_viewers():
             due_s = self._asked_s + self._view.every_s - monotonic()
             if not self._view.directives and due_s > 0:
-                await asyncio.sleep(min(due_s, max(self._view.due_s(), 0.01)))
-                await self._arrived(self._fetch_named())
+                await self._sleep(min(due_s, max(self._view.due_s(), 0.01)))
+                self._fetch_named()
                 continue
             try:
                 text, delta = await self._renew()
@@ -182,7 +197,8 @@ class Follow:
             await self._arrived(self._fetch_named())
             if _version(self._view) < before:
                 self._plane.purge(self.key)  # it started anew; a version never goes back
-            self._publish(text, delta)
+            covers = delta is not None and self._view.covers(delta.body)
+            self._publish(text, delta if covers else None)
             counts["versions"] += 1
             if self._view.ended:
                 return "ended"
@@ -196,7 +212,8 @@ class Follow:
         media = [self._view.seen(key.decode("latin-1").partition("?")[0]) for key in asked]
         if self._plane.asked(self.key) or any(media):
             self._seen_s = now_s
-        return now_s - self._seen_s <= max(_IDLE_PERIODS * self._view.every_s, 1.0)
+        patience_s = max(_IDLE_PERIODS * self._view.every_s, 1.0)
+        return now_s - self._seen_s <= min(patience_s, _IDLE_MAX_S)
 
     async def _renew(self) -> tuple[Text, Text | None]:
         """The next text, and the delta update that goes with it if there is one."""
@@ -211,19 +228,25 @@ class Follow:
         both = await asyncio.gather(whole, delta, return_exceptions=True)
         if isinstance(both[0], BaseException):
             raise both[0]
-        found = both[1]
-        usable = isinstance(found, Text) and b"#EXT-X-SKIP" in found.body
-        return both[0], found if usable and isinstance(found, Text) else None
+        return both[0], both[1] if isinstance(both[1], Text) else None
 
     def _fetch_named(self) -> list[asyncio.Task[bool]]:
         """Media that exists; hints beside it, which nobody waits for here."""
-        named = self._ahead.fetch(self._keys(self._view.media(self.route.rules.prefetch)))
+        named = []
+        for uri in self._view.media(self.route.rules.prefetch):
+            for task in self._ahead.fetch(self._keys([uri])):
+                task.add_done_callback(partial(self._judge, uri))
+                named.append(task)
         self._ahead.fetch(self._keys(self._view.hints()), held=True)
         return named
 
+    def _judge(self, uri: str, task: asyncio.Task[bool]) -> None:
+        if not task.cancelled() and not task.result():
+            self._view.failed(uri)
+
     async def _arrived(self, tasks: list[asyncio.Task[bool]]) -> None:
         if tasks:
-            await asyncio.wait(tasks, timeout=_WAIT * self._view.every_s)
+            await asyncio.wait(tasks, timeout=min(_WAIT * self._view.every_s, _WAIT_MAX_S))
 
     def _keys(self, uris: list[str]) -> list[bytes]:
         """The names viewers will ask by; what is not ours, or would be refused, is left out."""

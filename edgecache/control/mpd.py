@@ -118,7 +118,10 @@ def _representation(
     start_s: float,
 ) -> Representation:
     name = item.get("id", "")
-    known = {"RepresentationID": name, "Bandwidth": int(item.get("bandwidth", "0"))}
+    known: dict[str, str | int] = {
+        "RepresentationID": name,
+        "Bandwidth": int(item.get("bandwidth", "0")),
+    }
     scale = float(given.get("timescale", "1"))
     start = int(given.get("startNumber", "1"))
     each_s = int(given.get("duration", "0")) / scale

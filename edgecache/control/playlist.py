@@ -40,6 +40,7 @@ class MediaPlaylist:
     blocks: bool = False  # CAN-BLOCK-RELOAD
     skips: bool = False  # CAN-SKIP-UNTIL
     ended: bool = False
+    delta: bool = False  # some of its segments are skipped
     named: list[Named] = field(default_factory=list)  # segments and parts, oldest first
     maps: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
@@ -110,6 +111,7 @@ class _Reader:
         self.found.msn = _ms(value) // 1000
 
     def skip(self, value: str) -> None:
+        self.found.delta = True
         self.found.msn += _ms(attributes(value).get("SKIPPED-SEGMENTS", "")) // 1000
 
     def part(self, value: str) -> None:

@@ -7,12 +7,14 @@ Does not know the store, origins or keys: URIs are relative to the text or as th
 
 from __future__ import annotations
 
+import re
 from time import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from . import mpd, playlist
 
-_UNCHANGING_S = 10.0  # an MPD that announces no update is looked at this often
+_GIVEN_MAX: Final = 64
+_UNCHANGING_S: Final = 10.0  # an MPD that announces no update is looked at this often
 
 
 class View(Protocol):
@@ -41,8 +43,14 @@ class View(Protocol):
     def take(self, body: bytes) -> bool:
         """False: it is no such text, and nothing changed."""
 
+    def covers(self, body: bytes) -> bool:
+        """Is it a delta update to the text taken last, or a later one?"""
+
     def media(self, limit: int) -> list[str]:
         """At most `limit` URIs that were not named before and exist, for each track in use."""
+
+    def failed(self, uri: str, /) -> None:
+        """What media() gave out could not be had."""
 
     def hints(self) -> list[str]:
         """URIs that the origin answers as soon as they exist."""
@@ -99,6 +107,10 @@ class HlsView:
         self._now = found
         return True
 
+    def covers(self, body: bytes) -> bool:
+        found = playlist.read(body.decode("utf-8", "replace"))
+        return found is not None and found.delta and found.version >= self._now.version
+
     def media(self, limit: int) -> list[str]:
         now = self._now
         parts = bool(now.part_target_ms)
@@ -112,6 +124,9 @@ class HlsView:
         maps = [uri for uri in newest if uri != self._map]
         self._map = newest[0] if newest else ""
         return maps + [item.uri for item in fresh]
+
+    def failed(self, _uri: str) -> None:
+        """It is named, so it was there; who asks for it gets another answer."""
 
     def hints(self) -> list[str]:
         return self._now.hints
@@ -130,7 +145,10 @@ class DashView:
         """`base`: the path of the MPD."""
         self._base = base
         self._mpd = mpd.Mpd(0, ())
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
         self._upto: dict[str, int] = {}  # media template -> newest number given out
+        self._given: dict[str, tuple[mpd.Representation, int]] = {}  # URL -> of the newest ones
+        self._late = False  # one that was due was not there
         self._used_s: dict[str, float] = {}  # media template -> when a viewer asked
 
     @property
@@ -150,7 +168,11 @@ class DashView:
         if found is None:
             return False
         self._mpd = found
+        self._patterns = [(track.pattern(), track.media) for track in found.representations]
         return True
+
+    def covers(self, _body: bytes) -> bool:
+        return False
 
     def _in_use(self) -> list[mpd.Representation]:
         """Asked for within the last four segments, and no less than ten seconds."""
@@ -161,15 +183,19 @@ class DashView:
         ]  # fmt: skip
 
     def media(self, limit: int) -> list[str]:
-        found: list[str] = []
+        given: dict[str, tuple[mpd.Representation, int]] = {}
+        self._late = False
         for track in self._in_use():
             named = track.listed or self._due(track, limit)
             upto = self._upto.get(track.media, -1)
             fresh = [item for item in named if item[0] > upto][-limit:]
             if fresh:
                 self._upto[track.media] = fresh[-1][0]
-            found += [track.url(*item) for item in fresh]
-        return found
+            given |= {track.url(*item): (track, item[0]) for item in fresh}
+        self._given |= given
+        for url in list(self._given)[:-_GIVEN_MAX]:
+            del self._given[url]
+        return list(given)
 
     @staticmethod
     def _due(track: mpd.Representation, limit: int) -> list[tuple[int, int]]:
@@ -177,13 +203,20 @@ class DashView:
         first = max(newest - limit + 1, track.start)
         return [(number, 0) for number in range(first, newest + 1)]
 
+    def failed(self, uri: str) -> None:
+        """Encoders are late: what was only due by the clock is tried again."""
+        track, number = self._given.get(uri, (None, 0))
+        if track is not None and not track.listed:
+            self._upto[track.media] = min(self._upto.get(track.media, -1), number - 1)
+            self._late = True
+
     def hints(self) -> list[str]:
         return []
 
     def seen(self, path: str) -> bool:
-        for track in self._mpd.representations:
-            if track.pattern().fullmatch(path):
-                self._used_s[track.media] = time()
+        for pattern, media in self._patterns:
+            if pattern.fullmatch(path):
+                self._used_s[media] = time()
                 return True
         return False
 
@@ -191,4 +224,6 @@ class DashView:
         now_s = time()
         timed = [track for track in self._in_use() if not track.listed]
         waits = [track.due_s(track.newest(now_s) + 1) - now_s for track in timed]
+        if self._late:
+            waits += [track.each_s / 8 for track in timed]
         return min([*waits, self.every_s])

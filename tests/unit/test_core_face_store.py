@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -151,7 +152,9 @@ def test_variants_are_six_at_most(
 
 @pytest.mark.parametrize("missing", ["fields", "etags"])
 def test_a_variant_has_fields_and_etag(plane: Plane, missing: str) -> None:
-    parts = {name: [b"x", b"y", None, None] for name in ("fields", "bodies", "etags")}
+    parts: dict[str, Any] = {
+        name: [b"x", b"y", None, None] for name in ("fields", "bodies", "etags")
+    }
     parts[missing] = [b"x", None, None, None]
     with pytest.raises(TypeError):
         plane.publish(

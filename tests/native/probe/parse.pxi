@@ -1,4 +1,5 @@
-"""request.pxd, target.pxd and chars.h."""
+"""request.pxd, target.pxd, keep.pxd and chars.h."""
+from edgecache.native.keep cimport Keep, keep_name, keep_rule
 from edgecache.native.request cimport (
     METHOD_OPTIONS, Request, accepts_gzip as _accepts_gzip, next_element, request_end as _end,
     request_parse as _parse,
@@ -32,14 +33,24 @@ def request_parse(bytes data, uint32_t target_bytes=4096, uint32_t header_fields
     }
 
 
-def target_parse(bytes raw):
-    """None: 400. Else path, full key, (has_msn, msn, has_part, part, delta), playlist, bad."""
-    cdef Slice at = at_the_edge(raw)
-    cdef size_t room = 3 * at.len + QUERY_BYTES
+def target_parse(bytes raw, rules=()):
+    """`rules`: (prefix, names) as a route keeps them. None: 400. Else path, full key,
+    (has_msn, msn, has_part, part, delta), playlist, bad."""
+    cdef Slice at
+    cdef size_t room = 3 * len(raw) + QUERY_BYTES
     cdef unsigned char *buffer = <unsigned char *>malloc(room)
     cdef Target target
+    cdef Keep keep
+    keep.count = 0
     try:
-        if not _target(at, NULL, buffer, &target):
+        for prefix, names in rules:
+            if not keep_rule(&keep, at_the_edge(prefix)):
+                raise ValueError(prefix)
+            for name in names:
+                if not keep_name(&keep, at_the_edge(name)):
+                    raise ValueError(name)
+        at = at_the_edge(raw)
+        if not _target(at, &keep if rules else NULL, buffer, &target):
             return None
         want = (bool(target.want.has_msn), target.want.msn, bool(target.want.has_part),
                 target.want.part, bool(target.want.delta))

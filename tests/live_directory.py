@@ -1,7 +1,10 @@
-"""A live directory as many run one: ffmpeg writes HLS or DASH, nginx serves it and logs."""
+"""A live directory as many run one: ffmpeg or nginx's RTMP module write HLS or DASH, nginx serves
+it and logs."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +15,8 @@ from origin.ffmpeg import find
 from tests.running import LIMIT_S
 from tests.sockets import free_port
 
-_NGINX = """daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr warn;
+_NGINX = """load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+daemon off; master_process off; pid {dir}/nginx.pid; error_log stderr warn;
 events {{ worker_connections 256; }}
 http {{
   types {{ application/vnd.apple.mpegurl m3u8; application/dash+xml mpd; video/mp4 mp4 m4s; }}
@@ -24,6 +28,11 @@ http {{
   uwsgi_temp_path {dir}; scgi_temp_path {dir};
   server {{ listen 127.0.0.1:{port}; root {root}; }}
 }}
+rtmp {{ server {{ listen 127.0.0.1:{rtmp}; application live {{
+  live on;
+  hls on; hls_path {root}/hls; hls_fragment 1s; hls_playlist_length 6s;
+  dash on; dash_path {root}/dash; dash_fragment 1s; dash_playlist_length 6s;
+}} }} }}
 """
 _SOURCE = "-re -f lavfi -i testsrc2=size=160x90:rate=25 -f lavfi -i sine=frequency=440:r=48000"
 _CODECS = (
@@ -31,15 +40,17 @@ _CODECS = (
     " -c:a aac -b:a 64k"
 )
 HLS = "-f hls -hls_time 1 -hls_list_size 6 -hls_flags delete_segments+temp_file"
+RTMP = "-f flv"
 DASH = "-f dash -seg_duration 1 -window_size 6 -extra_window_size 4 -use_template 1"
 
 
 @contextmanager
-def writing(path: Path, muxer: str) -> Iterator[None]:
-    """ffmpeg writes `path` (and beside it) for as long as this lasts."""
+def writing(path: Path, muxer: str, target: str = "") -> Iterator[None]:
+    """`path` is written (and what it names, beside it) for as long as this lasts: by ffmpeg, or by
+    who packages what ffmpeg sends to `target`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     command = [str(find().path), "-hide_banner", "-loglevel", "error", *_SOURCE.split()]
-    command += [*_CODECS.split(), *muxer.split(), str(path)]
+    command += [*_CODECS.split(), *muxer.split(), target or str(path)]
     with ending(command):
         deadline = time.monotonic() + LIMIT_S
         while not path.exists():
@@ -69,14 +80,20 @@ class Nginx:
     def __init__(self, root: Path, scratch: Path, *, gzip: bool = False) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        rtmp = free_port()
+        self.rtmp = f"rtmp://127.0.0.1:{rtmp}/live/v"
         self._log = scratch / "access.log"
         self._conf = scratch / "nginx.conf"
-        text = _NGINX.format(dir=scratch, port=self.port, root=root, gzip="on" if gzip else "off")
+        text = _NGINX.format(
+            dir=scratch, port=self.port, rtmp=rtmp, root=root, gzip="on" if gzip else "off"
+        )
         self._conf.write_text(text)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        command = ["nginx", "-p", str(self._conf.parent), "-c", str(self._conf), "-e", "stderr"]
+        nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        assert nginx, "nginx is needed: scripts/setup test"
+        command = [nginx, "-p", str(self._conf.parent), "-c", str(self._conf), "-e", "stderr"]
         with ending(command):
             deadline = time.monotonic() + LIMIT_S
             while not (self._conf.parent / "nginx.pid").exists():

@@ -146,7 +146,7 @@ class DashView:
         self._base = base
         self._mpd = mpd.Mpd(0, ())
         self._patterns: list[tuple[re.Pattern[str], str]] = []
-        self._upto: dict[str, int] = {}  # media template -> newest number given out
+        self._upto: dict[str, int] = {}  # media template -> newest time or number given out
         self._given: dict[str, tuple[mpd.Representation, int]] = {}  # URL -> of the newest ones
         self._late = False  # one that was due was not there
         self._used_s: dict[str, float] = {}  # media template -> when a viewer asked
@@ -186,11 +186,13 @@ class DashView:
         given: dict[str, tuple[mpd.Representation, int]] = {}
         self._late = False
         for track in self._in_use():
+            # by time where there is one: numbers may begin anew with each window
+            order = 1 if track.listed else 0
             named = track.listed or self._due(track, limit)
             upto = self._upto.get(track.media, -1)
-            fresh = [item for item in named if item[0] > upto][-limit:]
+            fresh = [item for item in named if item[order] > upto][-limit:]
             if fresh:
-                self._upto[track.media] = fresh[-1][0]
+                self._upto[track.media] = fresh[-1][order]
             given |= {track.url(*item): (track, item[0]) for item in fresh}
         self._given |= given
         for url in list(self._given)[:-_GIVEN_MAX]:

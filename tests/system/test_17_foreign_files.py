@@ -1,5 +1,5 @@
-"""In front of a directory that ffmpeg writes and nginx serves: classic HLS and DASH, watched by
-players that fetch what is new at once."""
+"""In front of a directory that nginx serves, written by ffmpeg or by nginx's own packager: classic
+HLS and DASH, watched by players that fetch what is new at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgecache.control import mpd
-from tests.live_directory import DASH, HLS, Nginx, writing
+from tests.live_directory import DASH, HLS, RTMP, Nginx, writing
 from tests.running import Edge
 
 pytestmark = pytest.mark.timeout(120)
@@ -87,14 +87,17 @@ def nginx(directory: Path, tmp_path: Path) -> Iterator[Nginx]:
         ("/hls/v.m3u8", HLS, hls_media),
         ("/dash/v.mpd", DASH + " -use_timeline 1", dash_media),
         ("/dash/v.mpd", DASH + " -use_timeline 0 -utc_timing_url http://127.0.0.1/", dash_media),
+        ("/hls/v.m3u8", RTMP, hls_media),
+        ("/dash/v.mpd", RTMP, dash_media),
     ],
-    ids=["hls", "dash-timeline", "dash-duration"],
+    ids=["hls", "dash-timeline", "dash-duration", "rtmp-hls", "rtmp-dash"],
 )
 def test_players_do_not_wait_for_the_origin(
     directory: Path, nginx: Nginx, text: str, muxer: str, read: Read, measured: Callable[..., None]
 ) -> None:
     path = directory / text.removeprefix("/")
-    with writing(path, muxer), Edge((f"origin.urls={nginx.url}", "http.workers=2")) as edge:
+    target = nginx.rtmp if muxer == RTMP else ""
+    with writing(path, muxer, target), Edge((f"origin.urls={nginx.url}", "http.workers=2")) as edge:
         time.sleep(3)  # a few segments, as in a stream that runs
         statuses = watch(edge, text, read, 0.5)
         asked = Counter(target for target, status in nginx.asked() if status == 200)

@@ -119,3 +119,15 @@ def test_a_timeline_is_fetched_as_it_is_listed() -> None:
     assert view.take(MPD.format(kind="", timeline=timeline.format(5)).encode())
     assert view.media(2) == ["/d/a-6.m4s"]
     assert not view.take(b"<x/>")
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_window_that_counts_from_one_is_told_apart_by_time() -> None:
+    """nginx's RTMP module says no startNumber: the newest of six was number 6 for ever."""
+    view = DashView("/d/v.mpd")
+    template = MPD.replace('$Number$.m4s">{', '$Time$.m4s">{')
+    for time, fresh in ((0, ["/d/a-4.m4s", "/d/a-6.m4s"]), (2, ["/d/a-8.m4s"])):
+        timeline = f"<SegmentTimeline><S t='{time}' d='2' r='3'/></SegmentTimeline>"
+        assert view.take(template.format(kind="", timeline=timeline).encode())
+        view.seen("/d/a-1.m4s")
+        assert view.media(2) == fresh

@@ -48,7 +48,7 @@ def explain(plane: Plane, url: str, state: State) -> State:
     version = plane.version(playlist)
     found = plane.lookup(key) or (plane.lookup(playlist) if version is not None else None)
     if version is not None:
-        why = "a pushed playlist: answered from its newest version, or held until it is wanted"
+        why = "a playlist in versions: answered from the newest, or held until it is wanted"
     elif found is None:
         why = "not here: the next request is a miss and is filled from an origin"
     else:

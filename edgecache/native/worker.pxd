@@ -1,9 +1,10 @@
 """Worker: one thread, one listener, one epoll loop.
 
 A turn: wait; handle the sockets that epoll named; then, never nested in each other: the mailbox, a
-slice of the wake queue, connections with more to do, the clock. Waking ten thousand parked
-exchanges is one pass over a list, cut into slices of WAKE_SLICE between which sockets are served,
-so that hits keep their latency meanwhile.
+slice of the wake queue, connections with more to do, a slice of the deadlines that passed. Waking
+ten thousand parked exchanges is one pass over a list, cut into slices of WAKE_SLICE between which
+sockets are served, so that hits keep their latency meanwhile; so is answering ten thousand whose
+deadline passes in the same tick, because the stream they wait for has stopped.
 
 Law: the thread holds no GIL and takes none; only worker_free touches a Context from another thread,
 after the join. """
@@ -46,8 +47,9 @@ from edgecache.native.types cimport Limits, Slice, slice_of
 cdef enum:
     EVENTS = 256
     ACCEPT_SLICE = 64
-    WAKE_SLICE = 128
+    WAKE_SLICE = 32
     READY_SLICE = 64
+    EXPIRED_SLICE = 64
     ACCEPT_PAUSE_MS = 100
     SWEEP_MS = 1000
     EXPIRE_STEPS = 4096
@@ -187,21 +189,29 @@ cdef inline void _ready_slice(Context *ctx) noexcept nogil:
             return
 
 
-cdef inline void _clock(Context *ctx) noexcept nogil:
+cdef inline bint _expired_slice(Context *ctx) noexcept nogil:
+    """Deadlines that passed. True: there may be more."""
     cdef Timer *timer
-    if ctx.accept_again_ms and ctx.now_ms >= ctx.accept_again_ms:
-        _listen_again(ctx)
-    while True:
+    cdef int _i
+    for _i in range(EXPIRED_SLICE):
         timer = wheel_expired(&ctx.wheel, ctx.now_ms)
         if timer == NULL:
-            break
+            return False
         http1_expired(ctx, <Conn *>timer.owner)
+    return True
+
+
+cdef inline bint _clock(Context *ctx) noexcept nogil:
+    """True: behind; come again without waiting."""
+    if ctx.accept_again_ms and ctx.now_ms >= ctx.accept_again_ms:
+        _listen_again(ctx)
     if ctx.now_ms >= ctx.sweep_ms:
         ctx.sweep_ms = ctx.now_ms + SWEEP_MS
         hold_sweep(ctx, False)
         store_relaxed_u64(&ctx.stats.c[C_holds_now], ctx.hold_pool.used)
         if ctx.index == 0:
             store_expire(ctx.store, ctx.now_ms, EXPIRE_STEPS)
+    return _expired_slice(ctx)
 
 
 cdef inline void _tell_time(Context *ctx) noexcept nogil:
@@ -218,12 +228,13 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
     cdef int n
     cdef int i
     cdef bint mail
+    cdef bint behind = False
     block_all_signals()
     _tell_time(ctx)
     wheel_init(&ctx.wheel, ctx.now_ms)
     _listen_again(ctx)
     while not ctx.stopping:
-        n = epoll_wait(ctx.epoll_fd, events, EVENTS, 0 if ctx.wake_first != NULL
+        n = epoll_wait(ctx.epoll_fd, events, EVENTS, 0 if behind or ctx.wake_first != NULL
                        or ctx.ready_first != NULL else WHEEL_TICK_MS)
         _tell_time(ctx)
         stat_add(&ctx.stats, C_loops, 1)
@@ -240,7 +251,7 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
             _mail(ctx)
         _wake_slice(ctx)
         _ready_slice(ctx)
-        _clock(ctx)
+        behind = _clock(ctx)
     _shut(ctx)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.native._probe import StoreOf, Worker
 from tests.native.kit import TYPE, Edge, eventually, get
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,6 +112,21 @@ def test_hits_go_on_while_thousands_are_woken(edge: Edge) -> None:
     for viewer in viewers:
         viewer.close()
     assert edge.count("woken") == edge.count("parked") >= 1500
+
+
+def test_deadlines_that_pass_together_are_answered_in_slices() -> None:
+    """When a stream stops, everybody parked on it runs out in one tick: ten thousand answers in one
+    turn of the loop would keep hits waiting for 80 ms."""
+    pairs = [socket.socketpair() for _ in range(150)]
+    with socket.socket() as listener:
+        worker = Worker(StoreOf(1 << 20), listener.fileno())
+        for ours, _ in pairs:
+            assert worker.accept(ours.detach())
+        found = [worker.expire(60_000) for _ in range(4)]
+        assert found == [(150 - 64, True), (150 - 128, True), (0, False), (0, False)]
+        worker.close()
+    for _, theirs in pairs:
+        theirs.close()
 
 
 def test_many_keys_are_woken_in_turns(edge: Edge) -> None:

@@ -1,5 +1,6 @@
 """mailbox.pxd and hold.pxd: one worker's context that no thread runs."""
 from edgecache.native.base cimport bits_get
+from edgecache.native.conn cimport conn_new
 from edgecache.native.context cimport Context, Hold
 from edgecache.native.hold cimport (
     hold_drop, hold_find, hold_interest, hold_new, hold_of, hold_refresh, hold_sweep, hold_unuse,
@@ -10,7 +11,8 @@ from edgecache.native.mailbox cimport (
     bell_answer, bell_init, bell_ring, down_post, down_ready, up_post, up_take,
 )
 from edgecache.native.plane cimport WORKERS_MAX
-from edgecache.native.worker cimport _mail, worker_free, worker_new
+from edgecache.native.timer cimport wheel_init
+from edgecache.native.worker cimport _expired_slice, _mail, worker_free, worker_new
 
 DOWN_SLOTS, UP_SLOTS = _DOWN, _UP
 
@@ -104,6 +106,22 @@ cdef class Worker:
     def asked(self):
         cdef Entry *entry = up_take(&self.ctx.up)
         return a_ref(self.store, entry) if entry != NULL else None
+
+    # -- deadlines
+
+    def accept(self, int fd):
+        """A connection that has sent nothing, with a deadline in the first tick of the wheel."""
+        self.limits.first_byte_ms = 1
+        if self.ctx.wheel.tick == 0:
+            wheel_init(&self.ctx.wheel, self.ctx.now_ms)
+        return conn_new(self.ctx, fd) != NULL
+
+    def expire(self, uint64_t now_ms):
+        """One turn's share of deadlines at a later time: (connections left, behind)."""
+        cdef bint behind
+        self.ctx.now_ms = now_ms
+        behind = _expired_slice(self.ctx)
+        return self.ctx.conn_pool.used, bool(behind)
 
     # -- bell
 

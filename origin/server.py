@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import signal
 import socket
@@ -340,6 +341,8 @@ def serve(loaded: Loaded[Config], reload: Reload) -> None:
     """Run until asked to stop. Raises ConfigError or StartError."""
     config = loaded.value
     logs.setup(level=config.log.level, fmt=config.log.format)
+    gc.collect()  # what was imported stays; looking through it again stops every stream for 15 ms
+    gc.freeze()
 
     async def main() -> None:
         await Origin(config).run(reload)

@@ -108,6 +108,9 @@ class Http(Section):
     # µs of
     # kernel time a 768 KiB answer against 62 paced at 30 MB/s.
     pacing: Rate = Field(30_000_000, ge=0)
+    # Congestion control of viewers until their first paced body: a name, `host` for the host's, or
+    # `auto`: the host's unless it is BBR without fq, which pays a timer a socket.
+    congestion: str = Field("auto", pattern=r"^[a-z0-9_-]{1,15}$")
     # Bodies up to this are sent from the heap by writev, larger ones from memfds by sendfile.
     heap_max: Size = Field(32 * KIB, ge=0)
     drain: DurationMs = Field(30 * SECOND_MS, ge=0, le=HOUR_MS)  # then open connections are cut

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets
-from .control import sockets
+from .control import congestion, sockets
 from .control.admin import Admin, State
 from .control.admission import Admission
 from .control.fill import Filler
@@ -127,6 +127,7 @@ class Daemon:
                 found[name] = sockets.spread(given[name], count)
             elif address:
                 found[name] = sockets.listen(f"{name}.listen", address, count)
+        self._congestion = congestion.control(config.http.congestion, found["http"])
         return found
 
     def _redact(self) -> None:
@@ -217,7 +218,8 @@ class Daemon:
         if self._interest is not None:
             self._tasks.append(asyncio.create_task(self._interest.run()))
         where = {name: sockets.shown(items[0]) for name, items in listening.items()}
-        log.info("serving", extra={**where, "workers": len(listening["http"])})
+        facts = {"workers": len(listening["http"]), "congestion": self._congestion or "host"}
+        log.info("serving", extra={**where, **facts})
         sockets.notify("READY=1\nSTATUS=serving")
 
     async def _drain(self, now: asyncio.Event) -> None:

@@ -26,6 +26,7 @@ cdef enum:
     SMALL_BUFFER_BYTES = 4096            # a partial head starts in one of these
     NAME_BYTES = 64
     OUTPUT_TEXT_BYTES = 640
+    CONGESTION_BYTES = 16                # of a TCP_CONGESTION name (TCP_CA_NAME_MAX)
     # the longest If-None-Match that survives parking: ours has 34
     VALIDATOR_BYTES = 40
     # the longest Range that survives parking: bytes= and two numbers of 19 digits have 45
@@ -162,6 +163,8 @@ cdef struct Context:                     # one worker
     Pool output_pool
     Pool hold_pool
     Slice date
+    # the host's congestion control where the listener has another; else empty
+    char host_congestion[CONGESTION_BYTES]
     uint64_t date_again_ms               # when date_text is to be made again
     char date_text[48]
     unsigned char name_text[NAME_BYTES]

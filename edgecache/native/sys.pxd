@@ -62,19 +62,24 @@ cdef extern from "sys/socket.h" nogil:
         SOL_SOCKET
         SO_MAX_PACING_RATE
         SHUT_WR
+        AF_INET
+        SOCK_STREAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC
+    int socket(int family, int kind, int protocol)
     int accept4(int fd, void *addr, void *addrlen, int flags)
     ssize_t recv(int fd, void *buf, size_t len, int flags)
     ssize_t sendmsg(int fd, const msghdr *msg, int flags)
     ssize_t send(int fd, const void *buf, size_t len, int flags)
     int setsockopt(int fd, int level, int name, const void *value, unsigned int len)
+    int getsockopt(int fd, int level, int name, void *value, unsigned int *len)
     int shutdown(int fd, int how)
 
 
 cdef extern from "netinet/tcp.h" nogil:
     enum:
         IPPROTO_TCP
+        TCP_CONGESTION
         TCP_NODELAY
 
 

@@ -10,11 +10,12 @@ Law: the thread holds no GIL and takes none; only worker_free touches a Context 
 after the join. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 from edgecache.native.base cimport bits_clear, clock_us, store_relaxed_u64
 from edgecache.native.conn cimport conn_new, conn_queue
 from edgecache.native.context cimport (
-    CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, CONTEXT_MAGIC,
+    CONGESTION_BYTES, CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
+    CONTEXT_MAGIC,
     HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn, Context, Exchange, Hold, Output,
 )
 from edgecache.native.entry cimport Entry, entry_release
@@ -35,10 +36,11 @@ from edgecache.native.stats cimport (
 )
 from edgecache.native.store cimport Store, store_expire
 from edgecache.native.sys cimport (
-    EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR, EPOLLHUP,
-    EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, TCP_NODELAY, accept4, block_all_signals, close, epoll_create1, epoll_ctl,
-    epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get, send, setsockopt,
+    AF_INET, EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR,
+    EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC,
+    SOCK_NONBLOCK, SOCK_STREAM, TCP_CONGESTION, TCP_NODELAY, accept4, block_all_signals, close,
+    epoll_create1, epoll_ctl, epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get,
+    getsockopt, send, setsockopt, socket,
 )
 from edgecache.native.timer cimport Timer, WHEEL_TICK_MS, wheel_expired, wheel_init
 from edgecache.native.types cimport Limits, Slice, slice_of
@@ -274,6 +276,22 @@ cdef inline void listener_options(int fd) noexcept nogil:
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
 
 
+cdef inline void _host_congestion(Context *ctx) noexcept nogil:
+    """What conn_pace() goes back to: a fresh socket tells the host's. Empty: nothing to go back to.
+    """
+    cdef char listeners[CONGESTION_BYTES]
+    cdef unsigned int length = CONGESTION_BYTES
+    cdef int fresh = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    memset(listeners, 0, CONGESTION_BYTES)
+    getsockopt(fresh, IPPROTO_TCP, TCP_CONGESTION, ctx.host_congestion, &length)
+    length = CONGESTION_BYTES
+    getsockopt(ctx.listen_fd, IPPROTO_TCP, TCP_CONGESTION, listeners, &length)
+    if memcmp(listeners, ctx.host_congestion, CONGESTION_BYTES) == 0:
+        ctx.host_congestion[0] = 0
+    if fresh >= 0:
+        close(fresh)
+
+
 cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
     cdef epoll_event event
     pool_init(&ctx.conn_pool, sizeof(Conn))
@@ -307,6 +325,7 @@ cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *contro
     memcpy(ctx.name_text, name.data, name.len if name.len < NAME_BYTES else NAME_BYTES)
     ctx.name = slice_of(ctx.name_text, name.len if name.len < NAME_BYTES else NAME_BYTES)
     listener_options(listen_fd)
+    _host_congestion(ctx)
     if not _worker_parts(ctx, log_on):
         worker_free(ctx)
         return NULL

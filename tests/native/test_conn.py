@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -87,3 +91,34 @@ def test_many_viewers_in_slow_motion(edge: Edge) -> None:
     assert [viewer.answer().body for viewer in viewers] == [str(i).encode() for i in range(20)]
     for viewer in viewers:
         viewer.close()
+
+
+def congestion(item: socket.socket) -> str:
+    return item.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
+def served(viewer: Viewer) -> str:
+    """Congestion control of the worker's end of this connection, which is in this process too."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as end:
+            if end.getpeername() == viewer.sock.getsockname():
+                return congestion(end)
+    raise AssertionError("no such connection")
+
+
+@pytest.mark.parametrize("rate", [0, 30_000_000])
+def test_a_paced_viewer_goes_on_with_the_hosts_congestion_control(
+    edges: Callable[..., Edge], rate: int
+) -> None:
+    """The listener's is for answers that are not worth pacing."""
+    with socket.socket() as fresh:
+        hosts = congestion(fresh)
+    listeners = "reno" if hosts != "reno" else "cubic"
+    edge = edges(congestion=listeners, pacing_bytes_s=rate)
+    edge.put("/part", b"x" * 100_000)
+    edge.put("/segment", b"x" * 700_000)
+    with edge.viewer() as viewer:
+        assert viewer.ask("/part").status == 200
+        assert served(viewer) == listeners
+        assert len(viewer.ask("/segment").body) == 700_000
+        assert served(viewer) == (hosts if rate else listeners)

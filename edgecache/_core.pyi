@@ -86,7 +86,8 @@ class Plane:
         self, limit: int = 4096
     ) -> list[tuple[int, int, int, int, int, bytes, bytes]]:
         """(unix_ns, duration_us, status, bytes_out, cache, method, target); cache: 0 hit, 1 miss,
-        2 collapsed, 3 live, 4 woken, 5 error."""
+        2 collapsed, 3 live, 4 woken, 5 error, 6 stale. method b"-": the head was not
+        understood."""
 
     def open(self, key: bytes, *, unasked: bool = False) -> Fill | None:
         """The Fill of a new (or still reserved, unfilled) entry, for a push; None when the key is

@@ -21,11 +21,13 @@ from edgecache.native.entry cimport (
 from edgecache.native.keep cimport keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
-from edgecache.native.mailbox cimport MESSAGE_DRAIN, MESSAGE_STOP, bell_answer, up_take
+from edgecache.native.mailbox cimport (
+    MESSAGE_DRAIN, MESSAGE_STOP, WORKERS_MAX, bell_answer, up_take,
+)
 from edgecache.native.plane cimport (
-    WORKERS_MAX, Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail,
-    fill_view, plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order,
-    plane_publish, plane_purge, plane_put,
+    Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_view,
+    plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
+    plane_purge, plane_put,
 )
 from edgecache.native.stats cimport (
     BUCKETS, COUNTERS, HISTOGRAMS, Histogram, ec_counter_helps, ec_counter_names,
@@ -46,6 +48,7 @@ COUNTER_HELP = {ec_counter_names[i].decode(): ec_counter_helps[i].decode() for i
 HISTOGRAM_HELP = {
     ec_histogram_names[i].decode(): ec_histogram_helps[i].decode() for i in range(HISTOGRAMS)
 }
+METHODS = (b"-", b"GET", b"HEAD", b"OPTIONS")
 STATES = {ENTRY_RESERVED: b"reserved", ENTRY_FILLING: b"filling", ENTRY_COMPLETE: b"complete",
           ENTRY_LIVE: b"live"}
 DEFAULT_LIMITS = {  # units and meanings: native/types.pxd
@@ -62,6 +65,7 @@ DEFAULT_LIMITS = {  # units and meanings: native/types.pxd
     "max_holds": 16384,
     "heap_max_bytes": 16384,
     "pacing_bytes_s": 30_000_000,
+    "min_rate_bytes_s": 4096,
 }
 
 

@@ -101,7 +101,10 @@ class Http(Section):
     first_byte: DurationMs = Field(10 * SECOND_MS, ge=100)  # silence after connecting: close
     header: DurationMs = Field(5 * SECOND_MS, ge=100)  # request head not complete: close
     keepalive: DurationMs = Field(75 * SECOND_MS, ge=100)  # idle between requests: close
-    write: DurationMs = Field(20 * SECOND_MS, ge=100)  # viewer does not read: close
+    # A viewer whose connection is full must acknowledge `min_rate` on the average of every `write`,
+    # or it is cut at the end of that window; 0: any progress will do.
+    write: DurationMs = Field(20 * SECOND_MS, ge=100)
+    min_rate: Rate = Field(4 * KIB, ge=0)
     connections: int = Field(0, ge=0)  # 0: 90 % of the descriptor limit; beyond it 503, close
     parked: int = Field(50_000, ge=1)  # requests waiting, all workers; beyond it 503
     # Bytes a second one viewer is sent at most; 0: no pacing. Unpaced bursts overrun receivers: 230
@@ -243,6 +246,8 @@ class EdgeConfig(Section):
         prefixes = [route.prefix for route in self.route]
         if len(prefixes) > _ROUTES or len(set(prefixes)) < len(prefixes):
             raise ValueError(f"route: found one twice or too many, allowed {_ROUTES} prefixes")
+        if 0 < self.http.pacing <= self.http.min_rate:
+            raise ValueError("http.min_rate: found http.pacing or more, allowed less than that")
         if self.cache.object_max > self.cache.memory:
             raise ValueError("cache.object_max: found more than cache.memory, allowed at most that")
         return self
@@ -276,6 +281,7 @@ class EdgeConfig(Section):
             "max_parked": -(-http.parked // workers),
             "heap_max_bytes": http.heap_max,
             "pacing_bytes_s": http.pacing,
+            "min_rate_bytes_s": http.min_rate,
         }
 
     def push_url(self, port: int) -> str:

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _MISSES: Final = 1024
 _TICK_S: Final = 1.0
-_CACHE: Final = ("hit", "miss", "collapsed", "live", "woken", "error")
+_CACHE: Final = ("hit", "miss", "collapsed", "live", "woken", "error", "stale")
 _LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
 
 Reload = Callable[[], Loaded[EdgeConfig]]

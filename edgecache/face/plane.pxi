@@ -49,12 +49,13 @@ cdef class Plane:
                 f"start once, with 1 to {WORKERS_MAX} listening sockets: found {len(listen_fds)}")
         for index, fd in enumerate(listen_fds):
             ctx = worker_new(&self.native.store, &self.native.limits, &self.native.bell,
-                             _slice(self.name), index, fd, self.log_on)
+                             &self.native.post, _slice(self.name), index, fd, self.log_on)
             if ctx == NULL:
                 self.stop()
                 raise MemoryError("no memory or descriptors for a worker")
             ctx.keep = &self.native.keep
             self.native.contexts[index] = ctx
+            self.native.post.boxes[index] = &ctx.down
             self.native.workers = index + 1
         for index in range(self.native.workers):
             thread = threading.Thread(target=self._run, args=(index,), name=f"worker-{index}")
@@ -77,6 +78,7 @@ cdef class Plane:
         self.threads = []
         self.misses(1 << 30).clear()
         for index in range(self.native.workers):
+            self.native.post.boxes[index] = NULL
             worker_free(self.native.contexts[index])
             self.native.contexts[index] = NULL
         self.native.workers = 0
@@ -100,9 +102,8 @@ cdef class Plane:
             record = log_peek(&self.native.contexts[index].log)
             while record != NULL and len(records) < limit:
                 records.append((record.wall_ns, record.duration_us, record.status, record.bytes_out,
-                                record.cache,
-                                b"HEAD" if record.head_only else b"GET", _bytes(record.target,
-                                                                                record.target_len)))
+                                record.cache, METHODS[record.method],
+                                _bytes(record.target, record.target_len)))
                 log_next(&self.native.contexts[index].log)
                 record = log_peek(&self.native.contexts[index].log)
         return records

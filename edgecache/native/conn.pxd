@@ -4,13 +4,18 @@ knows no objects and no HTTP.
 An idle connection owns no buffer: reads land in the worker's scratch, and only what is left over
 when the turn ends (a partial head, or requests pipelined behind one that waits) is copied into a
 borrowed buffer. Edge-triggered: one epoll registration for life, and a read is only tried when the
-last one filled its buffer or an event came. """
+last one filled its buffer or an event came.
+
+Law of slow viewers: from the moment its socket is full, a viewer must acknowledge min_rate_bytes_s
+on the average of every window of write_ms, or it is cut at the end of that window. Counted is what
+its TCP acknowledged, not what our kernel took: an event of a full socket only comes when a third of
+the send buffer is free, and megabytes of buffer are minutes of a slow viewer. """
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, strlen
 from edgecache.native.base cimport EC_CHECK, EC_LIVE_BUFFER, live_add
 from edgecache.native.context cimport (
-    CONN_BORROWED, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE,
+    CONN_BORROWED, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_TIMED,
     CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn, Context,
 )
 from edgecache.native.pool cimport pool_give, pool_take
@@ -18,7 +23,7 @@ from edgecache.native.stats cimport C_accepted, C_bytes_in, C_closed, C_connecti
 from edgecache.native.sys cimport (
     EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
     SO_MAX_PACING_RATE, SOL_SOCKET, TCP_CONGESTION, close, epoll_ctl, epoll_event, epoll_set_ptr,
-    errno_get, recv, setsockopt, ssize_t,
+    errno_get, recv, setsockopt, socket_unacked, ssize_t,
 )
 from edgecache.native.timer cimport timer_cancel, timer_set
 
@@ -84,7 +89,34 @@ cdef inline void conn_pace(Context *ctx, Conn *conn) noexcept nogil:
 
 
 cdef inline void conn_deadline(Context *ctx, Conn *conn, uint32_t after_ms) noexcept nogil:
+    conn.flags &= ~<uint32_t>CONN_TIMED
     timer_set(&ctx.wheel, &conn.timer, ctx.now_ms + after_ms)
+
+
+cdef inline uint64_t _acknowledged(Conn *conn) noexcept nogil:
+    """Bytes that reached the peer, in the connection's life."""
+    return conn.written - socket_unacked(conn.fd)
+
+
+cdef inline void conn_watch(Context *ctx, Conn *conn) noexcept nogil:
+    """The socket is full: the minimum rate counts, unless it does already."""
+    if conn.flags & CONN_TIMED:
+        return
+    conn.acked = _acknowledged(conn)
+    conn_deadline(ctx, conn, ctx.limits.write_ms)
+    conn.flags |= CONN_TIMED
+
+
+cdef inline bint conn_keeps_pace(Context *ctx, Conn *conn) noexcept nogil:
+    """At the end of a window, which a tick of the wheel may have made longer. True: it took enough,
+    and the next window has begun."""
+    cdef uint64_t window_ms = ctx.now_ms - conn.timer.deadline_ms + ctx.limits.write_ms
+    cdef uint64_t took = _acknowledged(conn) - conn.acked
+    if took == 0 or took * 1000 < ctx.limits.min_rate_bytes_s * window_ms:
+        return False
+    conn.flags &= ~<uint32_t>CONN_TIMED
+    conn_watch(ctx, conn)
+    return True
 
 
 cdef inline void _buffer_free(Conn *conn) noexcept nogil:

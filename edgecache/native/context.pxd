@@ -8,7 +8,7 @@ from edgecache.native.entry cimport Entry
 from edgecache.native.live cimport LiveVersion, Want
 from edgecache.native.keep cimport Keep
 from edgecache.native.log cimport LogRing
-from edgecache.native.mailbox cimport Bell, DownBox, UpBox
+from edgecache.native.mailbox cimport Bell, DownBox, Post, UpBox
 from edgecache.native.pool cimport Pool
 from edgecache.native.stats cimport Stats
 from edgecache.native.store cimport Store
@@ -43,6 +43,8 @@ cdef enum ConnFlag:
     CONN_LINGER = 16
     CONN_QUEUED = 32                     # on the ready list
     CONN_PACED = 128                     # SO_MAX_PACING_RATE is set
+    # the deadline is the end of a window in which the minimum rate counts
+    CONN_TIMED = 256
     CONN_BORROWED = 64                   # `input` is a buffer of its own, not the worker's scratch
 
 
@@ -69,7 +71,8 @@ cdef struct Conn:                        # the transport of one viewer
     uint32_t input_len
     uint32_t input_cap
     uint32_t scanned                     # of the input, without an end of head
-    uint64_t progress_bytes              # written since the write deadline was set
+    uint64_t written                     # to the socket, in its life
+    uint64_t acked                       # of those, when the rate window began
 
 
 cdef struct Output:                      # borrowed while an answer leaves
@@ -86,6 +89,9 @@ cdef struct Exchange:
     uint32_t magic
     uint8_t phase
     uint8_t cache                        # CacheWord
+    uint8_t method                       # Method
+    # `hold` is the playlist's own; its versions, if it has any, decide
+    bint by_path
     bint head_only
     bint gzip
     bint old_client                      # HTTP/1.0
@@ -174,5 +180,6 @@ cdef struct Context:                     # one worker
     DownBox down
     LogRing log
     Bell *control                        # rung when `up` or `log` has something
+    Post *post                           # every worker's box, this one's too
     Wheel wheel
     Stats stats

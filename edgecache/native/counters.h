@@ -9,13 +9,15 @@
     X(closed, "connections closed, any reason") \
     X(closed_header_timeout, "connections closed: request head not complete in time") \
     X(closed_idle, "connections closed: idle keep-alive or silent") \
-    X(closed_write_timeout, "connections closed: viewer did not read") \
+    X(closed_write_timeout, "connections closed: viewer below the minimum rate") \
     X(closed_refused, "connections closed: over the connection limit") \
     X(closed_bad_request, "connections closed after a malformed request") \
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
     X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \
     X(hits, "answers from a complete entry found at once") \
+    X(stale, "answers from an object past its time, within its grace") \
+    X(refreshes, "fills started to replace such an object") \
     X(live_hits, "answers from a playlist version that was already there") \
     X(misses, "requests that started a fill") \
     X(collapsed, "requests that joined a fill in flight") \

@@ -11,8 +11,10 @@ the index is dead, and readers finish on it.
 
 Law: fields above the line are written by the control plane before the state is released, and never
 after; those below are shared.
+A COMPLETE object past its time may be served on until `drop_ms` (grace) while another entry of the
+same name, not in the index yet, is filled to take its place: that one points to it with `stale`.
 References: the index holds one, each Fill one, each worker's hold one, each message one, each view
-one on its parent. """
+one on its parent, each replacement one on what it replaces. """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
@@ -60,6 +62,7 @@ cdef struct Entry:
     bint pushed                          # came without being asked for upstream
     # a view (part) holds one reference on the entry (segment) it is a view of
     Entry *parent
+    Entry *stale                         # what this one replaces once it is complete; referenced
     # ---- shared
     uint32_t state                       # EntryState, acquire/release
     uint32_t dead                        # left the index
@@ -67,6 +70,8 @@ cdef struct Entry:
     uint32_t waiters                     # exchanges parked on or streaming from it, all workers
     uint64_t interest                    # bit per worker that wants READY messages
     uint64_t posted                      # bit per worker with a READY message under way
+    # past its time: not to be asked for again until; UINT64_MAX: its replacement is on its way
+    uint64_t refresh_ms
     # Head *, acquire/release (replaced once, when the validator becomes known)
     void *head
     Head *first_head                     # the replaced one: answers in flight still send from it
@@ -109,11 +114,11 @@ cdef inline void entry_acquire(Entry *entry) noexcept nogil:
 
 cdef inline void entry_release(Entry *entry) noexcept nogil:
     cdef Entry *parent
-    while entry != NULL:                 # a view's parent may go with it
+    while entry != NULL:                 # a view's parent, or what was to be replaced, may go too
         EC_CHECK(entry, ENTRY_MAGIC)
         if not ref_release(&entry.refs):
             return
-        parent = entry.parent
+        parent = entry.parent if entry.parent != NULL else entry.stale   # never both
         blob_release(entry.blob)
         head_free(<Head *>entry.head)
         head_free(entry.first_head)
@@ -157,3 +162,9 @@ cdef inline void entry_become(Entry *entry, EntryState state) noexcept nogil:
 
 cdef inline bint entry_fresh(Entry *entry, uint64_t now_ms) noexcept nogil:
     return load_acquire_u64(&entry.expires_ms) > now_ms
+
+
+cdef inline bint entry_usable(Entry *entry, uint64_t now_ms) noexcept nogil:
+    """COMPLETE: fresh, or stale within its grace and nobody has to ask for it now."""
+    return (entry_fresh(entry, now_ms)
+            or (entry.drop_ms > now_ms and load_acquire_u64(&entry.refresh_ms) > now_ms))

@@ -26,11 +26,12 @@ from edgecache.native.live cimport (
     version_release, version_rendering,
 )
 from edgecache.native.log cimport (
-    CACHE_COLLAPSED, CACHE_ERROR, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_WOKEN, CacheWord,
-    LogRecord, log_claim, log_commit, log_target,
+    CACHE_ERROR, CACHE_HIT, CACHE_LIVE, CACHE_STALE, CACHE_WOKEN, CacheWord, LogRecord, log_claim,
+    log_commit, log_target,
 )
 from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.pool cimport pool_give, pool_take
+from edgecache.native.resolve cimport resolve_full
 from edgecache.native.response cimport (
     RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body, error_head, etag_listed,
     partial_line, preflight_head, range_parse, tail_write, unframed_line,
@@ -41,7 +42,7 @@ from edgecache.native.send cimport (
 )
 from edgecache.native.stats cimport (
     C_hits, C_live_hits, C_log_dropped, C_not_modified, C_park_timeout, C_parked, C_parked_now,
-    C_ranges, C_shed, C_woken, H_fill_wait, H_live_wait, H_wake_lag, stat_add, stat_status,
+    C_ranges, C_shed, C_stale, C_woken, H_fill_wait, H_live_wait, H_wake_lag, stat_add, stat_status,
     stat_time,
 )
 from edgecache.native.types cimport Slice, cbyte, slice_of
@@ -92,7 +93,7 @@ cdef inline void exchange_log(Context *ctx, Exchange *x) noexcept nogil:
     record.status = x.status
     record.bytes_out = x.sent
     record.cache = x.cache
-    record.head_only = x.head_only
+    record.method = x.method
     if x.hold != NULL:
         log_target(record, slice_of(x.hold.entry.key, x.hold.entry.key_len))
     else:
@@ -256,6 +257,8 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
         return PROGRESS_BROKEN
     if x.cache == CACHE_HIT:
         stat_add(&ctx.stats, C_hits, 1)
+    elif x.cache == CACHE_STALE:
+        stat_add(&ctx.stats, C_stale, 1)
     elif entry.pushed:
         x.cache = CACHE_WOKEN
     _woken(ctx, x, H_fill_wait, entry.stored_us)
@@ -335,6 +338,13 @@ cdef inline Progress exchange_decide(Context *ctx, Exchange *x) noexcept nogil:
     if state != ENTRY_COMPLETE:
         hold_interest(ctx, x.hold)
         state = entry_state(entry)
+    if x.by_path and state == ENTRY_COMPLETE:
+        if not resolve_full(ctx, x):
+            stat_add(&ctx.stats, C_shed, 1)
+            return exchange_error(ctx, x, 503, 0)
+        return exchange_decide(ctx, x)
+    if x.by_path and state == ENTRY_FILLING:             # it may still turn out to have versions
+        return exchange_park(ctx, x, ctx.limits.fill_ms)
     if state == ENTRY_COMPLETE or state == ENTRY_FILLING:
         return _answer_object(ctx, x)
     if state == ENTRY_FAILED:

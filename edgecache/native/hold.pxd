@@ -16,7 +16,7 @@ from edgecache.native.base cimport (
 from edgecache.native.context cimport HOLD_BUCKETS, Context, Exchange, Hold, Waiters
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, Entry, entry_dead, entry_fresh, entry_is,
-    entry_release, entry_state,
+    entry_release, entry_state, entry_usable,
 )
 from edgecache.native.live cimport version_release
 from edgecache.native.pool cimport pool_give, pool_take
@@ -158,9 +158,12 @@ cdef inline void hold_refresh(Context *ctx, Hold *hold) noexcept nogil:
 
 
 cdef inline bint hold_servable(Context *ctx, Hold *hold) noexcept nogil:
-    """False: the entry ended and is past its time; the index must be asked again."""
+    """False: the entry ended and is past its time; the index must be asked again (and says whether
+    it is served stale while it is refreshed)."""
     cdef int state = entry_state(hold.entry)
-    if state == ENTRY_COMPLETE or state == ENTRY_FAILED or state == ENTRY_LIVE:
+    if state == ENTRY_COMPLETE:
+        return entry_usable(hold.entry, ctx.now_ms)
+    if state == ENTRY_FAILED or state == ENTRY_LIVE:
         return entry_fresh(hold.entry, ctx.now_ms)
     return True
 

@@ -7,38 +7,31 @@ in order and nothing is read ahead of a viewer that does not read. """
 from libc.stdint cimport uint32_t, uint64_t
 from edgecache.native.base cimport EC_ASSERT
 from edgecache.native.conn cimport (
-    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_queue, conn_recv,
-    conn_stash, socket_reset_on_close,
+    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_keeps_pace,
+    conn_queue, conn_recv, conn_stash, socket_reset_on_close,
 )
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
-    PHASE_PARKED, PHASE_SENDING, PHASE_STARVED, Conn, Context, Exchange, Hold,
-)
-from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_release, entry_state,
+    PHASE_PARKED, PHASE_SENDING, Conn, Context, Exchange,
 )
 from edgecache.native.exchange cimport (
     exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send,
     exchange_timeout, exchange_unparked, preflight_answer,
 )
-from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_use
-from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS
-from edgecache.native.mailbox cimport bell_ring, up_post
 from edgecache.native.request cimport (
     METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse,
 )
+from edgecache.native.resolve cimport resolve_target
 from edgecache.native.send cimport (
     PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, Progress,
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
-    C_closed_write_timeout, C_collapsed, C_misses, C_park_drained, C_park_gone, C_requests, C_shed,
-    stat_add,
+    C_closed_write_timeout, C_park_drained, C_park_gone, C_requests, C_shed, stat_add,
 )
-from edgecache.native.store cimport entry_fail, store_acquire, store_hash
 from edgecache.native.sys cimport SHUT_WR, shutdown
 from edgecache.native.target cimport Target, target_parse
-from edgecache.native.types cimport Slice, cbyte, slice_of
+from edgecache.native.types cimport cbyte
 
 
 cdef enum:
@@ -69,9 +62,10 @@ cdef inline void _linger(Context *ctx, Conn *conn) noexcept nogil:
     """Our FIN after the answer; then read until the peer's, or a close with bytes unread would
     reset the answer away (RFC 9112 9.6)."""
     shutdown(conn.fd, SHUT_WR)
-    conn.flags |= CONN_LINGER
+    conn.flags |= CONN_LINGER | CONN_READABLE
     conn.requests = 0
     conn_deadline(ctx, conn, LINGER_MS)
+    _linger_turn(ctx, conn)
 
 
 cdef inline void _linger_turn(Context *ctx, Conn *conn) noexcept nogil:
@@ -89,49 +83,8 @@ cdef inline void _linger_turn(Context *ctx, Conn *conn) noexcept nogil:
 
 # ---------------------------------------------------------------- one request
 
-cdef inline Hold *_lookup(Context *ctx, Slice key, bint reserve, bint *created) noexcept nogil:
-    cdef uint64_t hash = store_hash(ctx.store, key)
-    cdef Hold *hold = hold_find(ctx, hash, key)
-    cdef Entry *entry
-    created[0] = False
-    if hold != NULL and hold_servable(ctx, hold):
-        return hold
-    entry = store_acquire(ctx.store, hash, key, ctx.now_ms, reserve, created)
-    if entry == NULL:
-        return NULL
-    if hold != NULL and hold.entry == entry:
-        entry_release(entry)
-        return hold
-    return hold_new(ctx, entry)
-
-
-cdef inline Hold *_resolve(Context *ctx, Target *target, bint *created) noexcept nogil:
-    """The hold to answer from. A playlist's live value goes by its path; anything else by path and
-    directives."""
-    cdef Hold *hold
-    if target.full.len != target.path.len:
-        hold = _lookup(ctx, target.path, False, created)
-        if hold != NULL and entry_state(hold.entry) == ENTRY_LIVE:
-            return hold
-    return _lookup(ctx, target.full, True, created)
-
-
-cdef inline bint _ask(Context *ctx, Entry *entry) noexcept nogil:
-    """MISS to the control plane. False: its box is full; the entry fails at once, for everybody."""
-    if up_post(&ctx.up, entry):
-        bell_ring(ctx.control)
-        stat_add(&ctx.stats, C_misses, 1)
-        return True
-    entry_fail(ctx.store, entry, 503, 0)
-    stat_add(&ctx.stats, C_shed, 1)
-    return False
-
-
 cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noexcept nogil:
     cdef Target target
-    cdef Hold *hold
-    cdef bint created = False
-    cdef int state
     cdef bint preflight = request.method == METHOD_OPTIONS
     if preflight and request.target.len == 1 and request.target.data[0] == 42:
         return preflight_answer(ctx, x)              # "*": the server itself (RFC 9110 9.3.7)
@@ -146,21 +99,9 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
     if preflight:
         return preflight_answer(ctx, x)
     x.want = target.want
-    hold = _resolve(ctx, &target, &created)
-    if hold == NULL:
+    if not resolve_target(ctx, x, &target):
         stat_add(&ctx.stats, C_shed, 1)
         return exchange_error(ctx, x, 503, 0)
-    hold_use(hold, created)
-    x.hold = hold
-    state = entry_state(hold.entry)
-    if created:
-        x.cache = CACHE_MISS
-        _ask(ctx, hold.entry)
-    elif state != ENTRY_COMPLETE and state != ENTRY_LIVE and state != ENTRY_FAILED:
-        x.cache = CACHE_COLLAPSED
-        stat_add(&ctx.stats, C_collapsed, 1)
-    else:
-        x.cache = CACHE_HIT
     return exchange_decide(ctx, x)
 
 
@@ -186,12 +127,12 @@ cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcep
     conn.input_off += <uint32_t>head_len
     conn.scanned = 0
     conn.requests += 1
-    conn.progress_bytes = 0
     x = exchange_new(ctx, conn)
     if x == NULL:
         return PROGRESS_BROKEN
     if not request.keep_alive or ctx.draining:
         conn.flags |= CONN_CLOSE
+    x.method = request.method
     x.head_only = request.method == METHOD_HEAD
     x.gzip = request.gzip
     x.old_client = request.minor == 0
@@ -248,8 +189,6 @@ cdef inline bint _answered(Context *ctx, Conn *conn) noexcept nogil:
         conn_deadline(ctx, conn, ctx.limits.keepalive_ms)
         return True
     _linger(ctx, conn)
-    conn.flags |= CONN_READABLE
-    _linger_turn(ctx, conn)
     return False
 
 
@@ -278,6 +217,9 @@ cdef inline bint _await_input(Context *ctx, Conn *conn, RecvResult got) noexcept
     if got != RECV_NONE:
         return True
     left = conn.input_len - conn.input_off
+    if not left and conn.flags & CONN_CLOSE:             # drained between two requests
+        _linger(ctx, conn)
+        return False
     if left and conn.timer.deadline_ms > ctx.now_ms + ctx.limits.header_ms:
         # from the first byte of the head, not from the last
         conn_deadline(ctx, conn, ctx.limits.header_ms)
@@ -332,16 +274,24 @@ cdef inline void http1_expired(Context *ctx, Conn *conn) noexcept nogil:
         else:
             http1_close(ctx, conn, C_closed_idle)
     elif x.phase == PHASE_SENDING:
-        http1_close(ctx, conn, C_closed_write_timeout)
+        if not conn_keeps_pace(ctx, conn):
+            http1_close(ctx, conn, C_closed_write_timeout)
     elif http1_settle(ctx, conn, exchange_timeout(ctx, x)):
         conn_queue(ctx, conn)
 
 
 cdef inline void http1_release(Context *ctx, Conn *conn) noexcept nogil:
-    """Drain: a parked exchange is answered 503, and the connection closes behind it."""
+    """Drain: the connection closes behind the request that it is at, and at once when there is
+    none; a parked exchange is answered 503."""
     cdef Exchange *x = conn.exchange
+    if conn.flags & CONN_LINGER:
+        return
     conn.flags |= CONN_CLOSE
-    if x != NULL and x.phase == PHASE_PARKED:
+    if x == NULL:
+        conn.flags |= CONN_READABLE      # a request that has just arrived is still answered
+        if not conn.flags & CONN_QUEUED:
+            http1_turn(ctx, conn)
+    elif x.phase == PHASE_PARKED:
         stat_add(&ctx.stats, C_park_drained, 1)
         if http1_settle(ctx, conn, exchange_error(ctx, exchange_unparked(ctx, x), 503, 0)):
             conn_queue(ctx, conn)

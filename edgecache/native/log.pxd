@@ -21,6 +21,7 @@ cdef enum CacheWord:
     CACHE_LIVE
     CACHE_WOKEN
     CACHE_ERROR
+    CACHE_STALE
 
 
 cdef struct LogRecord:
@@ -29,7 +30,7 @@ cdef struct LogRecord:
     uint32_t duration_us
     int status
     uint8_t cache                        # CacheWord
-    uint8_t head_only
+    uint8_t method                       # Method
     uint32_t target_len
     unsigned char target[LOG_TARGET_BYTES]
 

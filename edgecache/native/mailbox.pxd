@@ -1,8 +1,9 @@
 """Mailboxes between the planes: the only crossing.
 
 Up (worker → control): a ring of entries that somebody asked for and nobody fills (MISS). One
-producer, one consumer, no lock. Full: the worker answers 503 (shed).
-Down (control → worker): a ring of messages. READY (an entry changed), DRAIN, STOP. Producers take a
+producer, one consumer, no lock. Full: the entry fails with 503 for everybody who waits (shed).
+Down (control → worker, or a worker that failed an entry): a ring of messages. READY (an entry
+changed), DRAIN, STOP. Producers take a
 mutex for a few instructions. READY is coalesced by the entry's `posted` bits, so the ring holds at
 most one per entry; should it be full all the same, `overflow` makes the worker look at everything
 it holds.
@@ -11,7 +12,8 @@ the sleeper may be asleep. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from edgecache.native.base cimport (
-    EC_ASSERT, bits_set, flag_swap, load_acquire_u64, load_relaxed_u64, store_release_u64,
+    EC_ASSERT, bits_get, bits_set, fence_full, flag_swap, load_acquire_u64, load_relaxed_u64,
+    lowest_bit, store_release_u64,
 )
 from edgecache.native.entry cimport Entry, entry_acquire, entry_release
 from edgecache.native.sys cimport (
@@ -21,6 +23,7 @@ from edgecache.native.sys cimport (
 
 
 cdef enum:
+    WORKERS_MAX = 64                     # one bit each in entry.interest
     UP_SLOTS = 16384
     DOWN_SLOTS = 16384
 
@@ -54,6 +57,10 @@ cdef struct DownBox:
     uint64_t tail
     bint overflow
     Bell bell
+
+
+cdef struct Post:                        # how everybody who waits is told; NULL: no such worker
+    DownBox *boxes[WORKERS_MAX]
 
 
 cdef inline bint bell_init(Bell *bell) noexcept nogil:
@@ -152,6 +159,20 @@ cdef inline void down_ready(DownBox *box, int worker, Entry *entry) noexcept nog
     """Tell a worker that the entry changed, unless a message that says so is under way."""
     if not bits_set(&entry.posted, <uint64_t>1 << worker) & (<uint64_t>1 << worker):
         down_post(box, MESSAGE_READY, entry)
+
+
+cdef inline void post_tell(Post *post, Entry *entry) noexcept nogil:
+    """The entry changed: READY to every worker that is interested. The fence pairs with
+    hold_interest: a worker sets its bit, then reads the state."""
+    cdef uint64_t bits
+    cdef int worker
+    fence_full()
+    bits = bits_get(&entry.interest)
+    while bits:
+        worker = lowest_bit(bits)
+        bits &= bits - 1
+        if post.boxes[worker] != NULL:
+            down_ready(post.boxes[worker], worker, entry)
 
 
 cdef inline bint down_take(DownBox *box, Message *out) noexcept nogil:

@@ -7,9 +7,7 @@ interested are read; a worker sets its bit, then reads the state. One of the two
 other. """
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
-from edgecache.native.base cimport (
-    bits_get, clock_us, fence_full, load_relaxed_u32, lowest_bit, store_relaxed_u32,
-)
+from edgecache.native.base cimport clock_us, load_relaxed_u32, store_relaxed_u32
 from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal,
 )
@@ -22,7 +20,7 @@ from edgecache.native.head cimport Head, head_free, head_new
 from edgecache.native.keep cimport Keep
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_STOP, Bell, MessageKind, bell_init, down_post, down_ready,
+    WORKERS_MAX, Bell, MessageKind, Post, bell_init, down_post, post_tell,
 )
 from edgecache.native.store cimport (
     PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail,
@@ -33,15 +31,12 @@ from edgecache.native.sys cimport close
 from edgecache.native.types cimport Limits, Slice, cbyte, slice_of
 
 
-cdef enum:
-    WORKERS_MAX = 64                     # one bit each in entry.interest
-
-
 cdef struct Plane:
     Store store
     Limits limits
     Keep keep
     Bell bell                            # rung by workers
+    Post post
     int workers
     Context *contexts[WORKERS_MAX]
 
@@ -61,19 +56,6 @@ cdef inline void plane_destroy(Plane *plane) noexcept nogil:
     store_destroy(&plane.store)
     if plane.bell.fd > 0:
         close(plane.bell.fd)
-
-
-cdef inline void plane_tell(Plane *plane, Entry *entry) noexcept nogil:
-    """The entry changed: READY to every worker that is interested."""
-    cdef uint64_t bits
-    cdef int worker
-    fence_full()
-    bits = bits_get(&entry.interest)
-    while bits:
-        worker = lowest_bit(bits)
-        bits &= bits - 1
-        if worker < plane.workers and plane.contexts[worker] != NULL:
-            down_ready(&plane.contexts[worker].down, worker, entry)
 
 
 cdef inline void plane_order(Plane *plane, MessageKind kind) noexcept nogil:
@@ -108,7 +90,7 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
         blob_release(blob)
         head_free(head)
         return False
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
     return True
 
 
@@ -121,7 +103,7 @@ cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data,
         return False
     if not store_make_room(&plane.store, length) or not blob_append(entry.blob, data, length):
         return False
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
     return True
 
 
@@ -140,13 +122,13 @@ cdef inline bint fill_commit(Plane *plane, Entry *entry, Slice fields, Slice eta
             return False
     blob_seal(entry.blob)
     entry_commit(&plane.store, entry, head)
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
     return True
 
 
 cdef inline void fill_fail(Plane *plane, Entry *entry, int status, uint64_t ttl_ms) noexcept nogil:
     entry_fail(&plane.store, entry, status, clock_us() // 1000 + ttl_ms if ttl_ms else 0)
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
 
 
 cdef inline PutResult fill_view(Plane *plane, Entry *parent, Slice key, uint64_t offset,
@@ -185,7 +167,7 @@ cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *bl
         blob_release(blob)
         head_free(head)
         return result
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
     entry_release(entry)
     return result
 
@@ -201,7 +183,7 @@ cdef inline PutResult plane_publish(Plane *plane, Slice key, LiveVersion *versio
     if result != PUT_CREATED:
         version_release(version)
         return result
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
     entry_release(entry)
     return result
 
@@ -243,6 +225,6 @@ cdef inline bint plane_purge(Plane *plane, Slice key) noexcept nogil:
     cdef Entry *entry = store_purge_entry(&plane.store, key)
     if entry == NULL:
         return False
-    plane_tell(plane, entry)
+    post_tell(&plane.post, entry)
     entry_release(entry)
     return True

@@ -27,6 +27,7 @@ cdef extern from "strings.h" nogil:
 
 
 cdef enum Method:
+    METHOD_NONE                          # the head was not understood
     METHOD_GET
     METHOD_HEAD
     METHOD_OPTIONS

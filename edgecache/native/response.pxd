@@ -6,7 +6,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, strlen
 from edgecache.native.head cimport reason_phrase
 from edgecache.native.log cimport (
-    CACHE_COLLAPSED, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_WOKEN, CacheWord,
+    CACHE_COLLAPSED, CACHE_HIT, CACHE_LIVE, CACHE_MISS, CACHE_STALE, CACHE_WOKEN, CacheWord,
 )
 from edgecache.native.request cimport next_element, trim
 from edgecache.native.types cimport Slice, slice_equal, slice_of
@@ -154,6 +154,8 @@ cdef inline size_t tail_write(unsigned char *out, Slice name, CacheWord word, in
         n += _put(out + n, b"; hit\r\n", 7)
     elif word == CACHE_WOKEN:
         n += _put(out + n, b"; hit; detail=woken\r\n", 21)
+    elif word == CACHE_STALE:
+        n += _put(out + n, b"; hit; detail=stale\r\n", 21)
     elif word == CACHE_MISS:
         n += _put(out + n, b"; fwd=uri-miss; stored\r\n", 24)
     elif word == CACHE_COLLAPSED:

@@ -4,14 +4,13 @@ Head and small bodies leave in one sendmsg, memfd bodies by sendfile behind a co
 (MSG_MORE). A body whose end is not known yet is chunked, one chunk for whatever is readable. Stops
 at a full socket (epoll tells when to go on) or at the end of what is filled (the hold tells).
 
-Law: bytes of [pos, end) that are not filled are never promised inside a chunk; progress moves the
-write deadline only by real amounts, so a reader below the minimum rate is cut. """
+Law: bytes of [pos, end) that are not filled are never promised inside a chunk. """
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy
 from edgecache.native.base cimport EC_CHECK
 from edgecache.native.blob cimport BLOB_MAGIC, Blob
-from edgecache.native.conn cimport conn_deadline
+from edgecache.native.conn cimport conn_watch
 from edgecache.native.context cimport CONN_WRITABLE, Conn, Context, Exchange, Output
 from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, Entry, entry_filled, entry_state
 from edgecache.native.stats cimport C_bytes_out, C_cut, stat_add
@@ -32,16 +31,14 @@ cdef enum Progress:
 
 cdef enum:
     CHUNK_BYTES = 1 << 20                # largest chunk, and largest single sendfile
-    RATE_MIN_BYTES_S = 4096              # below this for write_ms: cut
 
 
 cdef inline Progress _wrote(Context *ctx, Exchange *x, ssize_t n) noexcept nogil:
     """Account a write; PROGRESS_DONE when it moved something."""
     cdef Conn *conn = x.conn
-    cdef uint64_t enough
     if n >= 0:
         x.sent += <uint64_t>n
-        conn.progress_bytes += <uint64_t>n
+        conn.written += <uint64_t>n
         stat_add(&ctx.stats, C_bytes_out, <uint64_t>n)
         return PROGRESS_DONE
     if errno_get() == EINTR:
@@ -49,10 +46,7 @@ cdef inline Progress _wrote(Context *ctx, Exchange *x, ssize_t n) noexcept nogil
     if errno_get() != EAGAIN:
         return PROGRESS_BROKEN
     conn.flags &= ~<uint32_t>CONN_WRITABLE
-    enough = <uint64_t>RATE_MIN_BYTES_S * ctx.limits.write_ms // 1000
-    if conn.progress_bytes >= enough or conn.progress_bytes == x.sent:
-        conn.progress_bytes = 0
-        conn_deadline(ctx, conn, ctx.limits.write_ms)
+    conn_watch(ctx, conn)
     return PROGRESS_BLOCKED
 
 

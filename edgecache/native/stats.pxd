@@ -20,6 +20,8 @@ cdef extern from "counters.h" nogil:
         C_requests "EC_C_requests"
         C_bad_requests "EC_C_bad_requests"
         C_hits "EC_C_hits"
+        C_stale "EC_C_stale"
+        C_refreshes "EC_C_refreshes"
         C_live_hits "EC_C_live_hits"
         C_misses "EC_C_misses"
         C_collapsed "EC_C_collapsed"

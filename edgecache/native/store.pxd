@@ -8,7 +8,7 @@ never given other bytes.
 The budget counts what blobs, entries and versions really take. Over it, objects leave in the order
 of evict.pxd. What left but is still being sent counts until the last reader lets go; a write that
 would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE). """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 from edgecache.native.base cimport (
@@ -146,11 +146,15 @@ cdef inline void _remove(Store *store, Entry *entry) noexcept nogil:
     _chain_remove(store, entry)
 
 
-cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key,
-                               uint64_t now_ms) noexcept nogil:
-    """What may still be served under `key`; what may not leaves the index."""
+cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key, uint64_t now_ms,
+                               bint stale) noexcept nogil:
+    """What may still be served under `key`, with `stale` past its time within its grace; what may
+    not leaves the index."""
     cdef Entry *entry = _find(store, hash, key)
-    if entry != NULL and entry_settled(entry) and load_relaxed_u64(&entry.expires_ms) <= now_ms:
+    cdef uint64_t until_ms = 0
+    if entry != NULL:
+        until_ms = entry.drop_ms if stale else load_relaxed_u64(&entry.expires_ms)
+    if entry != NULL and entry_settled(entry) and until_ms <= now_ms:
         _remove(store, entry)
         count_add(&store.expired, 1)
         return NULL
@@ -185,19 +189,43 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
     return True
 
 
+cdef inline Entry *_replacement(Store *store, Entry *stale, uint64_t now_ms) noexcept nogil:
+    """A RESERVED entry that is to take the place of `stale`, referenced; NULL: not needed, under
+    way, or no memory."""
+    cdef Entry *entry
+    if (entry_state(stale) != ENTRY_COMPLETE or load_relaxed_u64(&stale.expires_ms) > now_ms
+            or load_relaxed_u64(&stale.refresh_ms) > now_ms):
+        return NULL
+    entry = entry_new(slice_of(stale.key, stale.key_len), stale.hash, &store.used)
+    if entry != NULL:
+        entry_acquire(stale)
+        entry.stale = stale
+        store_release_u64(&stale.refresh_ms, UINT64_MAX)
+    return entry
+
+
 cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_t now_ms,
                                  bint reserve, bint *created) noexcept nogil:
+    """store_ask for who has no use for what is past its time."""
+    return store_ask(store, hash, key, now_ms, reserve, created, NULL)
+
+
+cdef inline Entry *store_ask(Store *store, uint64_t hash, Slice key, uint64_t now_ms, bint reserve,
+                             bint *created, Entry **refresh) noexcept nogil:
     """A referenced entry, or NULL (absent and not `reserve`, or no memory). One that may not be
     served any more is replaced.
 
     With `reserve` an absent key gets a RESERVED entry, *created is set, and the caller must see
-    that it is filled."""
+    that it is filled. With `refresh` (which needs `reserve`) an object within its grace is returned
+    as well, and *refresh is what the caller must have filled to replace it, referenced, or NULL."""
     cdef Entry *entry
     created[0] = False
     if reserve and _over(store, 0, store.budget):
         store_make_room(store, 0)
     pthread_mutex_lock(&store.lock)
-    entry = _find_fresh(store, hash, key, now_ms)
+    entry = _find_fresh(store, hash, key, now_ms, refresh != NULL)
+    if refresh != NULL:
+        refresh[0] = _replacement(store, entry, now_ms) if entry != NULL else NULL
     if entry == NULL and reserve and not _over(store, 0, store.budget + store.budget // 16):
         entry = entry_new(key, hash, &store.used)
         if entry != NULL:
@@ -207,6 +235,18 @@ cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_
         entry_acquire(entry)
     _unlock(store)
     return entry
+
+
+cdef inline bint _indexed(Store *store, Entry *entry) noexcept nogil:
+    return _find(store, entry.hash, slice_of(entry.key, entry.key_len)) == entry
+
+
+cdef inline void _take_over(Store *store, Entry *entry, Entry *stale) noexcept nogil:
+    """Into the index in the place of `stale`, unless something else happened to that."""
+    if not stale.dead:
+        _remove(store, stale)
+        entry_acquire(entry)
+        _insert(store, entry)
 
 
 cdef inline bint entry_ended(Entry *entry) noexcept nogil:
@@ -248,29 +288,43 @@ cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head,
 
 cdef inline void entry_commit(Store *store, Entry *entry, Head *head) noexcept nogil:
     """FILLING → COMPLETE; `head` replaces the first one (its length and validator are known now).
-    """
+    What it was to replace leaves, if it is still there."""
+    cdef Entry *stale = entry.stale
     pthread_mutex_lock(&store.lock)
     entry.length = <int64_t>(blob_filled(entry.blob) - entry.offset)
     if head != NULL:
         entry.first_head = <Head *>entry.head            # answers in flight still send from it
         store_release_ptr(&entry.head, head)
+    if stale != NULL:
+        entry.stale = NULL
+        _take_over(store, entry, stale)
     entry_become(entry, ENTRY_COMPLETE)
     _unlock(store)
+    entry_release(stale)
 
 
 cdef inline void entry_fail(Store *store, Entry *entry, int status,
                             uint64_t expires_ms) noexcept nogil:
     """RESERVED or FILLING → FAILED. With expires_ms in the future it stays in the index as a
-    negative entry."""
+    negative entry. What it was to replace is served on when the origin is in trouble (5xx; asked
+    again after expires_ms), and leaves when the origin says that it is gone."""
+    cdef Entry *stale = NULL
     pthread_mutex_lock(&store.lock)
     if not entry_ended(entry) and entry_state(entry) != ENTRY_LIVE:
+        stale = entry.stale
+        entry.stale = NULL
+        if stale != NULL and status < 500:
+            _take_over(store, entry, stale)
+        elif stale != NULL:
+            store_release_u64(&stale.refresh_ms, expires_ms)
         entry.failed_status = status     # `status` may be in use by answers in mid-body
         store_release_u64(&entry.expires_ms, expires_ms)
         entry.drop_ms = expires_ms
         entry_become(entry, ENTRY_FAILED)
-        if expires_ms == 0 and not entry.dead:
+        if expires_ms == 0 and _indexed(store, entry):
             _remove(store, entry)
     _unlock(store)
+    entry_release(stale)
 
 
 cdef inline PutResult store_complete(
@@ -285,7 +339,7 @@ cdef inline PutResult store_complete(
     cdef bint room = store_make_room(store, 0)
     out[0] = NULL
     pthread_mutex_lock(&store.lock)
-    entry = _find_fresh(store, hash, key, now_us // 1000)
+    entry = _find_fresh(store, hash, key, now_us // 1000, False)
     if entry != NULL and entry_state(entry) == ENTRY_COMPLETE:
         result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head),
                                          head_etag(head)) else PUT_CONFLICT
@@ -334,7 +388,7 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
     cdef bint room = store_make_room(store, 0)
     out[0] = NULL
     pthread_mutex_lock(&store.lock)
-    entry = _find_fresh(store, hash, key, version.published_us // 1000)
+    entry = _find_fresh(store, hash, key, version.published_us // 1000, False)
     if entry != NULL and entry_state(entry) != ENTRY_LIVE and entry_state(entry) != ENTRY_RESERVED:
         _remove(store, entry)
         entry = NULL

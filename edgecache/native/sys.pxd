@@ -11,9 +11,11 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <netinet/tcp.h>
     #include <pthread.h>
+    #include <linux/sockios.h>
     #include <signal.h>
     #include <sys/epoll.h>
     #include <sys/eventfd.h>
+    #include <sys/ioctl.h>
     #include <sys/mman.h>
     #include <sys/random.h>
     #include <sys/sendfile.h>
@@ -32,6 +34,10 @@ cdef extern from *:
         pthread_sigmask(SIG_BLOCK, &s, NULL);
     }
     static inline int errno_get(void) { return errno; }
+    static inline uint64_t socket_unacked(int fd) { /* written, not acknowledged by the peer */
+        int queued = 0;
+        return ioctl(fd, SIOCOUTQ, &queued) == 0 && queued > 0 ? (uint64_t)queued : 0;
+    }
     """
 
 
@@ -167,3 +173,4 @@ cdef extern from * nogil:
     void *epoll_get_ptr(const epoll_event *e)
     void block_all_signals()
     int errno_get()
+    uint64_t socket_unacked(int fd)

@@ -150,7 +150,7 @@ cdef inline void _directives(Slice query, Target *target) noexcept nogil:
         target.bad_directives = True     # 6.2.5.2: 400
 
 
-cdef inline size_t _write_directives(Want *want, char *out, bint more) noexcept nogil:
+cdef inline size_t write_directives(Want *want, char *out, bint more) noexcept nogil:
     """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES|v2, in this order; `more`: behind other parameters."""
     cdef int n = 0
     if want.has_msn:
@@ -210,6 +210,6 @@ cdef inline bint target_parse(Slice raw, Keep *keep, unsigned char *buffer,
     target.full = target.path
     if target.playlist and query.data != NULL:
         _directives(query, target)
-        target.full.len += _write_directives(&target.want, <char *>buffer + target.path.len,
-                                             target.path.len > <size_t>n)
+        target.full.len += write_directives(&target.want, <char *>buffer + target.path.len,
+                                            target.path.len > <size_t>n)
     return True

@@ -20,7 +20,7 @@ cdef struct Limits:                      # from the configuration; read-only onc
     uint32_t first_byte_ms               # silence after accept
     uint32_t header_ms                   # first byte of a head to its end
     uint32_t keepalive_ms                # idle between requests
-    uint32_t write_ms                    # no progress while sending
+    uint32_t write_ms                    # window in which a viewer must take min_rate_bytes_s
     uint32_t fill_ms                     # parked on a fill (504 beyond)
     uint32_t max_connections             # per worker; 503 and close beyond
     uint32_t max_parked                  # per worker; 503 beyond
@@ -28,6 +28,7 @@ cdef struct Limits:                      # from the configuration; read-only onc
     # bodies up to this live on the heap and leave by writev; larger ones in memfds by sendfile
     uint32_t heap_max_bytes
     uint64_t pacing_bytes_s              # SO_MAX_PACING_RATE for large bodies; 0: off
+    uint64_t min_rate_bytes_s            # a viewer that acknowledges less is cut
 
 
 cdef inline Slice slice_of(cbyte *data, size_t length) noexcept nogil:

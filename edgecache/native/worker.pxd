@@ -26,8 +26,8 @@ from edgecache.native.http1 cimport (
 )
 from edgecache.native.log cimport log_destroy, log_init
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, Bell, Message, bell_answer, down_destroy, down_init,
-    down_overflowed, down_take, up_destroy, up_init,
+    MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, Bell, Message, Post, bell_answer, down_destroy,
+    down_init, down_overflowed, down_take, up_destroy, up_init,
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
@@ -310,8 +310,9 @@ cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
     return epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.down.bell.fd, &event) == 0
 
 
-cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *control, Slice name,
-                                int index, int listen_fd, bint log_on) noexcept nogil:
+cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *control, Post *post,
+                                Slice name, int index, int listen_fd,
+                                bint log_on) noexcept nogil:
     """NULL: no memory or no descriptors. The listener stays the caller's to close."""
     cdef Context *ctx = <Context *>calloc(1, sizeof(Context))
     if ctx == NULL:
@@ -322,6 +323,7 @@ cdef inline Context *worker_new(Store *store, const Limits *limits, Bell *contro
     ctx.store = store
     ctx.limits = limits
     ctx.control = control
+    ctx.post = post
     memcpy(ctx.name_text, name.data, name.len if name.len < NAME_BYTES else NAME_BYTES)
     ctx.name = slice_of(ctx.name_text, name.len if name.len < NAME_BYTES else NAME_BYTES)
     listener_options(listen_fd)

@@ -143,16 +143,18 @@ def test_the_access_log(edges: Callable[..., Edge]) -> None:
         viewer.ask("/a")
         viewer.ask("/a?query=is&not=logged", method="HEAD")
         viewer.ask("/b.m3u8?_HLS_msn=x")
+        viewer.ask("/a", method="OPTIONS")
         viewer.send(get("/miss"))
         edge.fill().fail(404)
         viewer.answer()
+        assert edge.raw(b"no request\r\n\r\n")[0].status == 400
     records: list[tuple[int, int, int, int, int, bytes, bytes]] = []
-    while len(records) < 4:
+    while len(records) < 6:
         records += edge.plane.log_records(1)
     shown = [(status, cache, method, target) for _, _, status, _, cache, method, target in records]
     assert shown == [
         (200, 0, b"GET", b"/a"), (200, 0, b"HEAD", b"/a"), (400, 5, b"GET", b""),
-        (404, 5, b"GET", b"/miss"),
+        (204, 0, b"OPTIONS", b""), (404, 5, b"GET", b"/miss"), (400, 5, b"-", b""),
     ]  # fmt: skip
     assert abs(records[0][0] / 1e9 - time.time()) < 60
     assert sum(record[3] for record in records) == edge.count("bytes_out")
@@ -184,13 +186,29 @@ def test_drain_releases_who_is_parked(edge: Edge) -> None:
         edge.plane.drain()
         assert {(a.status, a.closes) for a in closing(viewers)} == {(503, True)}
         assert edge.count("park_drained") == 10
-        assert idle.ask("/a").closes, "served once more, and asked to go"
         assert idle.at_end()
     edge.plane.drain()
     # the kernel completes handshakes for as long as the socket is open: its owner closes it
     edge.sockets[0].close()
     with pytest.raises(ConnectionError):
         edge.viewer()
+
+
+def test_drain_ends_idle_connections_and_lets_requests_finish(edge: Edge) -> None:
+    """Those without a request stayed for all of keep-alive (75 s), and a drain waits for them."""
+    edge.put("/a", BODY)
+    with edge.viewer() as idle, edge.viewer() as silent, edge.viewer() as half:
+        idle.ask("/a")
+        half.send(get("/a")[:10])
+        edge.await_count("bytes_in", len(get("/a")) + 10)
+        edge.await_count("accepted", 3)
+        edge.plane.drain()
+        assert idle.at_end()
+        assert silent.at_end()
+        half.send(get("/a")[10:])
+        answer = half.answer()
+        assert (answer.status, answer.closes) == (200, True)
+        assert half.at_end()
 
 
 def test_stop_cuts_what_is_under_way(edge: Edge) -> None:

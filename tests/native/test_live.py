@@ -284,6 +284,9 @@ def test_a_playlist_that_was_asked_for_before_its_push(edge: Edge) -> None:
 def test_directives_of_a_playlist_nobody_pushed_are_pulled(edge: Edge) -> None:
     with edge.viewer() as viewer:
         viewer.send(get(KEY + "?x=1&_HLS_part=3&_HLS_msn=10&_HLS_skip=YES"))
+        plain = edge.fill()
+        plain.begin(200, b"", length=0, ttl_ms=60_000)
+        plain.commit()
         fill = edge.fill()
         assert fill.key == KEY.encode() + b"?_HLS_msn=10&_HLS_part=3&_HLS_skip=YES"
         fill.begin(200, b"", length=2, ttl_ms=60_000)

@@ -136,6 +136,8 @@ def test_drain_finishes_answers_and_frees_the_parked(origin: ScriptedOrigin) -> 
     origin.says("/parked.m4s", go, ok(b"late"))
     options = (f"origin.urls={origin.url}", "origin.first_byte=10s", "origin.min_rate=0")
     with Edge(options) as edge, edge.raw() as busy, edge.raw() as parked, edge.raw() as idle:
+        idle.sendall(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")
+        read_head(idle)
         busy.sendall(b"GET /drain.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
         _, body = read_head(busy)
         parked.sendall(b"GET /parked.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -150,7 +152,7 @@ def test_drain_finishes_answers_and_frees_the_parked(origin: ScriptedOrigin) -> 
         while len(body) < len(BODY):
             body += busy.recv(65536)
         assert body == BODY
-        idle.close()
+        assert b"HTTP/1.1" not in read_all(idle)
         assert edge.process.wait(LIMIT_S) == 0
 
 

@@ -3,7 +3,7 @@ from edgecache.native.blob cimport Blob, blob_append, blob_new_heap, blob_releas
 from edgecache.native.context cimport Context
 from edgecache.native.entry cimport Entry, entry_acquire, entry_release
 from edgecache.native.hold cimport hold_find, hold_new, hold_sweep
-from edgecache.native.mailbox cimport Bell, bell_init
+from edgecache.native.mailbox cimport Bell, Post, bell_init
 from edgecache.native.store cimport (
     PUT_CREATED, Store, store_acquire, store_complete, store_destroy, store_hash, store_init,
     store_purge_entry,
@@ -20,6 +20,7 @@ cdef class Shelf:
     cdef Store store
     cdef Context *ctx
     cdef Bell bell
+    cdef Post post
     cdef Limits limits
     cdef list keys                       # owns what `names` points to
     cdef Slice *names
@@ -32,7 +33,7 @@ cdef class Shelf:
         self.limits.max_holds = 1 << 20
         if self.names == NULL or not store_init(&self.store, 1 << 30) or not bell_init(&self.bell):
             raise MemoryError
-        self.ctx = worker_new(&self.store, &self.limits, &self.bell, as_slice(b"pop"), 0,
+        self.ctx = worker_new(&self.store, &self.limits, &self.bell, &self.post, as_slice(b"pop"), 0,
                               listen_fd, False)
         if self.ctx == NULL:
             raise MemoryError

@@ -7,10 +7,11 @@ from edgecache.native.hold cimport (
     hold_use,
 )
 from edgecache.native.mailbox cimport (
-    DOWN_SLOTS as _DOWN, MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, UP_SLOTS as _UP, Bell,
-    bell_answer, bell_init, bell_ring, down_post, down_ready, up_post, up_take,
+    DOWN_SLOTS as _DOWN, MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, UP_SLOTS as _UP, WORKERS_MAX,
+    Bell, Post, bell_answer, bell_init, bell_ring, down_post, down_ready, up_post, up_take,
 )
-from edgecache.native.plane cimport WORKERS_MAX
+from edgecache.native.resolve cimport resolve_miss
+from edgecache.native.stats cimport C_misses
 from edgecache.native.timer cimport wheel_init
 from edgecache.native.worker cimport _expired_slice, _mail, worker_free, worker_new
 
@@ -23,13 +24,14 @@ cdef class Worker:
     cdef Context *ctx
     cdef Bell bell
     cdef Limits limits
+    cdef Post post
 
     def __cinit__(self, StoreOf store, int listen_fd, uint32_t max_holds=16384, int index=0):
         self.store = store
         self.limits.max_holds = max_holds
         bell_init(&self.bell)
-        self.ctx = worker_new(&store.store, &self.limits, &self.bell, as_slice(b"pop"), index,
-                              listen_fd, False)
+        self.ctx = worker_new(&store.store, &self.limits, &self.bell, &self.post, as_slice(b"pop"),
+                              index, listen_fd, False)
         if self.ctx == NULL:
             raise MemoryError
 
@@ -106,6 +108,16 @@ cdef class Worker:
     def asked(self):
         cdef Entry *entry = up_take(&self.ctx.up)
         return a_ref(self.store, entry) if entry != NULL else None
+
+    def meet(self, Worker other):
+        """From now on each tells the other when an entry that it knows changed."""
+        for worker in (self, other):
+            (<Worker>worker).post.boxes[self.ctx.index] = &self.ctx.down
+            (<Worker>worker).post.boxes[other.ctx.index] = &other.ctx.down
+
+    def miss(self, EntryRef ref):
+        """What a worker does for an entry that it created."""
+        resolve_miss(self.ctx, ref.entry, C_misses)
 
     # -- deadlines
 

@@ -24,7 +24,7 @@ def request_parse(bytes data, uint32_t target_bytes=4096, uint32_t header_fields
     if status:
         return status
     return {
-        "method": [b"GET", b"HEAD", b"OPTIONS"][request.method],
+        "method": [b"-", b"GET", b"HEAD", b"OPTIONS"][request.method],
         "target": as_bytes(request.target), "host": as_bytes(request.host),
         "range": as_bytes(request.range), "if_none_match": as_bytes(request.if_none_match),
         "if_range": as_bytes(request.if_range), "fields": request.fields, "minor": request.minor,

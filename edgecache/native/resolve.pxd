@@ -1,0 +1,96 @@
+"""Resolve: which entry answers a request, and who has it filled.
+
+A playlist stands under its path: as a live value whose versions decide what a request with delivery
+directives gets, or as plain bytes. Only when it turns out to have no versions does such a request
+go by its full name (path and directives), with a fill of its own. So a crowd that asks for as many
+different versions of a playlist that nobody knows yet is one fill.
+
+Law: who created an entry posts MISS for it, once; if control's box is full the entry fails, for
+everybody who waits, on every worker. """
+from libc.stdint cimport uint64_t
+from libc.string cimport memchr, memcpy
+from edgecache.native.context cimport Context, Exchange, Hold
+from edgecache.native.entry cimport (
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, Entry, entry_fresh, entry_release, entry_state,
+)
+from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_unuse, hold_use
+from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS, CACHE_STALE
+from edgecache.native.mailbox cimport bell_ring, post_tell, up_post
+from edgecache.native.stats cimport C_collapsed, C_misses, C_refreshes, C_shed, stat_add
+from edgecache.native.store cimport entry_fail, store_ask, store_hash
+from edgecache.native.target cimport Target, write_directives
+from edgecache.native.types cimport Slice, slice_of
+
+
+cdef inline void resolve_miss(Context *ctx, Entry *entry, int counter) noexcept nogil:
+    """MISS to the control plane."""
+    if up_post(&ctx.up, entry):
+        bell_ring(ctx.control)
+        stat_add(&ctx.stats, counter, 1)
+        return
+    entry_fail(ctx.store, entry, 503, 0)
+    post_tell(ctx.post, entry)
+    stat_add(&ctx.stats, C_shed, 1)
+
+
+cdef inline Hold *_lookup(Context *ctx, Slice key, bint *created) noexcept nogil:
+    """A hold on what stands under `key`, reserved if nothing does; NULL: no memory."""
+    cdef uint64_t hash = store_hash(ctx.store, key)
+    cdef Hold *hold = hold_find(ctx, hash, key)
+    cdef Entry *entry
+    cdef Entry *refresh = NULL
+    created[0] = False
+    if hold != NULL and hold_servable(ctx, hold):
+        return hold
+    entry = store_ask(ctx.store, hash, key, ctx.now_ms, True, created, &refresh)
+    if refresh != NULL:
+        resolve_miss(ctx, refresh, C_refreshes)
+        entry_release(refresh)
+    if entry == NULL:
+        return NULL
+    if hold != NULL and hold.entry == entry:
+        entry_release(entry)
+        return hold
+    return hold_new(ctx, entry)
+
+
+cdef inline bint _take(Context *ctx, Exchange *x, Slice key) noexcept nogil:
+    """The exchange is for what stands under `key`. False: no memory."""
+    cdef bint created = False
+    cdef Hold *hold = _lookup(ctx, key, &created)
+    cdef int state
+    if hold == NULL:
+        return False
+    hold_use(hold, created)
+    x.hold = hold
+    state = entry_state(hold.entry)
+    if created:
+        x.cache = CACHE_MISS
+        resolve_miss(ctx, hold.entry, C_misses)
+    elif state == ENTRY_COMPLETE:
+        x.cache = CACHE_HIT if entry_fresh(hold.entry, ctx.now_ms) else CACHE_STALE
+    elif state == ENTRY_LIVE or state == ENTRY_FAILED:
+        x.cache = CACHE_HIT
+    else:
+        x.cache = CACHE_COLLAPSED
+        stat_add(&ctx.stats, C_collapsed, 1)
+    return True
+
+
+cdef inline bint resolve_target(Context *ctx, Exchange *x, Target *target) noexcept nogil:
+    x.by_path = target.full.len != target.path.len
+    return _take(ctx, x, target.path)
+
+
+cdef inline bint resolve_full(Context *ctx, Exchange *x) noexcept nogil:
+    """The playlist has no versions: on to what stands under the full name. False: no memory."""
+    cdef Hold *before = x.hold
+    cdef size_t n = before.entry.key_len
+    memcpy(ctx.key, before.entry.key, n)
+    n += write_directives(&x.want, <char *>ctx.key + n,
+                          memchr(before.entry.key, 63, n) != NULL)
+    x.by_path = False
+    if not _take(ctx, x, slice_of(ctx.key, n)):
+        return False
+    hold_unuse(ctx, before)
+    return True

@@ -38,9 +38,11 @@ class Fill:
         etag: bytes = b"",
         ttl_ms: int,
         grace_ms: int = 0,
+        age_ms: int = 0,
     ) -> bool:
-        """Head is known: waiters get it now. length -1: unknown (chunked to viewers). False: the
-        entry is no longer ours to fill; stop."""
+        """Head is known: waiters get it now. length -1: unknown (chunked to viewers). age_ms: how
+        old it was when it came, part of the Age that viewers see. False: the entry is no longer
+        ours to fill; stop."""
 
     def append(self, data: bytes | bytearray | memoryview) -> bool: ...
     def view(

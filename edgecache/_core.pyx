@@ -79,10 +79,12 @@ cdef bytes _bytes(const unsigned char *data, size_t length):
     return PyBytes_FromStringAndSize(<const char *>data, length)
 
 
-cdef Stamp _stamp(int64_t ttl_ms, int64_t grace_ms) except *:
+cdef Stamp _stamp(int64_t ttl_ms, int64_t grace_ms, int64_t age_ms=0) except *:
     cdef Stamp stamp
-    if ttl_ms < 0 or grace_ms < 0:
-        raise ValueError(f"ttl_ms and grace_ms must not be negative: found {ttl_ms}, {grace_ms}")
+    if ttl_ms < 0 or grace_ms < 0 or age_ms < 0:
+        raise ValueError(f"ttl_ms, grace_ms and age_ms must not be negative: found {ttl_ms}, "
+                         f"{grace_ms}, {age_ms}")
+    stamp.age_ms = <uint64_t>age_ms
     stamp.ttl_ms = <uint64_t>ttl_ms
     stamp.grace_ms = <uint64_t>grace_ms
     return stamp

@@ -124,11 +124,14 @@ class Cache(Section):
 
     memory: Size = Field(256 * MIB, ge=MIB)  # beyond it the least useful entries are evicted
     object_max: Size = Field(64 * MIB, ge=KIB)  # a larger body fails its fill or push (502, 413)
-    playlist: DurationMs = Field(SECOND_MS, ge=0)  # default TTLs, by kind of name
-    segment: DurationMs = Field(10 * MINUTE_MS, ge=0)
-    other: DurationMs = Field(10 * SECOND_MS, ge=0)
+    # What an origin does not date is served for so many target durations (RFC 8216bis B.1): half of
+    # one a playlist, six a blocking reload or media. Assumed until a playlist says its own.
+    target_duration: DurationMs = Field(2 * SECOND_MS, ge=100, le=MINUTE_MS)
+    other: DurationMs = Field(10 * SECOND_MS, ge=0)  # neither playlist nor media
     ttl_max: DurationMs = Field(24 * HOUR_MS, ge=0)
-    negative: DurationMs = Field(300, ge=0, le=2 * SECOND_MS)  # 404 and failures; about one part
+    # Failures, and refusals of what may be there soon: about one part. A playlist that is refused,
+    # or media that is gone: one target duration; a blocking reload: four.
+    negative: DurationMs = Field(300, ge=0, le=2 * SECOND_MS)
 
 
 class Origin(Section):

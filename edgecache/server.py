@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import signal
 import socket
@@ -23,6 +22,7 @@ from .config import EdgeConfig, load_secrets
 from .control import congestion, sockets
 from .control.admin import Admin, State
 from .control.admission import Admission
+from .control.dump import dump
 from .control.fill import Filler
 from .control.follow import Follower
 from .control.http1 import Limits
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 _MISSES: Final = 1024
 _TICK_S: Final = 1.0
 _CACHE: Final = ("hit", "miss", "collapsed", "live", "woken", "error", "stale")
+_WORKER: Final = ("connections_now", "parked_now", "holds_now", "requests", "loops", "bytes_out")
 _LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
 
 Reload = Callable[[], Loaded[EdgeConfig]]
@@ -315,7 +316,10 @@ class Daemon:
         log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
 
     def _dump(self) -> None:
-        log.warning("state %s", json.dumps(self.state(), sort_keys=True))
+        """SIGUSR1. Told line by line, so that it reads in any log."""
+        for line in dump({**self.state(), "fills": self._filler.describe()}):
+            log.warning("state %s", line)
+        log.warning("state end")
 
     # -- looks
 
@@ -343,12 +347,17 @@ class Daemon:
     def state(self) -> State:
         """What the daemon knows now, for people and tools."""
         now = time.monotonic()
+        counters = self._plane.counters()
         return {
             "pop": self._config.pop.name,
             "version": __version__,
             "ready": self._reasons(),
             "listening": {name: sockets.shown(items[0]) for name, items in self._sockets.items()},
             "connections": self._plane.open_connections(),
+            "workers": [
+                {name: worker[name] for name in _WORKER} for worker in self._plane.worker_counters()
+            ],
+            "store": {name: counters[name] for name in counters if name.startswith("store_")},
             "origins": {o.url: {"healthy": o.breaker.closed} for o in self._routes.origins},
             "streams": self._interest.describe() if self._interest else {},
             "pushed": {s: round(now - seen, 1) for s, seen in self._receiver.streams.items()},

@@ -24,6 +24,7 @@ import xxhash
 from ..config import EdgeConfig
 from ..errors import UpstreamError
 from . import policy
+from .lifetimes import Lifetimes
 from .response import Head
 from .retrieve import Moved, Text, retrieve, within
 from .routes import Route
@@ -49,13 +50,16 @@ class _Stopped(Exception):  # noqa: N818 - an end, not an error
 class Filling:
     """One body on its way from origins to an entry, over as many attempts as it takes (a Sink)."""
 
-    def __init__(self, fill: Fill, config: EdgeConfig, route: Route) -> None:
+    def __init__(
+        self, fill: Fill, config: EdgeConfig, route: Route, lifetimes: Lifetimes
+    ) -> None:
         self.fill = fill
         self.key = self.target = fill.key
         self.base = ""  # of the origin that is being asked
         self.ahead = self.held = False
         self.route = route
         self._config = config
+        self._lifetimes = lifetimes
         self._hash = xxhash.xxh3_128()
         self._skip = 0
         self._digest = ""
@@ -84,11 +88,13 @@ class Filling:
         head = policy.heed(head, self.route.rules)
         self.etag, self._digest = policy.strong_etag(head), policy.announced_digest(head)
         self._length = head.length
-        self._ttl_ms, grace_ms = policy.freshness_ms(self.key, head, self._config.cache)
+        self._ttl_ms, grace_ms = policy.freshness_ms(
+            head, self._config.cache, self._lifetimes.success_ms(self.key)
+        )
         fields = policy.viewer_fields(head)
         if not self.fill.begin(
             head.status, fields, length=head.length, etag=self.etag.encode("latin-1"),
-            ttl_ms=self._ttl_ms, grace_ms=grace_ms,
+            ttl_ms=self._ttl_ms, grace_ms=grace_ms, age_ms=policy.age_ms(head),
         ):  # fmt: skip
             raise _Stopped("superseded")
         self.began = True
@@ -102,6 +108,8 @@ class Filling:
             dropped = min(self._skip, len(chunk))
             self._skip -= dropped
             chunk = chunk[dropped:]
+        if not self.received:
+            self._lifetimes.learn(self.key, chunk)
         self.received += len(chunk)
         if self.received > self._config.cache.object_max:
             raise UpstreamError("too_large", "body over cache.object_max", retryable=False)
@@ -134,6 +142,7 @@ class Filling:
         etag = b"" if self.etag else self._hash.hexdigest().encode()
         if not self.fill.commit(etag=etag):
             raise _Stopped("superseded")
+        self._lifetimes.saw(self.key)
 
 
 class Filler:
@@ -145,13 +154,24 @@ class Filler:
         self._config = config
         self.on_text: Callable[[bytes, Text], bool] = lambda _key, _text: False
         self._tasks: set[asyncio.Task[bool]] = set()
+        self._running: set[Filling] = set()
         self._held: dict[bytes, asyncio.Event] = {}
         self._newest: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
+        self.lifetimes = Lifetimes(config.cache)
         self.counts: Counter[str] = Counter()
 
     @property
     def running(self) -> int:
         return len(self._tasks)
+
+    def describe(self) -> dict[str, dict[str, int]]:
+        """Key -> what is known of its fill, of those that run."""
+        return {
+            filling.key.decode("latin-1"): {
+                "received": filling.received, "waiters": filling.fill.waiters,
+            }
+            for filling in self._running
+        }  # fmt: skip
 
     def take(self, fills: Iterable[Fill]) -> None:
         """Start filling. Beyond the bound the waiters are answered 503 at once."""
@@ -167,7 +187,7 @@ class Filler:
             self.counts["failed.crowded"] += 1
             fill.fail(503)
             return None
-        filling = Filling(fill, self._config, self._route_of(fill.key))
+        filling = Filling(fill, self._config, self._route_of(fill.key), self.lifetimes)
         filling.ahead, filling.held = ahead, held or b"_HLS_msn" in fill.key
         task = asyncio.create_task(self._run(filling))
         self._tasks.add(task)
@@ -176,6 +196,7 @@ class Filler:
 
     def pushed(self, key: bytes) -> None:
         """A push made `key` complete: whoever holds a miss for it can let go."""
+        self.lifetimes.saw(key)
         name = policy.media_name(key)
         if name is not None:
             if name.track not in self._newest:
@@ -206,6 +227,7 @@ class Filler:
     async def _run(self, filling: Filling) -> bool:
         self.counts["started"] += 1
         fill = filling.fill
+        self._running.add(filling)
         try:
             if await self._held_for_push(fill):
                 return True
@@ -227,11 +249,17 @@ class Filler:
             self.counts["failed.internal"] += 1
             if fill.live:
                 fill.fail(502)
+        finally:
+            self._running.discard(filling)
         return False
 
     def _negative_ms(self, filling: Filling) -> int:
-        """How long a failure is remembered."""
-        return 0 if filling.ahead else self._config.cache.negative
+        """How long a failure is remembered, or a refusal by the origin."""
+        if filling.ahead:
+            return 0
+        if filling.refused:
+            return self.lifetimes.refusal_ms(filling.key)
+        return self._config.cache.negative
 
     def _fail(self, filling: Filling, error: UpstreamError) -> None:
         self.counts[f"failed.{error.reason}"] += 1
@@ -264,6 +292,7 @@ class Filler:
         text = await retrieve(filling.route, filling.key, self._config.origin, held=filling.held)
         filling.refused = text.refused
         if not text.refused:
+            self.lifetimes.learn(filling.key, text.body)
             if self.on_text(filling.key, text):
                 self.counts["completed"] += 1
                 self.counts["bytes"] += len(text.body)

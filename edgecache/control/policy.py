@@ -2,6 +2,7 @@
 
 Law: an origin request is built, never forwarded; a viewer's head is rebuilt from an allow-list;
 only 200 is stored; a body is continued only where its validator proves that the bytes are the same.
+`CDN-Cache-Control` (RFC 9213) is for us: it goes before `Cache-Control`, and ends here.
 Does not know connections, tasks or the store.
 """
 
@@ -34,8 +35,6 @@ _VIEWER_FIELDS: Final = frozenset(
         "x-content-type-options",
     )
 )
-_SEGMENT: Final = re.compile(rb"\.(?:m4s|mp4|m4a|m4v|cmf[avt]|ts|aac|vtt|webm|mp3|jpg)(?:\?|$)")
-_PLAYLIST: Final = re.compile(rb"\.(?:m3u8|mpd)(?:\?|$)")
 _TEXT: Final = re.compile(rb"\.(?:m3u8|mpd)(?:\?|$)")
 _MEDIA: Final = re.compile(
     rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?\.m4s"
@@ -161,7 +160,7 @@ def decoded(head: Head, length: int) -> Head:
 
 def may_keep(head: Head, cache: Cache) -> bool:
     """May a text be shown again while it is renewed in time?"""
-    return freshness_ms(b"/.m3u8", head, cache)[0] > 0
+    return freshness_ms(head, cache, 1)[0] > 0
 
 
 def text_fields(head: Head, every_s: float) -> bytes:
@@ -182,26 +181,24 @@ def moved_to(head: Head, target: str, base: str) -> str:
     return urljoin(base + target, head.get("location"))
 
 
-def freshness_ms(key: bytes, head: Head, cache: Cache) -> tuple[int, int]:
-    """(time to live, grace) of a 200. 0 means: shared with those who wait for it, not kept."""
-    rules = directives(head.get("cache-control"))
+def age_ms(head: Head) -> int:
+    """How old the response was when it came (RFC 9111 5.1)."""
+    return (_seconds(head.get("age")) or 0) * 1000
+
+
+def freshness_ms(head: Head, cache: Cache, default_ms: int) -> tuple[int, int]:
+    """(time to live, grace) of a 200. 0 means: shared with those who wait for it, not kept.
+    `default_ms`: for a response that does not say."""
+    targeted = directives(head.get("cdn-cache-control"))
+    rules = targeted or directives(head.get("cache-control"))
     if {"no-store", "private", "no-cache"} & rules.keys() or head.get("vary").strip() == "*":
         return 0, 0
-    announced = (_seconds(rules.get("s-maxage")), _seconds(rules.get("max-age")), _expires_s(head))
+    expires_s = None if targeted else _expires_s(head)
+    announced = (_seconds(rules.get("s-maxage")), _seconds(rules.get("max-age")), expires_s)
     lifetime_s = next((value for value in announced if value is not None), None)
-    if lifetime_s is None:
-        ttl_ms = default_ttl_ms(key, cache)
-    else:
-        ttl_ms = max(lifetime_s - (_seconds(head.get("age")) or 0), 0) * 1000
+    ttl_ms = default_ms if lifetime_s is None else max(lifetime_s * 1000 - age_ms(head), 0)
     grace_s = _seconds(rules.get("stale-while-revalidate")) or 0
     return min(ttl_ms, cache.ttl_max), min(grace_s * 1000, cache.ttl_max)
-
-
-def default_ttl_ms(key: bytes, cache: Cache) -> int:
-    """For a response that does not say, by kind of name."""
-    if _PLAYLIST.search(key):
-        return cache.playlist
-    return cache.segment if _SEGMENT.search(key) else cache.other
 
 
 def strong_etag(head: Head) -> str:

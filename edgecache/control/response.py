@@ -62,6 +62,11 @@ class ResponseReader:
         """0 while the head is not known."""
         return self._head.status if self._head else 0
 
+    @property
+    def growing(self) -> bool:
+        """Its end is not announced: it may be made while it is sent."""
+        return self._chunked
+
     def feed(self, data: bytes) -> None:
         """Raises UpstreamError("protocol"), or what the sink raises."""
         self.started = True

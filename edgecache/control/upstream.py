@@ -2,9 +2,11 @@
 
 Law: one exchange has one connection; it returns to the pool only if the response ended exactly
 where it said. Deadlines: connect, first byte, and a minimum rate afterwards; a stall is as bad as a
-cut. Bounds: connections per origin (an exchange beyond it waits, under its caller's deadline), idle
-time. An origin that fails several times in a row is left alone for a while, then probed by one
-exchange (breaker). Does not know keys, caching, retries or which origin to prefer.
+cut. A chunked body may be one that is still being made (a live segment): of it only silence, for as
+long as a first byte may take, is a stall. Bounds: connections per origin (an exchange beyond it
+waits, under its caller's deadline), idle time. An origin that fails several times in a row is left
+alone for a while, then probed by one exchange (breaker). Does not know keys, caching, retries or
+which origin to prefer.
 """
 
 from __future__ import annotations
@@ -137,11 +139,15 @@ class _Connection(asyncio.Protocol):
         assert self._reader is not None
         if not self._reader.started:
             self._finish(UpstreamError("timeout", f"no answer in {self._first_byte_s:g} s"))
-        elif self._checked and self._received - self._checked < self._min_rate * _RATE_WINDOW_S:
+            return
+        growing = self._reader.growing
+        window_s = self._first_byte_s if growing else _RATE_WINDOW_S
+        enough = 1 if growing and self._min_rate else self._min_rate * _RATE_WINDOW_S
+        if self._checked and self._received - self._checked < enough:
             self._finish(UpstreamError("slow", "the origin sends too slowly"))
         else:
             self._checked = self._received
-            self._timer = self._loop.call_later(_RATE_WINDOW_S, self._check)
+            self._timer = self._loop.call_later(window_s, self._check)
 
     def _finish(self, error: Exception | None) -> None:
         if self._done is None or self._done.done():

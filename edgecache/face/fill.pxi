@@ -39,10 +39,10 @@ cdef class Fill:
         return not entry_dead(self.entry) and self.owns()
 
     def begin(self, int status, bytes fields, *, int64_t length=-1, bytes etag=b"", int64_t ttl_ms,
-              int64_t grace_ms=0):
+              int64_t grace_ms=0, int64_t age_ms=0):
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
-        cdef Stamp stamp = _stamp(ttl_ms, grace_ms)
+        cdef Stamp stamp = _stamp(ttl_ms, grace_ms, age_ms)
         _status(status)
         if self.begun or not self.owns():
             return False

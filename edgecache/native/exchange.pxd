@@ -17,7 +17,7 @@ from edgecache.native.context cimport (
 from edgecache.native.conn cimport PACE_FROM_BYTES, conn_deadline, conn_pace
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_dead,
-    entry_head, entry_state,
+    entry_filled, entry_head, entry_state,
 )
 from edgecache.native.head cimport Head, head_etag, head_fields, head_full
 from edgecache.native.hold cimport hold_interest, hold_park, hold_refresh, hold_unpark, hold_unuse
@@ -33,8 +33,8 @@ from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.resolve cimport resolve_full
 from edgecache.native.response cimport (
-    RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body, error_head, etag_listed,
-    partial_line, preflight_head, range_parse, tail_write, unframed_line,
+    RANGE_IGNORE, RANGE_MAX, RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body,
+    error_head, etag_listed, partial_line, preflight_head, range_parse, tail_write, unframed_line,
 )
 from edgecache.native.send cimport (
     PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, PROGRESS_STARVED, Progress,
@@ -219,7 +219,9 @@ cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     cdef LiveVersion *version = x.hold.version
     cdef Rendering *rendering = version_rendering(version, x.want.delta, x.want.v2,
                                                   x.gzip)
-    cdef int64_t age_s = _age_s(ctx, version.published_us)
+    # pushed: the newest there is, and a player that found it aged would ask again for a newer one
+    # (RFC 8216bis appendix C)
+    cdef int64_t age_s = _age_s(ctx, version.published_us) if version.pulled else 0
     if not _output(ctx, x):
         return PROGRESS_BROKEN
     if not x.parked_us:
@@ -243,11 +245,31 @@ cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     return exchange_send(ctx, x)
 
 
+cdef inline RangeVerdict _range(Exchange *x, uint64_t size) noexcept nogil:
+    """Of a body of `size` bytes, RANGE_MAX when that is not known yet; sets pos and end. Without a
+    size only a closed range is one: the others have no last byte to announce."""
+    cdef RangeVerdict verdict = range_parse(x.range, size, &x.pos, &x.end)
+    if verdict == RANGE_OK and (size < RANGE_MAX or x.end < RANGE_MAX):
+        return verdict
+    x.pos = 0
+    x.end = size if size < RANGE_MAX else UINT64_MAX
+    return RANGE_IGNORE if size == RANGE_MAX else verdict
+
+
+cdef inline bint _range_ahead(Exchange *x, Entry *entry) noexcept nogil:
+    """A closed range of a growing body that is not all there: like a part, it leaves when all its
+    bytes can (RFC 8216bis 6.2.6)."""
+    if not x.ranged or entry.status != 200 or entry_head(entry).length >= 0:
+        return False
+    return _range(x, RANGE_MAX) == RANGE_OK and entry_filled(entry) < x.end
+
+
 cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
     """FILLING or COMPLETE: the head is final."""
     cdef Entry *entry = x.hold.entry
     cdef Head *head = entry_head(entry)
     cdef int64_t length = head.length
+    cdef uint64_t size = <uint64_t>length if length >= 0 else RANGE_MAX
     cdef int64_t age_s = _age_s(ctx, entry.stored_us)
     cdef RangeVerdict range_ = <RangeVerdict>0
     cdef size_t used = 0
@@ -270,14 +292,14 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
     x.end = <uint64_t>length if length >= 0 else UINT64_MAX
     line = slice_of(head.bytes, head.line_len)
     fields = head_fields(head)
-    if length >= 0 and x.ranged and entry.status == 200:
-        range_ = range_parse(x.range, <uint64_t>length, &x.pos, &x.end)
+    if x.ranged and entry.status == 200:
+        range_ = _range(x, size)
         if range_ == RANGE_UNSATISFIABLE:
-            return exchange_error(ctx, x, 416, <uint64_t>length)
+            return exchange_error(ctx, x, 416, size)
     if range_ == RANGE_OK:
         stat_add(&ctx.stats, C_ranges, 1)
         x.status = 206
-        used = partial_line(x.out.text, OUTPUT_TEXT_BYTES, x.pos, x.end, <uint64_t>length)
+        used = partial_line(x.out.text, OUTPUT_TEXT_BYTES, x.pos, x.end, size)
         line = slice_of(<cbyte *>x.out.text, used)
     elif length < 0:
         x.chunked = not x.old_client
@@ -344,6 +366,8 @@ cdef inline Progress exchange_decide(Context *ctx, Exchange *x) noexcept nogil:
             return exchange_error(ctx, x, 503, 0)
         return exchange_decide(ctx, x)
     if x.by_path and state == ENTRY_FILLING:             # it may still turn out to have versions
+        return exchange_park(ctx, x, ctx.limits.fill_ms)
+    if state == ENTRY_FILLING and _range_ahead(x, entry):
         return exchange_park(ctx, x, ctx.limits.fill_ms)
     if state == ENTRY_COMPLETE or state == ENTRY_FILLING:
         return _answer_object(ctx, x)

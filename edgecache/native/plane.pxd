@@ -44,6 +44,7 @@ cdef struct Plane:
 cdef struct Stamp:                       # how long what is stored may be served
     uint64_t ttl_ms
     uint64_t grace_ms
+    uint64_t age_ms                      # how old it was when it came
 
 
 cdef inline bint plane_init(Plane *plane, uint64_t budget) noexcept nogil:
@@ -85,7 +86,8 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
         fill_fail(plane, entry, 503, 0)
     else:
         ours = entry_begin(&plane.store, entry, blob, head, status, length, now_ms + stamp.ttl_ms,
-                           now_ms + stamp.ttl_ms + stamp.grace_ms, now_us)
+                           now_ms + stamp.ttl_ms + stamp.grace_ms,
+                           now_us - stamp.age_ms * 1000 if now_ms > stamp.age_ms else 0)
     if not ours:
         blob_release(blob)
         head_free(head)

@@ -175,12 +175,16 @@ cdef inline size_t tail_write(unsigned char *out, Slice name, CacheWord word, in
 
 cdef inline size_t partial_line(
         char *out, size_t room, uint64_t first, uint64_t end, uint64_t size) noexcept nogil:
-    return snprintf(
+    """`size` RANGE_MAX: not known yet (RFC 9110 14.4)."""
+    cdef size_t n = snprintf(
         out, room,
         b"HTTP/1.1 206 Partial Content\r\nContent-Length: %llu\r\n"
-        b"Content-Range: bytes %llu-%llu/%llu\r\n",
+        b"Content-Range: bytes %llu-%llu/",
         <unsigned long long>(end - first), <unsigned long long>first,
-        <unsigned long long>(end - 1), <unsigned long long>size)
+        <unsigned long long>(end - 1))
+    if size == RANGE_MAX:
+        return n + snprintf(out + n, room - n, b"*\r\n")
+    return n + snprintf(out + n, room - n, b"%llu\r\n", <unsigned long long>size)
 
 
 cdef inline size_t unframed_line(char *out, size_t room, int status) noexcept nogil:

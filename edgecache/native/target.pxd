@@ -2,9 +2,10 @@
 
 The key is the path with percent-encoding normalised (RFC 3986 6.2.2: unreserved characters bare,
 everything else encoded in upper case), and for playlists the LL-HLS delivery directives in the
-order the specification asks for (RFC 8216bis 6.2.5). No other part of a query reaches the key or an
-origin, but for parameters that a route names (keep.pxd). Dot segments, empty segments, encoded
-slashes, backslashes and control bytes are refused.
+order the specification asks for (RFC 8216bis 6.2.5), percent-encoding resolved. No other part of a
+query reaches the key or an origin, but for parameters that a route names (keep.pxd): tokens, CMCD
+and what else players add never split a cache. Dot segments, empty segments, encoded slashes,
+backslashes and control bytes are refused.
 """
 from libc.stdint cimport uint64_t
 from libc.stdio cimport snprintf
@@ -18,6 +19,8 @@ from edgecache.native.types cimport Slice, cbyte, slice_of
 cdef enum:
     QUERY_BYTES = 96                     # canonical directives, at most
     PART_MAX = 1 << 20
+    # the longest directive is _HLS_msn= and 18 digits; what is longer is none, or a bad one
+    DIRECTIVE_BYTES = 40
 
 
 cdef struct Target:
@@ -113,8 +116,28 @@ cdef inline bint _number(Slice value, uint64_t *out) noexcept nogil:
     return True
 
 
+cdef inline Slice _plain(Slice pair, unsigned char *out) noexcept nogil:
+    """With its percent-encoding resolved, cut at DIRECTIVE_BYTES."""
+    cdef size_t i = 0
+    cdef size_t n = 0
+    if memchr(pair.data, 37, pair.len) == NULL:
+        return pair
+    while i < pair.len and n < DIRECTIVE_BYTES:
+        out[n] = pair.data[i]
+        if (out[n] == 37 and i + 2 < pair.len and hex_value(pair.data[i + 1]) >= 0
+                and hex_value(pair.data[i + 2]) >= 0):
+            out[n] = <unsigned char>(hex_value(pair.data[i + 1]) * 16
+                                     + hex_value(pair.data[i + 2]))
+            i += 2
+        i += 1
+        n += 1
+    return slice_of(out, n)
+
+
 cdef inline void _directive(Slice pair, Target *target) noexcept nogil:
+    cdef unsigned char plain[DIRECTIVE_BYTES]
     cdef uint64_t number = 0
+    pair = _plain(pair, plain)
     if pair.len >= 9 and memcmp(pair.data, b"_HLS_msn=", 9) == 0:
         if target.want.has_msn or not _number(slice_of(pair.data + 9, pair.len - 9), &number):
             target.bad_directives = True

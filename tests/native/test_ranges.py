@@ -130,16 +130,3 @@ def test_a_parked_range_that_is_too_long_to_keep(edge: Edge) -> None:
         fill.append(b"0123456789")
         fill.commit()
         assert viewer.answer().status in (200, 206)
-
-
-def test_a_range_of_an_unknown_length_is_the_whole_body(edge: Edge) -> None:
-    with edge.viewer() as viewer:
-        viewer.send(get("/a", "Range: bytes=3-6"))
-        fill = edge.fill()
-        fill.begin(200, TYPE, ttl_ms=60_000)
-        assert viewer.head()[0] == 200
-        fill.append(b"0123456789")
-        assert viewer.chunk() == b"0123456789"
-        fill.commit()
-        assert viewer.chunk() == b""
-        assert viewer.ask("/a", "Range: bytes=3-6").body == b"3456"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -203,14 +204,25 @@ def test_reload_takes_what_it_can_and_says_the_rest(
         assert edge.stop() == 0
 
 
-def test_state_dump_on_usr1() -> None:
-    with Edge() as edge:
+def test_a_dump_of_what_it_knows(origin: ScriptedOrigin) -> None:
+    """SIGUSR1: workers, connections, who is parked, the store and the fills, line by line."""
+    go = threading.Event()
+    origin.says("/dumped.m4s", go, ok(b"late"))
+    options = (f"origin.urls={origin.url}", "origin.first_byte=10s", "http.workers=2")
+    with Edge(options) as edge, edge.raw() as viewer:
+        viewer.sendall(b"GET /dumped.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
+        edge.settled("edge_parked_now", 1)
         edge.process.send_signal(signal.SIGUSR1)
-        edge.settled("edge_connections_now", 0)
-        deadline = time.monotonic() + LIMIT_S
-        while not any("state {" in line for line in edge.lines):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        edge.logged("state end")
+        told = [json.loads(line)["message"] for line in edge.lines if '"state ' in line]
+        workers = [line for line in told if line.startswith("state workers[")]
+        assert len(workers) == 2
+        assert sum("parked_now 1" in line for line in workers) == 1
+        assert "state connections: 1" in told
+        assert "state fills[/dumped.m4s]: received 0, waiters 1" in told
+        assert any(line.startswith("state store: store_bytes_now ") for line in told)
+        assert f"state origins[{origin.url}]: healthy true" in told
+        go.set()
         assert edge.stop(signal.SIGINT) == 0
 
 

@@ -21,54 +21,80 @@ def head(*fields: tuple[str, str], status: int = 200, length: int = 10) -> Head:
     return Head(status, fields, length)
 
 
+DEFAULT_MS = 777
+
+
+def freshness(*fields: tuple[str, str]) -> tuple[int, int]:
+    return policy.freshness_ms(head(*fields), CACHE, DEFAULT_MS)
+
+
 @pytest.mark.parametrize(
-    ("key", "cache_control", "ttl_ms"),
+    ("cache_control", "ttl_ms"),
     [
-        (b"/a.m3u8", "", CACHE.playlist),
-        (b"/a.m3u8?_HLS_msn=1", "", CACHE.playlist),
-        (b"/a.mpd", "", CACHE.playlist),
-        (b"/a.m4s", "", CACHE.segment),
-        (b"/a.ts", "", CACHE.segment),
-        (b"/watch/a", "", CACHE.other),
-        (b"/a", "max-age=5", 5000),
-        (b"/a", "max-age=5, s-maxage=7", 7000),
-        (b"/a", 'Max-Age="5"', 5000),
-        (b"/a", "max-age=0", 0),
-        (b"/a", "max-age=99999999999999999999", CACHE.ttl_max),
-        (b"/a", "max-age=-5", CACHE.other),
-        (b"/a", "max-age=x", CACHE.other),
-        (b"/a", "no-store", 0),
-        (b"/a", "private, max-age=60", 0),
-        (b"/a", "no-cache", 0),
-        (b"/a", "public, immutable", CACHE.other),
+        ("", DEFAULT_MS),
+        ("max-age=5", 5000),
+        ("max-age=5, s-maxage=7", 7000),
+        ('Max-Age="5"', 5000),
+        ("max-age=0", 0),
+        ("max-age=99999999999999999999", CACHE.ttl_max),
+        ("max-age=-5", DEFAULT_MS),
+        ("max-age=x", DEFAULT_MS),
+        ("no-store", 0),
+        ("private, max-age=60", 0),
+        ("no-cache", 0),
+        ("public, immutable", DEFAULT_MS),
     ],
 )
-def test_time_to_live(key: bytes, cache_control: str, ttl_ms: int) -> None:
-    fields = (("cache-control", cache_control),) if cache_control else ()
-    assert policy.freshness_ms(key, head(*fields), CACHE)[0] == ttl_ms
+def test_time_to_live(cache_control: str, ttl_ms: int) -> None:
+    assert freshness(("cache-control", cache_control))[0] == ttl_ms
 
 
 def test_age_expires_vary_and_grace() -> None:
-    def ttl(*fields: tuple[str, str]) -> tuple[int, int]:
-        return policy.freshness_ms(b"/a", head(*fields), CACHE)
-
     date = ("date", "Sun, 22 Nov 2026 10:00:00 GMT")
-    assert ttl(("cache-control", "max-age=10"), ("age", "4")) == (6000, 0)
-    assert ttl(("cache-control", "max-age=10"), ("age", "40")) == (0, 0)
-    assert ttl(("cache-control", "max-age=1, stale-while-revalidate=3")) == (1000, 3000)
-    assert ttl(date, ("expires", "Sun, 22 Nov 2026 10:00:30 GMT")) == (30_000, 0)
-    assert ttl(date, ("expires", "0")) == (0, 0)
-    assert ttl(
-        date, ("expires", "Sun, 22 Nov 2026 10:00:30 GMT"), ("cache-control", "max-age=1")
-    ) == (1000, 0)
-    assert ttl(("cache-control", "max-age=10"), ("vary", "*")) == (0, 0)
-    assert ttl(("cache-control", "max-age=10"), ("cache-control", "no-store")) == (0, 0)
+    later = ("expires", "Sun, 22 Nov 2026 10:00:30 GMT")
+    assert freshness(("cache-control", "max-age=10"), ("age", "4")) == (6000, 0)
+    assert freshness(("cache-control", "max-age=10"), ("age", "40")) == (0, 0)
+    swr = ("cache-control", "max-age=1, stale-while-revalidate=3")
+    assert freshness(swr) == (1000, 3000)
+    assert freshness(date, later) == (30_000, 0)
+    assert freshness(date, ("expires", "0")) == (0, 0)
+    assert freshness(date, later, ("cache-control", "max-age=1")) == (1000, 0)
+    assert freshness(("cache-control", "max-age=10"), ("vary", "*")) == (0, 0)
+    assert freshness(("cache-control", "max-age=10"), ("cache-control", "no-store")) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("targeted", "others", "found"),
+    [
+        ("max-age=60", "no-store", (60_000, 0)),
+        ("no-store", "max-age=60", (0, 0)),
+        ("max-age=9, stale-while-revalidate=2", "max-age=60", (9000, 2000)),
+        ("private=x", "max-age=60", (0, 0)),
+        ("public", "max-age=60", (DEFAULT_MS, 0)),
+        ("", "max-age=60", (60_000, 0)),
+        ("???", "max-age=60", (60_000, 0)),
+    ],
+)
+def test_what_is_said_to_caches_like_us_goes_first(
+    targeted: str, others: str, found: tuple[int, int]
+) -> None:
+    """RFC 9213 2.1: with a usable CDN-Cache-Control, Cache-Control and Expires do not count."""
+    date = ("date", "Sun, 22 Nov 2026 10:00:00 GMT")
+    past = ("expires", "Sun, 22 Nov 2026 09:00:00 GMT")
+    fields = (("cdn-cache-control", targeted), ("cache-control", others), date, past)
+    assert freshness(*fields) == found
+    assert b"60" not in policy.viewer_fields(head(("cdn-cache-control", "max-age=60")))
+
+
+def test_the_age_on_arrival() -> None:
+    assert policy.age_ms(head(("age", "7"))) == 7000
+    assert policy.age_ms(head(("age", "x"))) == policy.age_ms(head()) == 0
 
 
 @given(st.text(max_size=80))
 def test_any_field_gives_some_lifetime(text: str) -> None:
-    fields = [(name, text) for name in ("cache-control", "age", "expires", "date", "vary")]
-    ttl_ms, grace_ms = policy.freshness_ms(b"/a", head(*fields), CACHE)
+    names = ("cdn-cache-control", "cache-control", "age", "expires", "date", "vary")
+    ttl_ms, grace_ms = freshness(*[(name, text) for name in names])
     assert 0 <= ttl_ms <= CACHE.ttl_max
     assert 0 <= grace_ms <= CACHE.ttl_max
 

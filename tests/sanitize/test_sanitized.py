@@ -1,0 +1,63 @@
+"""The core under ASAN with UBSAN, and under TSAN: as much as a test run has time for. The whole is
+`make asan` and `make tsan`.
+
+Both builds and runs go at the same time, one a core. ASAN has what handles bytes and lifetimes,
+TSAN what crosses threads; pure functions have nothing to show it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(400)
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 360.0  # both; on two idle cores they take 150
+NATIVE = {
+    "address": "blob entry exchange growing head hold http1 live malformed misses model plane pool"
+    " ranges request resolve response send store target timer",
+    "thread": "growing live mailbox misses plane resolve worker",
+}
+QUICK = "not (slow or thousands or storm or minimum_rate or progress or drain or full_log)"
+
+
+def command(kind: str) -> list[str]:
+    files = [f"tests/native/test_{name}.py" for name in NATIVE[kind].split()]
+    return ["scripts/sanitize", kind, *files, "tests/race", "-k", QUICK]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, int]]]:
+    """kind -> (what it printed, how it ended)."""
+    logs = {kind: tmp_path_factory.mktemp(kind) / "log" for kind in NATIVE}
+    children = {
+        kind: subprocess.Popen(
+            command(kind), cwd=ROOT, stdout=log.open("wb"), stderr=subprocess.STDOUT,
+            env=None, start_new_session=True,
+        )
+        for kind, log in logs.items()
+    }  # fmt: skip
+    deadline = time.monotonic() + LIMIT_S
+    try:
+        ends = {
+            kind: child.wait(max(deadline - time.monotonic(), 1))
+            for kind, child in children.items()
+        }
+        yield {kind: (logs[kind], ends[kind]) for kind in NATIVE}
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
+
+
+@pytest.mark.parametrize("kind", NATIVE)
+def test_sanitized(runs: dict[str, tuple[Path, int]], kind: str) -> None:
+    log, end = runs[kind]
+    told = log.read_text(errors="replace")
+    assert end == 0, told[-6000:]
+    assert " passed" in told

@@ -50,9 +50,7 @@ class _Stopped(Exception):  # noqa: N818 - an end, not an error
 class Filling:
     """One body on its way from origins to an entry, over as many attempts as it takes (a Sink)."""
 
-    def __init__(
-        self, fill: Fill, config: EdgeConfig, route: Route, lifetimes: Lifetimes
-    ) -> None:
+    def __init__(self, fill: Fill, config: EdgeConfig, route: Route, lifetimes: Lifetimes) -> None:
         self.fill = fill
         self.key = self.target = fill.key
         self.base = ""  # of the origin that is being asked

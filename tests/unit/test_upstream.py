@@ -253,6 +253,25 @@ def test_failures_have_their_reason_and_count(
     run(case())
 
 
+def test_a_body_that_is_being_made_is_slow_only_when_it_is_silent() -> None:
+    """A live segment of 16 KB/s of audio was cut for being below 64 KiB/s, again and again."""
+
+    async def case() -> None:
+        parts: list[bytes | float] = [CHUNKED]
+        for _ in range(6):
+            parts += [b"2\r\nab\r\n", 0.4]
+        async with origin_with([*parts, b"0\r\n\r\n"]) as (origin, _):
+            taken = Taken()
+            await origin.get(REQUEST, taken, first_byte_s=0.8)
+            assert taken.body == b"ab" * 6
+        async with origin_with([*parts, 5.0]) as (origin, _):
+            with pytest.raises(UpstreamError) as caught:
+                await origin.get(REQUEST, Taken(), first_byte_s=0.8)
+            assert caught.value.reason == "slow"
+
+    run(case())
+
+
 def test_extra_bytes_close_the_connection_and_are_counted() -> None:
     async def case() -> None:
         async with origin_with([OK + b"x" * 300], [OK]) as (origin, script):

@@ -1,0 +1,100 @@
+"""Rules of caching, as an origin and a viewer see them: whose word counts, what is one object, how
+long an answer lives, what is served stale (RFC 9111, 9213, 5861; RFC 8216bis B.1)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.running import LIMIT_S, Edge, ScriptedOrigin, ok
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def edge(origin: ScriptedOrigin) -> Iterator[Edge]:
+    """Without followers: what a cache does by itself."""
+    options = (f"origin.urls={origin.url}", "cache.target_duration=2s", "http.workers=1")
+    with Edge((*options, 'route=[{prefix="/", kind="vod"}]')) as daemon:
+        yield daemon
+        assert daemon.stop() == 0
+
+
+def until(edge: Edge, path: str, word: str) -> dict[str, str]:
+    """Ask until `Cache-Status` has `word`; the fields of that answer."""
+    deadline = time.monotonic() + LIMIT_S
+    while word not in (fields := edge.get(path).fields)["cache-status"]:
+        assert time.monotonic() < deadline, fields
+        time.sleep(0.01)
+    return fields
+
+
+def test_cdn_cache_control_is_for_us_alone(edge: Edge, origin: ScriptedOrigin) -> None:
+    lines = ("CDN-Cache-Control: max-age=60", "Cache-Control: no-store", "Content-Type: video/mp4")
+    origin.says("/targeted.m4s", ok(b"x", *lines))
+    first, second = edge.get("/targeted.m4s"), edge.get("/targeted.m4s")
+    assert origin.count("/targeted.m4s") == 1
+    for answer in (first, second):
+        assert answer.fields["cache-control"] == "no-store"
+        assert "cdn-cache-control" not in answer.fields
+
+
+def test_age_counts_what_came_with_the_answer(edge: Edge, origin: ScriptedOrigin) -> None:
+    origin.says("/aged.m4s", ok(b"x", "Cache-Control: max-age=600", "Age: 100"))
+    assert int(edge.get("/aged.m4s").fields["age"]) in range(100, 120)
+    assert int(edge.get("/aged.m4s").fields["age"]) in range(100, 120)
+
+
+def test_what_players_add_does_not_split_an_object(edge: Edge, origin: ScriptedOrigin) -> None:
+    origin.says("/one.m4s", ok(b"x", "Cache-Control: max-age=600"))
+    for query in ("?token=a", "?CMCD=br%3D300%2Csid%3D%22x%22", "?b=1&a=2", ""):
+        assert edge.get(f"/one.m4s{query}").body == b"x"
+    assert origin.count("/one.m4s") == 1
+    assert [asked.target for asked in origin.asked if "/one" in asked.target] == ["/one.m4s"]
+
+
+def test_one_version_of_a_playlist_is_one_object(edge: Edge, origin: ScriptedOrigin) -> None:
+    origin.scripts["/p.m3u8"] = lambda asked: [
+        ok(asked.target.encode(), "Cache-Control: max-age=600")
+    ]
+    wanted = b"/p.m3u8?_HLS_msn=7&_HLS_part=2"
+    for query in (
+        "_HLS_msn=7&_HLS_part=2",
+        "_HLS_part=2&_HLS_msn=7",
+        "token=x&_HLS_part=2&CMCD=a&_HLS_msn=007",
+        "_HLS%5Fmsn=%37&_HLS_part=2",
+    ):
+        assert edge.get(f"/p.m3u8?{query}").body == wanted
+    assert origin.count("/p.m3u8") == 2, "the playlist, in case it has versions; then this one"
+
+
+def test_stale_while_revalidate(edge: Edge, origin: ScriptedOrigin) -> None:
+    """Nobody waits for the new one, and the origin is asked once for it."""
+    go = threading.Event()
+    rule = "Cache-Control: max-age=1, stale-while-revalidate=30"
+    origin.scripts["/swr.m4s"] = lambda _: (
+        [ok(b"old", rule)] if origin.count("/swr.m4s") == 1 else [go, ok(b"new", rule)]
+    )
+    assert edge.get("/swr.m4s").body == b"old"
+    until(edge, "/swr.m4s", "stale")
+    assert [edge.get("/swr.m4s").body for _ in range(10)] == [b"old"] * 10
+    go.set()
+    deadline = time.monotonic() + LIMIT_S
+    while edge.get("/swr.m4s").body != b"new":
+        assert time.monotonic() < deadline
+    assert origin.count("/swr.m4s") == 2
+
+
+def test_what_is_not_there_yet_is_refused_for_a_moment(edge: Edge, origin: ScriptedOrigin) -> None:
+    """What is gone is refused for a target duration, here two seconds; cache.negative is 0.3 s."""
+    origin.says("/n/10.m4s", ok(b"x", "Cache-Control: max-age=600"))
+    assert edge.get("/n/10.m4s").status == 200
+    for path, least, most in (("/n/11.m4s", 0.25, 1.9), ("/n/9.m4s", 1.9, 9.0)):
+        started = time.monotonic()
+        while origin.count(path) < 2:
+            assert edge.get(path).status == 404
+            assert time.monotonic() - started < LIMIT_S
+        assert least < time.monotonic() - started < most

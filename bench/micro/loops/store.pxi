@@ -33,8 +33,8 @@ cdef class Shelf:
         self.limits.max_holds = 1 << 20
         if self.names == NULL or not store_init(&self.store, 1 << 30) or not bell_init(&self.bell):
             raise MemoryError
-        self.ctx = worker_new(&self.store, &self.limits, &self.bell, &self.post, as_slice(b"pop"), 0,
-                              listen_fd, False)
+        self.ctx = worker_new(&self.store, &self.limits, &self.bell, &self.post, as_slice(b"pop"),
+                              0, listen_fd, False)
         if self.ctx == NULL:
             raise MemoryError
         for i in range(self.count):

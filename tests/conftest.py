@@ -15,14 +15,14 @@ SETTLE_S = 2.0
 _measured: list[str] = []
 
 
-def _live_objects() -> dict[str, int]:
+def live_objects() -> dict[str, int]:
     """Native objects alive in this process; nothing unless a test has loaded the core."""
     core = sys.modules.get("edgecache._core")
     return core.live_objects() if core else {}
 
 
-def _leaked(before: dict[str, int]) -> dict[str, int]:
-    now = _live_objects()
+def leaked(before: dict[str, int]) -> dict[str, int]:
+    now = live_objects()
     return {kind: n - before.get(kind, 0) for kind, n in now.items() if n > before.get(kind, 0)}
 
 
@@ -37,14 +37,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.fixture(autouse=True)
 def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
     """Workers free in their own time, so a difference has a moment to go away."""
-    before = _live_objects()
+    before = live_objects()
     yield
     request.node.funcargs.clear()  # what the test was given would live on until its report
     deadline = time.monotonic() + SETTLE_S
-    while leaked := _leaked(before):
+    while left := leaked(before):
         gc.collect()
         if time.monotonic() > deadline:
-            pytest.fail(f"native objects leaked: {leaked}")
+            pytest.fail(f"native objects leaked: {left}")
         time.sleep(0.01)
 
 

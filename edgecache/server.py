@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets
-from .control import congestion, sockets
+from .control import clock, congestion, sockets
 from .control.admin import Admin, State
 from .control.admission import Admission
 from .control.dump import dump
@@ -269,7 +269,7 @@ class Daemon:
             self._follower.missed(fill.key)
             if self._interest is not None:
                 self._interest.missed(fill.key)
-        self._filler.take(misses)
+        self._filler.take([fill for fill in misses if not clock.answered(fill)])
         records = self._plane.log_records() if self._config.log.access else []
         for unix_ns, duration_us, status, bytes_out, cache, method, target in records:
             fields: dict[str, int | str] = {"at_ns": unix_ns, "duration_us": duration_us}

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `64MiB`, `2s`, `1Gbps`.
+"""Quantities as people write them: `64MiB`, `2s`, `1Gbps`; and dates as machines do.
 
 Law: a bare number other than 0 is refused, because nobody remembers whether it meant bytes or
 megabytes. Everything is exact integer arithmetic; a value that is not a whole number of the base
@@ -8,6 +8,7 @@ unit is refused. Base units: sizes in bytes, durations in milliseconds, rates in
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -84,3 +85,9 @@ def format_duration_ms(duration_ms: int) -> str:
 def format_rate(rate_bytes_s: int) -> str:
     """The shortest exact text that parse_rate() reads back to the same number."""
     return _format(rate_bytes_s, (("MiB/s", MIB), ("MB/s", 10**6), ("KiB/s", KIB), ("B/s", 1)))
+
+
+def xs_date(unix_ns: int) -> str:
+    """An xs:dateTime of 1 ms, rounded down: nothing is said to be there before it is made."""
+    date = datetime.fromtimestamp(unix_ns // 1_000_000_000, UTC)
+    return f"{date:%Y-%m-%dT%H:%M:%S}.{unix_ns % 1_000_000_000 // 1_000_000:03d}Z"

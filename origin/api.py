@@ -8,6 +8,7 @@ a growing segment is sent as it grows, in whole parts. Every answer may be read 
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from typing import Final
 
@@ -15,8 +16,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from edgecache.errors import SignatureError
+from edgecache.units import xs_date
 
-from .model import PLAYLIST_TYPE, digest_of
+from . import names
+from .model import digest_of
 from .page import Asset, Pages
 from .store import Store, StoreError
 from .window import StoredObject, Want
@@ -75,6 +78,7 @@ class Pull:
         return [
             web.get("/live/{path:.+}", self.live),
             web.options("/live/{path:.+}", self.preflight),
+            web.get(names.TIME, self.time),
             web.get("/watch/{stream}", self.watch),
             web.get("/static/{name}", self.static),
             web.get("/state", self.state),
@@ -83,12 +87,17 @@ class Pull:
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if path.endswith(".m3u8"):
+        if path.endswith((".m3u8", ".mpd")):
             return await self._playlist(request, path)
         stored = await self._store.fetch(path)
         if not stored.complete:
             return await self._growing(request, stored)
         return await self._whole(request, stored)
+
+    async def time(self, _request: web.Request) -> web.Response:
+        """What players set their clock by when they come here without a POP."""
+        fields = {**_CORS, "Cache-Control": "no-store"}
+        return web.Response(text=xs_date(time.time_ns()), headers=fields)
 
     async def preflight(self, _request: web.Request) -> web.Response:
         return web.Response(status=204, headers=_PREFLIGHT)
@@ -115,7 +124,7 @@ class Pull:
         version, variant = await self._store.playlist(path, _want(request), gzip=wants_gzip)
         fields = {
             **_CORS,
-            "Content-Type": PLAYLIST_TYPE,
+            "Content-Type": version.content_type,
             "Cache-Control": version.cache_control,
             "ETag": f'"{digest_of(variant.body)}"',
             "Vary": "Accept-Encoding",

@@ -239,6 +239,7 @@ def _playlist_row(version: PlaylistVersion) -> dict[str, Any]:
         "ended",
         "ttl_ms",
         "cache_control",
+        "content_type",
     )
     return {name: getattr(version, name) for name in names} | {
         "cache_control": version.cache_control,

@@ -15,6 +15,7 @@ import xxhash
 Kind = Literal["video", "audio"]
 
 PLAYLIST_TYPE: Final = "application/vnd.apple.mpegurl"
+MPD_TYPE: Final = "application/dash+xml"
 VIDEO_TYPE: Final = "video/mp4"
 AUDIO_TYPE: Final = "audio/mp4"
 
@@ -82,8 +83,8 @@ class PartObject(MediaObject):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaylistVersion:
-    """One version of a playlist. Segment `msn` is the first that is not complete, `parts` of its
-    parts are listed, segment `msn - 1` had `last_parts`.
+    """One version of a playlist or of the MPD. Segment `msn` is the first that is not complete,
+    `parts` of its parts are listed, segment `msn - 1` had `last_parts`.
 
     hold_ms: longest wait of a blocking reload, 0 when it never blocks. advance: how many parts past
     the newest may be asked for (Advance Part Limit). ended: carries ENDLIST. delta2: the delta
@@ -101,6 +102,7 @@ class PlaylistVersion:
     cache_control: str
     full: bytes
     full_gzip: bytes
+    content_type: str = PLAYLIST_TYPE
     delta: bytes | None = None
     delta_gzip: bytes | None = None
     delta2: bytes | None = None

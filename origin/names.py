@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
+TIME: Final = "/edgecache/time"  # the wall clock; a POP answers it itself (control/clock.py)
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -46,6 +47,11 @@ def epoch_seconds(epoch: str) -> int:
 def multivariant_path(stream: str) -> str:
     """Path of the playlist that lists all renditions."""
     return f"/live/{stream}/master.m3u8"
+
+
+def mpd_path(stream: str) -> str:
+    """Path of the DASH manifest."""
+    return f"/live/{stream}/manifest.mpd"
 
 
 def media_path(stream: str, track: str) -> str:

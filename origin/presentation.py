@@ -19,11 +19,13 @@ from typing import Final
 
 import xxhash
 
-from origin import manifest, names
+from origin import dash, manifest, names
 from origin.cmaf import CmafError, Demuxer, Frame, Init
 from origin.markers import Marker
 from origin.model import (
     AUDIO_TYPE,
+    MPD_TYPE,
+    PLAYLIST_TYPE,
     VIDEO_TYPE,
     MediaObject,
     PartObject,
@@ -110,7 +112,9 @@ class Presentation:
         self._epoch = epoch
         self._lines: dict[str, _Line] = {}
         self._announced: list[Rendition] = []
-        # the multivariant playlist counts from the epoch, for the same reason
+        self._periods: tuple[dash.Period, ...] = ()  # as in the newest MPD
+        self._wall_ns = 0  # when the newest bytes came
+        # values that never block count from the epoch, for the same reason
         self._revision = names.epoch_seconds(epoch)
 
     def begin_generation(self, *, wall_ns: int) -> Start:
@@ -127,6 +131,7 @@ class Presentation:
 
     def feed(self, track: str, data: bytes, wall_ns: int) -> list[Publication]:
         """What `data`, read from the encoder's pipe of `track` at `wall_ns`, made complete."""
+        self._wall_ns = wall_ns
         line = self._lines[track]
         out: list[Publication] = []
         for item in line.demuxer.feed(data):
@@ -151,12 +156,13 @@ class Presentation:
             changed += self.timeline.level()
         for name in dict.fromkeys(changed):
             out += self._versions(self.timeline.tracks[name])
-        return out + self._multivariant()
+        return out + self._multivariant() + self._mpd()
 
     def end(self) -> list[Publication]:
         """The stream is over: last versions, with ENDLIST. Nothing may be fed after."""
         out = self.end_generation()
         self.timeline.end()
+        out += self._mpd()  # what is kept of the stream is fixed when its last playlist has ended
         for track in self.timeline.tracks.values():
             if track.segments:
                 out += self._versions(track)
@@ -245,7 +251,7 @@ class Presentation:
         self.lag_ns = wall_ns - self.timeline.generations[-1].anchor_wall_ns - cut.end_ns
         track = self.timeline.tracks[name]
         versions = self._versions(track) if cut.final else [self._version(track)]
-        return [part, *versions, *self._multivariant()]
+        return [part, *versions, *self._multivariant(), *self._mpd()]
 
     def _object(self, name: str, line: _Line, cut: Cut) -> PartObject:
         """The part, taken into the timeline."""
@@ -350,23 +356,39 @@ class Presentation:
         ):
             return []
         self._announced = renditions
-        full = manifest.multivariant_playlist(self._stream, renditions).encode()
+        text = manifest.multivariant_playlist(self._stream, renditions)
+        return [self._value(names.multivariant_path(self._stream), PLAYLIST_TYPE, text)]
+
+    def _mpd(self) -> list[Publication]:
+        """The MPD when it changed, from the first multivariant playlist on: when a period begins,
+        ends or leaves the window, and when the stream ends."""
+        if not self._announced:
+            return []
+        found = dash.periods(self.timeline, running=bool(self._lines))
+        if not found or (found == self._periods and not self.timeline.ended):
+            return []
+        self._periods = found
+        text = dash.manifest(self.timeline, found, published_ns=self._wall_ns)
+        return [self._value(names.mpd_path(self._stream), MPD_TYPE, text)]
+
+    def _value(self, path: str, content_type: str, text: str) -> PlaylistVersion:
+        """A version that nobody waits for."""
+        full = text.encode()
         self._revision += 1
-        return [
-            PlaylistVersion(
-                path=names.multivariant_path(self._stream),
-                msn=self._revision,
-                parts=0,
-                last_parts=0,
-                hold_ms=0,
-                advance=0,
-                ended=False,
-                ttl_ms=INIT_TTL_MS,
-                cache_control=self.playlist_cache,
-                full=full,
-                full_gzip=_gzip(full),
-            )
-        ]
+        return PlaylistVersion(
+            path=path,
+            msn=self._revision,
+            parts=0,
+            last_parts=0,
+            hold_ms=0,
+            advance=0,
+            ended=False,
+            ttl_ms=INIT_TTL_MS,
+            cache_control=self.playlist_cache,
+            content_type=content_type,
+            full=full,
+            full_gzip=_gzip(full),
+        )
 
     @staticmethod
     def _type(rendition: Rendition) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 import lz4.block
 
-from .model import PLAYLIST_TYPE, MediaObject, PartObject, PlaylistVersion
+from .model import MediaObject, PartObject, PlaylistVersion
 
 Field = tuple[str, str]
 Sign = Callable[[str, str, Sequence[Field]], str]
@@ -71,7 +71,7 @@ def _playlist_fields(version: PlaylistVersion, digest: str) -> list[Field]:
         ("Edge-Advance", str(version.advance)),
         ("Edge-Ended", "1" if version.ended else "0"),
         ("Edge-Variants", variants),
-        ("Content-Type", PLAYLIST_TYPE),
+        ("Content-Type", version.content_type),
         ("Cache-Control", version.cache_control),
     ]
 

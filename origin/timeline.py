@@ -9,6 +9,7 @@ Times are ns of media time unless named wall. Knows nothing of bytes, playlists 
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,12 +146,14 @@ class Part:
 @dataclass(slots=True, kw_only=True)
 class Generation:
     """One run of the encoder. anchor_wall_ns: wall clock at media time 0 of the grid. number: as in
-    the init paths. discontinuity: set by its first segment, which is when it begins for viewers."""
+    the init paths. discontinuity: set by its first segment, which is when it begins for viewers.
+    gaps: numbers that some track lacks, ascending, those in the window and the one before."""
 
     number: int
     first_msn: int
     anchor_wall_ns: int
     discontinuity: int | None = None
+    gaps: list[int] = field(default_factory=list)
 
     def wall_ns(self, segment_ns: int) -> int:
         """Wall clock where it begins, which is time 0 of the encoder's input."""
@@ -199,6 +202,7 @@ class Track:
         self.retired: deque[Segment] = deque()
         self.fresh: deque[Segment] = deque()  # those whose parts can still be had
         self.inits: dict[int, str] = {}  # generation number -> path
+        self.made: dict[int, Rendition] = {}  # generation number -> what its encoder made
         self.next_msn = first_msn  # of the segment to open after the open one, if any
 
     @property
@@ -219,6 +223,10 @@ class Track:
     @property
     def end_ns(self) -> int:
         return self.segments[-1].end_ns if self.segments else 0
+
+    @property
+    def first_listed(self) -> int:
+        return self.segments[0].msn if self.segments else self.next_msn
 
 
 class Timeline:
@@ -264,8 +272,9 @@ class Timeline:
     def set_init(self, name: str, path: str, rendition: Rendition) -> None:
         """The init section of the track for the newest generation, and what it corrected."""
         track = self.tracks[name]
-        track.inits[self.generations[-1].number] = path
-        track.rendition = rendition
+        number = self.generations[-1].number
+        track.inits[number] = path
+        track.made[number] = track.rendition = rendition
 
     def add_part(self, name: str, msn: int, part: Part, *, final: bool) -> None:
         """A part of segment `msn`, the open one or one that is opened; skipped ones are gaps."""
@@ -339,6 +348,7 @@ class Timeline:
         oldest = [*track.retired, *track.segments][:1]
         for number in [n for n in track.inits if oldest and n < oldest[0].generation.number]:
             paths.append(track.inits.pop(number))
+            del track.made[number]
         return paths
 
     def _fill(self, track: Track, msn: int) -> None:
@@ -347,6 +357,9 @@ class Timeline:
             end = start + self._lost_ns(track.next_msn)
             segment = self._append(track, start_ns=start, end_ns=end)
             segment.gap = segment.complete = True
+            gaps = segment.generation.gaps
+            if segment.msn not in gaps:
+                bisect.insort(gaps, segment.msn)
             self._evict(track)
 
     def _lost_ns(self, msn: int) -> int:
@@ -381,6 +394,9 @@ class Timeline:
             segment = track.segments.popleft()
             listed -= segment.duration_ns
             track.retired.append(segment)
+            gaps = segment.generation.gaps
+            while len(gaps) > 1 and gaps[1] < segment.msn:
+                del gaps[0]
         if self.markers and not self.ended:
             first_ns = min(t.segments[0].wall_ns for t in self.tracks.values() if t.segments)
             recent_ns = self.timing.skip_until_s * NS

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Self
 
 from .model import MediaObject, PartObject, PlaylistVersion, Publication
-from .names import multivariant_path
+from .names import part_path, segment_path
 from .signals import Signal
 
 
 def track_of(path: str) -> str:
     """The track a path belongs to: `/live/s/360p.m3u8`, `/live/s/360p.iframes.m3u8` and
-    `/live/s/{epoch}/360p/7.m4s` are of `360p`."""
+    `/live/s/{epoch}/360p/7.m4s` are of `360p`; what is of no track is one of its own: `master`."""
     pieces = path.split("/")
     return pieces[4] if len(pieces) > 5 else pieces[-1].partition(".")[0]
 
@@ -262,9 +262,7 @@ class Window:
 
     def settle(self) -> bool:
         """True once, when every media playlist of this epoch has its ENDLIST."""
-        media = [
-            slot for path, slot in self.playlists.items() if path != multivariant_path(self.stream)
-        ]
+        media = [slot for slot in self.playlists.values() if slot.newest.hold_ms]
         over = bool(media) and all(slot.newest.ended and not slot.restarted for slot in media)
         first, self.ended = over and not self.ended, over
         return first
@@ -272,12 +270,15 @@ class Window:
     # -- hints
 
     def hinted(self, path: str) -> bool:
-        """Is `path` the next part of its track (RFC 8216bis 4.4.5.3)?"""
+        """Is `path` the next part of its track (RFC 8216bis 4.4.5.3), or the segment that begins
+        with it? An MPD says when that is due and players ask on the dot."""
         track = track_of(path)
-        hint = self._hints.get(track)
-        return hint is not None and path == (
-            f"/live/{self.stream}/{self.epoch}/{track}/{hint[0]}.{hint[1]}.m4s"
-        )
+        if track not in self._hints:
+            return False
+        msn, index = self._hints[track]
+        if path == segment_path(self.stream, self.epoch, track, msn):
+            return index == 0
+        return path == part_path(self.stream, self.epoch, track, msn, index)
 
     def hint_signal(self, track: str) -> Signal:
         return self._hint_signals.setdefault(track, Signal())
@@ -347,15 +348,12 @@ class Window:
     # -- back-fill
 
     def backfill(self, count: int) -> list[Publication]:
-        """Inits, the newest `count` segments of every track newest first, media playlists, the
-        multivariant."""
+        """Inits, the newest `count` segments of every track newest first, media playlists, then
+        what names those."""
         found: list[Publication] = [item for item, _ in self.inits.values()]
         for age in range(1, count + 1):
             for segments in self._segments.values():
                 if age <= len(segments):
                     found += segments[-age].parts
-        multivariant = multivariant_path(self.stream)
-        media = [path for path in self.playlists if path != multivariant]
-        found += [self.playlists[path].newest for path in (*media, multivariant)
-                  if path in self.playlists and not self.playlists[path].restarted]  # fmt: skip
-        return found
+        current = [slot.newest for slot in self.playlists.values() if not slot.restarted]
+        return found + sorted(current, key=lambda version: version.hold_ms == 0)

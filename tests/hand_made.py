@@ -9,7 +9,15 @@ import xxhash
 
 from origin import names
 from origin.disk import Disk, _Job
-from origin.model import MediaObject, PartObject, PlaylistVersion, Publication, digest_of
+from origin.model import (
+    MPD_TYPE,
+    PLAYLIST_TYPE,
+    MediaObject,
+    PartObject,
+    PlaylistVersion,
+    Publication,
+    digest_of,
+)
 from origin.store import Store
 
 CACHE = "public, max-age=31536000, immutable"
@@ -106,10 +114,18 @@ class HandMade:
         )
 
     def multivariant(self) -> PlaylistVersion:
-        full = f"#EXTM3U\n# all of {self.stream}\n".encode()
+        path = names.multivariant_path(self.stream)
+        return self._value(path, PLAYLIST_TYPE, f"#EXTM3U\n# all of {self.stream}\n")
+
+    def mpd(self, revision: int = 1) -> PlaylistVersion:
+        text = f"<MPD revision='{revision}'/>"
+        return self._value(names.mpd_path(self.stream), MPD_TYPE, text, revision)
+
+    def _value(self, path: str, content_type: str, text: str, revision: int = 1) -> PlaylistVersion:
+        full = text.encode()
         return PlaylistVersion(
-            path=names.multivariant_path(self.stream),
-            msn=1,
+            path=path,
+            msn=revision,
             parts=0,
             last_parts=0,
             hold_ms=0,
@@ -117,6 +133,7 @@ class HandMade:
             ended=False,
             ttl_ms=6_000,
             cache_control="public, max-age=1",
+            content_type=content_type,
             full=full,
             full_gzip=gzip.compress(full, mtime=0),
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from origin.disk import INDEX, Disk
+from origin.model import MPD_TYPE
 from origin.store import Store
 from origin.window import Want
 from tests.hand_made import HandMade, fill
@@ -50,7 +51,7 @@ async def test_an_ended_stream_survives_a_restart(
     tmp_path: Path, disk: Disk, written: Written
 ) -> None:
     store, made = Store(disk=disk), HandMade()
-    fill(store, made.opening("v") + made.segment("v"))
+    fill(store, [*made.opening("v"), *made.segment("v"), made.mpd()])
     end(store, made)
     assert written.done.wait(5)
     before = (await store.playlist("/live/cam/v.m3u8", Want()))[1].body
@@ -65,6 +66,9 @@ async def test_an_ended_stream_survives_a_restart(
     assert again.state("cam") == "ended"
     version, variant = await again.playlist("/live/cam/v.m3u8", Want(msn=99))
     assert (variant.body, version.ended) == (before, True)
+    mpd = again.find_playlist("/live/cam/manifest.mpd")
+    assert mpd is not None
+    assert (mpd.full, mpd.content_type) == (made.mpd().full, MPD_TYPE)
     for name in ("10.m4s", "11.m4s", "init0.mp4"):
         old, new = (each.find(f"/live/cam/abc/v/{name}") for each in (store, again))
         assert old is not None

@@ -15,10 +15,19 @@ import imageio_ffmpeg
 import m3u8
 import pytest
 
-from origin.model import MediaObject, PartObject, PlaylistVersion, Publication, Rendition, digest_of
+from origin.model import (
+    MPD_TYPE,
+    MediaObject,
+    PartObject,
+    PlaylistVersion,
+    Publication,
+    Rendition,
+    digest_of,
+)
 from origin.names import epoch_of
 from origin.packager import CLOSING
 from origin.presentation import IMMUTABLE, Presentation
+from tests import mpd
 from tests.encoded import SECONDS, encode
 
 UNIX_S = 1_763_800_000
@@ -81,7 +90,8 @@ class Ledger:
     def _playlist(self, version: PlaylistVersion) -> None:
         if "master" in version.path and version.path not in self.playlists:
             # a classic client gives up on a media playlist without a whole segment
-            media = [p.full for path, p in self.playlists.items() if path.count(".") == 1]
+            whole = (p for path, p in self.playlists.items() if path.count(".") == 1)
+            media = [p.full for p in whole if p.hold_ms]
             assert len(media) == len(PLAN)
             assert all(b"#EXTINF" in full for full in media)
         before = self.playlists.get(version.path)
@@ -93,6 +103,9 @@ class Ledger:
             assert len(version.delta) < len(version.full)
             m3u8.loads(version.delta.decode())
         self.playlists[version.path] = version
+        if version.content_type == MPD_TYPE:
+            self._mpd(version.full.decode())
+            return
         playlist = m3u8.loads(version.full.decode())
         base = version.path.rpartition("/")[0] + "/"
         if playlist.is_variant:
@@ -102,6 +115,11 @@ class Ledger:
             assert all(base + uri in self.playlists for uri in listed)
             return
         self._media(version, playlist, base)
+
+    def _mpd(self, text: str) -> None:
+        """A closed period implies nothing that is not there."""
+        assert mpd.inits(text, "/live/s/") <= self.objects.keys()
+        assert mpd.segments(text, "/live/s/") <= self.complete
 
     def _media(self, version: PlaylistVersion, playlist: m3u8.M3U8, base: str) -> None:
         numbers = (playlist.media_sequence, playlist.discontinuity_sequence or 0)
@@ -207,7 +225,10 @@ def test_one_run_of_a_real_encoder(ffmpeg: str, tmp_path: Path) -> None:
     assert live["/live/s/180p.m3u8"].version == (start.msn + 5, 1, 6)
     assert live["/live/s/180p.m3u8"].hold_ms == 6000
     assert live["/live/s/180p.m3u8"].advance == 8
-    assert all(v.ended for p, v in ledger.playlists.items() if "master" not in p)
+    assert all(v.ended for v in ledger.playlists.values() if v.hold_ms)
+    final = ledger.playlists["/live/s/manifest.mpd"].full.decode()
+    assert mpd.parse(final).type == "static"
+    assert len(mpd.segments(final, "/live/s/")) == len(ledger.complete)
     master = m3u8.loads(ledger.playlists["/live/s/master.m3u8"].full.decode())
     info = [p.stream_info for p in master.playlists]
     assert [i.resolution for i in info] == [(320, 180), (160, 90)]

@@ -39,6 +39,18 @@ def test_known_answers(parse: Parse, text: object, value: int) -> None:
     assert parse(text) == value
 
 
+@pytest.mark.parametrize(
+    ("unix_ns", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (1_763_800_000_999_999_999, "2025-11-22T08:26:40.999Z"),
+        (1_763_800_000_009_000_000, "2025-11-22T08:26:40.009Z"),
+    ],
+)
+def test_a_date_has_milliseconds_and_is_never_early(unix_ns: int, text: str) -> None:
+    assert units.xs_date(unix_ns) == text
+
+
 @pytest.mark.parametrize("parse", [SIZE, TIME, RATE])
 @pytest.mark.parametrize(
     "text",

@@ -1,0 +1,221 @@
+"""The MPD, letter by letter, against tests/golden; and what must hold between it and the names."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from origin import dash
+from origin.dash import Period
+from origin.names import epoch_of, init_path, part_path, segment_path
+from origin.timeline import NS, Part, Timeline, Timing
+from tests import mpd
+from tests.unit.test_manifest import AUDIO, PLAN, V180
+
+GOLDEN: Final = Path(__file__).parent.parent / "golden"
+UNIX_S: Final = 1_763_800_000
+WALL: Final = UNIX_S * NS + 250_000_000  # the first media came a quarter of a second later
+EPOCH: Final = epoch_of(UNIX_S)
+
+
+def begin(line: Timeline, *, wall_s: float = 0) -> None:
+    """A generation, with the init sections of all tracks."""
+    number = line.begin_generation(wall_ns=WALL + round(wall_s * NS)).number
+    for name, track in line.tracks.items():
+        line.set_init(name, init_path("s", EPOCH, name, number), track.rendition)
+
+
+def add(line: Timeline, msn: int, *, parts: int = 6, final: bool = True, skip: str = "") -> None:
+    """Segment `msn` of every track, by its number; audio is cut at whole AAC frames."""
+    for name in line.tracks:
+        for i in range(parts if name != skip else 0):
+            start, end = (msn * 2 * NS + edge * NS // 3 for edge in (i, i + 1))
+            if name == "audio":
+                start, end = (edge - edge % 21_333_333 for edge in (start, end))
+            part = Part(
+                path=part_path("s", EPOCH, name, msn, i),
+                start_ns=start,
+                end_ns=end,
+                independent=not i or name == "audio",
+            )
+            line.add_part(name, msn, part, final=final and i == parts - 1)
+
+
+def stream(window_s: float = 30) -> Timeline:
+    timing = Timing.plan(PLAN, window_s=window_s)
+    return Timeline(stream="s", epoch=EPOCH, timing=timing, renditions=PLAN, first_msn=100)
+
+
+def begun() -> Timeline:
+    line = stream()
+    begin(line)
+    add(line, 100)
+    return line
+
+
+def restarted() -> Timeline:
+    """Twelve segments and a third of one that 180p never got; an encoder that is back 5 s later."""
+    line = stream()
+    begin(line)
+    for msn in range(100, 112):
+        add(line, msn)
+    add(line, 112, parts=2, final=False, skip="180p")
+    begin(line, wall_s=31)
+    add(line, 113)
+    add(line, 114, parts=4, final=False)
+    return line
+
+
+def holed() -> Timeline:
+    """Audio of segment 103 was lost while the encoder went on."""
+    line = stream()
+    begin(line)
+    for msn in range(100, 107):
+        add(line, msn, skip="audio" if msn == 103 else "")
+    return line
+
+
+def ended() -> Timeline:
+    """The window begins in the first period."""
+    line = stream(window_s=16)
+    begin(line)
+    for msn in range(100, 112):
+        add(line, msn)
+    begin(line, wall_s=31)
+    for msn in range(112, 116):
+        add(line, msn)
+    line.end()
+    return line
+
+
+def text(line: Timeline, *, running: bool = True) -> str:
+    found = dash.periods(line, running=running)
+    return dash.manifest(line, found, published_ns=WALL)
+
+
+CASES: Final = {
+    "begun": text(begun()),
+    "restarted": text(restarted()),
+    "holed": text(holed()),
+    "away": text(holed(), running=False),
+    "ended": text(ended(), running=False),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    assert CASES[name] == (GOLDEN / f"{name}.mpd").read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_foreign_parser_reads_it(name: str) -> None:
+    found = mpd.parse(CASES[name])
+    assert found.type == ("static" if name == "ended" else "dynamic")
+    for period in found.periods:
+        video, audio = period.adaptation_sets
+        assert [r.id for r in video.representations] == ["360p", "180p"]
+        assert [r.id for r in audio.representations] == ["audio"]
+        assert {r.codecs for r in video.representations} == {"avc1.4D401E", "avc1.4D400D"}
+
+
+def named(line: Timeline) -> set[str]:
+    """What the MPD implies once nothing grows."""
+    return mpd.segments(text(line, running=False), "/live/s/")
+
+
+def made(line: Timeline) -> set[str]:
+    return {
+        segment.path
+        for track in line.tracks.values()
+        for segment in (*track.retired, *track.segments)
+        if not segment.gap
+    }
+
+
+@pytest.mark.parametrize("line", [restarted(), holed(), ended()])
+def test_no_number_that_is_implied_was_never_made(line: Timeline) -> None:
+    paths = named(line)
+    assert len(paths) > 12
+    assert paths <= made(line)
+
+
+def test_a_segment_that_a_track_lacks_is_in_no_period() -> None:
+    paths = named(holed())
+    assert not paths & {segment_path("s", EPOCH, track.track, 103) for track in PLAN}
+    assert segment_path("s", EPOCH, "audio", 104) in paths
+
+
+def test_wall_clock_and_numbers_agree() -> None:
+    """Date = availabilityStartTime + Period@start + media time - presentationTimeOffset, for every
+    segment, to the millisecond that the MPD has."""
+    line = restarted()
+    found = mpd.parse(text(line, running=False))
+    epoch = datetime.fromisoformat(found.availability_start_time)
+    for period, generation in zip(found.periods, line.generations, strict=True):
+        template = period.adaptation_sets[0].segment_templates[0]
+        segments = [s for s in line.tracks["360p"].segments if s.generation is generation]
+        for segment in segments:
+            media_s = segment.start_ns / NS - template.presentation_time_offset / 1000
+            date = epoch + timedelta(seconds=mpd.seconds(period.start) + media_s)
+            assert date.timestamp() == pytest.approx(segment.wall_ns / NS, abs=0.0011)
+            nominal_s = (segment.msn - template.start_number) * template.duration / 1000
+            assert nominal_s == pytest.approx(media_s, abs=0.001)
+
+
+def test_it_lives_as_long_as_its_periods() -> None:
+    """Not one byte changes with segments, nor when the first of them leave the window."""
+    line = begun()
+    before = text(line)
+    for msn in range(101, 160):
+        add(line, msn)
+    assert line.tracks["360p"].first_listed > 130
+    assert text(line) == before
+
+
+def test_a_period_keeps_its_beginning_when_the_gap_before_it_is_long_gone() -> None:
+    line = holed()
+    before = dash.periods(line, running=True)[-1]
+    for msn in range(107, 170):
+        add(line, msn)
+    assert dash.periods(line, running=True) == (before,)
+
+
+def test_a_restart_at_once_leaves_no_hole() -> None:
+    """The encoder is back before the date of the last sample; audio ended a frame before."""
+    line = stream()
+    begin(line)
+    add(line, 100)
+    add(line, 101, parts=3, final=False)
+    begin(line, wall_s=1)
+    add(line, 102)
+    one, other = dash.periods(line, running=True)
+    assert one.duration_ns == 3 * NS
+    assert other.wall_ns == one.wall_ns + 3 * NS
+
+
+def test_periods_never_overlap() -> None:
+    for line in (restarted(), holed(), ended()):
+        found = dash.periods(line, running=False)
+        assert len(found) > 1
+        for one, other in pairwise(found):
+            assert one.duration_ns is not None
+            assert one.wall_ns + one.duration_ns <= other.wall_ns
+
+
+def test_a_period_begins_with_its_init_sections() -> None:
+    line = begun()
+    before = dash.periods(line, running=False)
+    number = line.begin_generation(wall_ns=WALL + 9 * NS).number
+    line.set_init("360p", init_path("s", EPOCH, "360p", number), PLAN[0])
+    assert dash.periods(line, running=True) == before
+    for rendition in (V180, AUDIO):
+        path = init_path("s", EPOCH, rendition.track, number)
+        line.set_init(rendition.track, path, rendition)
+    newest = dash.periods(line, running=True)[-1]
+    assert newest == Period(
+        number=1, first_msn=101, wall_ns=WALL + 9 * NS, duration_ns=None, renditions=tuple(PLAN)
+    )

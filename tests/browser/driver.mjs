@@ -36,6 +36,10 @@ page.on("response", (answer) => {
 
 const deeds = {
   open: ({ url }) => page.goto(url, { waitUntil: "load" }).then(() => null),
+  // A page of the test's own under the POP's address, from files of ours.
+  serve: ({ url, path, type }) => {
+    return page.route(url, (route) => route.fulfill({ path, contentType: type }));
+  },
   size: ({ width, height }) => page.setViewportSize({ width, height }),
   evaluate: ({ expression }) => page.evaluate(expression),
   // Not waitForFunction: it evaluates a string in the page, which the page's own policy forbids.

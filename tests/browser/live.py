@@ -49,6 +49,14 @@ def state_of(door: str, stream: str) -> dict[str, Any]:
     return next(row for row in rows if row["name"] == stream)
 
 
+def origin_answers(door: str) -> dict[str, float]:
+    """How often the origin answered for what viewers play, by route and status."""
+    with urllib.request.urlopen(f"{door}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    counts = (line.rsplit(" ", 1) for line in lines if 'responses_total{route="/live' in line)
+    return {name: float(count) for name, count in counts}
+
+
 def encoder_pid(door: str, stream: str) -> int | None:
     found: int | None = state_of(door, stream)["encoder_pid"]
     return found

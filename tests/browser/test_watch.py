@@ -2,91 +2,31 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 import pytest
 
 from tests.browser.chromium import Browser
 from tests.browser.conftest import RECONNECT_S, Demo
 from tests.browser.live import encoder_pid, kill_encoder, publisher, state_of
+from tests.browser.visit import START_S, now_in, samples, settle, stalls_since
 
-# Past the first 30 s: a trim of the player's back buffer then once stopped the sound for 3 s.
-PLAY_S: Final = 60.0
-SETTLE_S: Final = 3.0  # a first stall while the connection is being measured is forgiven
-START_S: Final = 20.0
+PLAYERS: Final = ("hls", "dash")
 
 pytestmark = pytest.mark.timeout(150)
 
 
-def settle(browser: Browser) -> dict[str, Any]:
-    """Playing since SETTLE_S."""
-    browser.until_figures("f.phase === 'live' && f.position > 0.1", START_S)
-    time.sleep(SETTLE_S)
-    return browser.figures()
-
-
-def latencies(browser: Browser, key: str, since: float) -> list[float]:
-    """Of the page's own samples, taken four times a second."""
-    history = browser.evaluate("window.__edgecache.history")
-    return [each[key] for each in history if each["at"] >= since and each[key] is not None]
-
-
-def spread(values: list[float]) -> str:
-    cuts = statistics.quantiles(values, n=20)
-    return f"p50 {statistics.median(values):.2f} s, p95 {cuts[-1]:.2f} s"
-
-
-def now_in(browser: Browser) -> float:
-    found: float = browser.evaluate("performance.now() / 1000")
-    return found
-
-
-def assert_all_from(browser: Browser, door: str, pop: str) -> int:
-    """Every answer of the visit came from that door and that POP; returns how many of media."""
-    answers = browser.seen()["answers"]
-    hosts = {urlsplit(url).netloc for url, _status, _pop in answers if not url.startswith("blob:")}
-    assert hosts == {urlsplit(door).netloc}
-    media = [each for each in answers if "/live/" in each[0]]
-    assert {(status, name) for _url, status, name in media} == {(200, pop)}
-    return len(media)
-
-
-def test_plays_what_came_through_the_other_pop(
-    demo: Demo, browser: Browser, shot: Callable[[str], None], measured: Callable[..., None]
-) -> None:
-    browser.open(f"{demo.b}/watch/demo")
-    before = settle(browser)
-    since, wall = now_in(browser), time.monotonic()
-    time.sleep(PLAY_S)
-    after, elapsed = browser.figures(), time.monotonic() - wall
-    advanced = after["position"] - before["position"]
-    stalls = [each for each in after["stalls"]["events"] if each["at"] > since]
-    measured(
-        played=f"{advanced:.1f} s in {elapsed:.1f} s",
-        stalls=f"{len(stalls)} after the first {SETTLE_S:g} s",
-        dropped=f"{after['frames']['dropped']} of {after['frames']['total']} frames",
-        by_playlist=spread(latencies(browser, "edge", since)),
-        by_date=spread(latencies(browser, "date", since)),
-        buffer=f"{statistics.median(latencies(browser, 'buffer', since)):.2f} s",
-        requests=f"{after['requests']['requests']:.1f}/s",
-    )
-    shot("live")
-    assert advanced >= 0.95 * elapsed
-    assert stalls == []
-    assert after["pops"].keys() == {"pop-b"}
-    assert after["requests"]["unattributed"] == after["requests"]["errors"] == 0
-    assert assert_all_from(browser, demo.b, "pop-b") > PLAY_S
-    assert browser.seen()["console"] == []
-
-
+@pytest.mark.parametrize("player", PLAYERS)
 def test_another_rendition_can_be_chosen(
-    demo: Demo, browser: Browser, shot: Callable[[str], None], measured: Callable[..., None]
+    demo: Demo,
+    browser: Browser,
+    shot: Callable[[str], None],
+    measured: Callable[..., None],
+    player: str,
 ) -> None:
-    browser.open(f"{demo.b}/watch/demo")
+    browser.open(f"{demo.b}/watch/demo?player={player}")
     levels = settle(browser)["levels"]
     since = now_in(browser)
     for name, height in (("180p", 180), ("360p", 360)):
@@ -99,19 +39,64 @@ def test_another_rendition_can_be_chosen(
         assert not switched["rendition"]["auto"]
         if height == 180:
             browser.ask("hover", selector="#stage")
-            shot("controls")
+            shot(f"controls-{player}")
     browser.ask("select", selector="#quality", value="-1")
     browser.until_figures("f.rendition.auto", 5)
-    stalls = [each for each in browser.figures()["stalls"]["events"] if each["at"] > since]
-    assert stalls == []
+    assert stalls_since(browser, since) == []
 
 
-def test_it_fits_a_telephone(demo: Demo, browser: Browser, shot: Callable[[str], None]) -> None:
-    browser.ask("size", width=390, height=844)
+def test_the_player_can_be_chosen_and_the_address_keeps_it(demo: Demo, browser: Browser) -> None:
     browser.open(f"{demo.b}/watch/demo")
-    browser.until_figures("f.phase === 'live' && f.position > 1", START_S)
+    assert settle(browser)["player"] == "hls"
+    browser.ask("select", selector="#player", value="dash")
+    playing = "f.player === 'dash' && f.phase === 'live' && f.playing && f.latency.date !== null"
+    assert browser.until_figures(playing, START_S)["latency"]["target"] > 1
+    assert browser.evaluate("location.search") == "?player=dash"
+    browser.open(browser.evaluate("location.href"))
+    browser.until_figures(playing, START_S)
+    assert browser.evaluate("document.querySelector('#player').value") == "dash"
+    assert browser.seen()["console"] == []
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+def test_one_can_go_back_in_the_window_and_return(
+    demo: Demo, browser: Browser, shot: Callable[[str], None], player: str
+) -> None:
+    """By the keyboard alone: the bar is a range, the way back a button."""
+    browser.open(f"{demo.b}/watch/demo?player={player}")
+    settle(browser)
+    browser.until("document.querySelector('#seek').max >= 12", 20)
+    browser.evaluate("document.querySelector('#seek').focus()")
+    for _ in range(10):
+        browser.ask("press", key="ArrowLeft")
+    behind = "(f.latency.edge ?? f.latency.date) > 8 && f.playing"
+    back = browser.until_figures(behind, 10)
+    start, end = back["range"]
+    assert start <= back["position"] <= end - 6
+    time.sleep(2)  # and it plays on there, in real time
+    there = browser.figures()
+    assert there["playing"]
+    assert 1 < there["position"] - back["position"] < 4
+    assert browser.text("#clock").startswith("−0:")
+    assert browser.evaluate("document.querySelector('#seek').ariaValueText") != ""
+    assert browser.evaluate("document.querySelector('#edge').ariaLabel") == "Go live"
     browser.ask("hover", selector="#stage")
-    shot("telephone")
+    shot(f"back-{player}")
+    browser.evaluate("document.querySelector('#edge').focus()")
+    browser.ask("press", key="Enter")
+    browser.until_figures("(f.latency.edge ?? f.latency.date) < 4 && f.playing", 10)
+    browser.until("document.querySelector('#edge').ariaLabel === 'Live'", 5)
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+def test_it_fits_a_telephone(
+    demo: Demo, browser: Browser, shot: Callable[[str], None], player: str
+) -> None:
+    browser.ask("size", width=390, height=844)
+    browser.open(f"{demo.b}/watch/demo?player={player}")
+    browser.until_figures("f.phase === 'live' && f.frames.total > 30", START_S)
+    browser.ask("hover", selector="#stage")
+    shot(f"telephone-{player}")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -124,23 +109,24 @@ def test_keys_do_what_the_buttons_do(demo: Demo, browser: Browser) -> None:
         assert browser.until(done, 3)
     browser.ask("press", key="ArrowLeft")
     browser.ask("press", key="k")
-    browser.until("!document.querySelector('#edge').hidden", 5)
+    browser.until("document.querySelector('#edge').ariaLabel === 'Go live'", 5)
     browser.ask("press", key="l")
     browser.until_figures("f.latency.edge !== null && f.latency.edge < 3.5 && f.playing", 10)
 
 
+@pytest.mark.parametrize("player", PLAYERS)
 def test_the_encoder_is_killed_and_the_picture_goes_on(
-    demo: Demo, browser: Browser, measured: Callable[..., None]
+    demo: Demo, browser: Browser, measured: Callable[..., None], player: str
 ) -> None:
-    browser.open(f"{demo.b}/watch/demo")
+    browser.open(f"{demo.b}/watch/demo?player={player}")
     settle(browser)
     since = now_in(browser)
     before = browser.figures()
     victim = kill_encoder(demo.operators, "demo")
     browser.until_figures(f"f.playing && f.position > {before['position'] + 10}", 25)
     after = browser.figures()
-    stalled = sum(each["seconds"] for each in after["stalls"]["events"] if each["at"] > since)
-    peak = max(latencies(browser, "edge", since))
+    stalled = sum(each["seconds"] for each in stalls_since(browser, since))
+    peak = max(samples(browser, "latency", since))
     measured(stalled=f"{stalled:.2f} s", latency=f"at most {peak:.2f} s")
     assert encoder_pid(demo.operators, "demo") not in (None, victim)
     assert after["phase"] == "live"

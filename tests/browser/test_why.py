@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -35,7 +36,7 @@ def pop(status: int, body: str | Callable[[str], str] = "") -> Iterator[str]:
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            name = self.path.rpartition("/")[2]
+            name = urlsplit(self.path).path.rpartition("/")[2]
             asset = pages.watch(name) if self.path.startswith("/watch/") else pages.static(name)
             self.answer(asset)
 
@@ -86,6 +87,25 @@ def test_it_says_why(
         if retries:
             asked = "performance.getEntriesByName(location.origin + '/live/any/master.m3u8').length"
             assert browser.until(f"{asked} > 1", 15)
+        assert browser.text("#notice-title") == title
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "title"),
+    [
+        (404, "", "The stream is offline"),
+        (503, "", "The POP is draining or overloaded"),
+        (502, "", "The POP cannot reach the data centre"),
+        (200, "no manifest", "The stream cannot be read"),
+    ],
+)
+def test_dash_says_why(browser: Browser, status: int, body: str, title: str) -> None:
+    with pop(status, body) as url:
+        browser.open(f"{url}?player=dash")
+        browser.until("document.querySelector('#notice-title').innerText !== 'Connecting'", 10)
+        assert browser.text("#notice-title") == title
+        asked = "performance.getEntriesByName(location.origin + '/live/any/manifest.mpd').length"
+        assert browser.until(f"{asked} > 1", 15)
         assert browser.text("#notice-title") == title
 
 

@@ -12,12 +12,14 @@ import pytest
 from origin.page import PageError, Pages
 
 STATIC: Final = Path(__file__).resolve().parents[2] / "origin/page/static"
-# hls.js 1.7.4, as scripts/vendor-player takes it out of the package.
+# hls.js 1.7.4 and dash.js 5.2.1, as scripts/vendor-player takes them out of their packages.
 VENDORED: Final = {
     "hls.min.js": "cfc70cc9e9fc63d071919e087670abc760c8fd1bc889b88588026e4d22193bbe",
     "hls.LICENSE.txt": "ca8773cf798c7ed997d4dd7c8e23c348699f8d5b7462636694cc14de6cda12db",
+    "dash.min.js": "d4ee2d6fd00a3944f448964787d4603ca1e4ae5ce2956d0a755b78e0d3566b57",
+    "dash.LICENSE.txt": "e9f99772bb2b4d07a8c24204a8c52e022649cc5dc7e411e8eb54fb8e258cc26e",
 }
-LINK: Final = re.compile(r'(?:href|src)="(/static/[^"]+)"')
+LINK: Final = re.compile(r'(?:href|src|data-\w+)="(/static/[^"]+)"')
 IMPORT: Final = re.compile(r' from "\./([^"]+)"')
 
 
@@ -53,7 +55,7 @@ def test_everything_a_page_needs_is_there_and_never_changes() -> None:
         if name.endswith(".js") and ".min." not in name and name not in seen:
             wanted += IMPORT.findall(asset.body.decode())
         seen.add(name)
-    assert {name.split(".")[0] for name in seen} >= {"player", "meter", "words", "hls", "state"}
+    assert {name.split(".")[0] for name in seen} >= {"player", "meter", "words", "hls", "dash"}
 
 
 def test_pages_need_nothing_inline_and_nobody_else() -> None:

@@ -16,6 +16,7 @@ export const time = (seconds) => {
 
 export class Controls {
   #seeking = false;
+  #known = { latency: null, target: null };
   #idle = 0;
 
   constructor(player) {
@@ -30,29 +31,34 @@ export class Controls {
 
   /** Follow the picture: position, buttons. `latency` and `target` in seconds, or null. */
   update({ latency, target }) {
+    this.#known = { latency, target };
     const { video, player } = this;
     const range = player.range;
     const seek = byId("seek");
     seek.disabled = !range;
     const [start, end] = range ?? [0, 0];
-    const at = video.currentTime;
-    const behind = !player.recording && latency !== null && latency - (target ?? 0) > BEHIND_S;
+    const live = !player.recording && player.phase !== "recording";
+    const behind = live && latency !== null && latency - (target ?? 0) > BEHIND_S;
     if (range && !this.#seeking) {
-      const atEdge = !player.recording && !behind && !video.paused;
-      seek.value = atEdge ? 1000 : (1000 * (at - start)) / Math.max(0.001, end - start);
+      seek.max = Math.max(1, Math.floor(end - start));
+      const atEdge = live && player.chasing && !behind && !video.paused;
+      seek.value = atEdge ? seek.max : video.currentTime - start;
     }
-    byId("clock").value = this.#clock(at - start, end - start, behind ? latency : 0);
-    seek.setAttribute("aria-valuetext", byId("clock").value || "live");
-    byId("edge").hidden = !behind;
+    const at = this.#seeking ? Number(seek.value) : video.currentTime - start;
+    const away = this.#seeking ? seek.max - at : behind ? latency : 0;
+    byId("clock").value = live ? this.#ago(away, end - start) : `${time(at)} / ${time(end - start)}`;
+    seek.setAttribute("aria-valuetext", byId("clock").value);
+    byId("edge").hidden = !live;
+    this.#flag("edge", live && player.chasing && !behind, ["Go live", "Live"]);
     this.#flag("play", !video.paused, ["Play", "Pause"]);
     this.#flag("mute", video.muted || video.volume === 0, ["Mute", "Unmute"]);
     this.#flag("full", document.fullscreenElement !== null, ["Full screen", "Leave full screen"]);
   }
 
-  #clock(at, length, behind) {
-    if (this.player.recording) return `${time(at)} / ${time(length)}`;
-    if (behind) return `−${time(behind)}`;
-    return this.player.phase === "live" ? "live" : "";
+  /** Where in the window: seconds behind live, of how many there are to go back. */
+  #ago(behind, length) {
+    const window = `${time(length)} back`;
+    return behind >= 1 ? `−${time(behind)} of ${window}` : window;
   }
 
   #flag(id, on, [off, turned]) {
@@ -68,7 +74,7 @@ export class Controls {
     byId("full").addEventListener("click", () => this.#full());
     byId("edge").addEventListener("click", () => this.player.goLive());
     byId("quality").addEventListener("change", (event) => {
-      this.player.setQuality(Number(event.target.value));
+      this.player.engine?.select(Number(event.target.value));
     });
     this.video.addEventListener("click", () => this.#toggle());
     this.video.addEventListener("dblclick", () => this.#full());
@@ -78,14 +84,14 @@ export class Controls {
     const seek = byId("seek");
     seek.addEventListener("input", () => {
       this.#seeking = true;
+      this.update(this.#known);
     });
     seek.addEventListener("change", () => {
       this.#seeking = false;
       const range = this.player.range;
       if (!range) return;
-      const last = seek.value >= 995 && !this.player.recording;
-      if (last) this.player.goLive();
-      else this.video.currentTime = range[0] + (seek.value / 1000) * (range[1] - range[0]);
+      if (seek.value === seek.max && !this.player.recording) this.player.goLive();
+      else this.player.seek(range[0] + Number(seek.value));
     });
     byId("volume").addEventListener("input", (event) => {
       this.video.muted = false;
@@ -122,7 +128,7 @@ export class Controls {
       menu.replaceChildren(new Option("Auto", -1), ...choices);
       menu.value = wanted;
     }
-    const playing = levels[this.player.hls?.currentLevel ?? -1];
+    const playing = levels[this.player.engine?.level ?? -1];
     menu.options[0].text = playing ? `Auto (${playing.name})` : "Auto";
     if (menu.value !== "-1") menu.options[0].text = "Auto";
   }
@@ -145,7 +151,7 @@ export class Controls {
     const range = this.player.range;
     if (!range) return;
     const at = this.video.currentTime + seconds;
-    this.video.currentTime = Math.min(Math.max(at, range[0]), range[1]);
+    this.player.seek(Math.min(Math.max(at, range[0]), range[1]));
   }
 
   #key(event) {

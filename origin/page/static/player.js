@@ -1,91 +1,121 @@
-// One stream in one video element, through hls.js: starts, explains itself, starts again.
+// One stream in one video element: starts, explains itself, starts again; what plays is an engine.
 //
-// Laws: hls.js is asked before the browser's own HLS, which some browsers announce but cannot do
+// An *engine* is one library: `new Engine(video, stream, meter, tell)` begins, `destroy()` ends it.
+// It has `levels` [{index, name, width, height, kbps, codecs}], `level` and `auto`, `select(index)`
+// (-1: by itself), `livePosition` and `chase(live)`: keep up with it or not, `recording`, `latency`
+// {edge, date, target} in seconds or null (by the playlist, by the programme's dates, wanted), and
+// `isLive()`, which asks the server. It tells: `ready()` play now; `levels()` they or the playing
+// one changed; `progress()` new media; `recorded()` nothing more will come; `failed({kind, status,
+// codecs})` see words.js.
+//
+// Laws: a library is asked before the browser's own HLS, which some browsers announce but cannot do
 // live. Whatever fails is said in words and, where that can help, tried again for as long as the
 // page is open: after a few seconds, a little longer each time, never at the same instant for
-// everybody. Tells what changed by events: "notice", "levels", "phase". Does not know the page.
+// everybody. Tells what changed by events: "notice", "levels", "phase". Does not know the page, nor
+// which library it is.
 
-import { SAYINGS, cannotDecode, sayingFor } from "./words.js";
+import { DashEngine } from "./engine-dash.js";
+import { HlsEngine } from "./engine-hls.js";
+import { NativeEngine } from "./engine-native.js";
 import { Stalls } from "./meter.js";
+import { SAYINGS, sayingFor } from "./words.js";
 
+export const ENGINES = { hls: HlsEngine, dash: DashEngine };
 const AGAIN_MAX_S = 15;
 const LIVE_CHECK_MS = 10_000;
-const MEDIA_ERRORS_MS = 10_000; // two within it: start over
 const SIGNAL_MS = 3000; // no new part for so long: it is not the viewer's connection
+const STUCK_MS = 4000; // standing still for so long with something to play: begin again
 
-/** Media playlists: a stream that began anew lists no whole segment for its first two seconds, and
- * while its origin restarts a POP says 503. */
-const PATIENT = {
-  default: {
-    maxTimeToFirstByteMs: 8000,
-    maxLoadTimeMs: 12000,
-    timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
-    errorRetry: { maxNumRetry: 8, retryDelayMs: 500, maxRetryDelayMs: 1000, backoff: "linear" },
-  },
-};
+const loaded = new Map();
 
-const CONFIG = {
-  lowLatencyMode: true,
-  maxLiveSyncPlaybackRate: 1.1, // by default hls.js never catches up
-  liveSyncOnStallIncrease: 0.34, // a part; by default one hiccup at the start costs 1 s for good
-  // The browser evicts by itself. Trimmed by hls.js 1.7.4 between a part's load and its append, the
-  // parts of that segment count as never loaded, and sound stops for up to 3 s.
-  backBufferLength: Infinity,
-  capLevelToPlayerSize: true,
-  startFragPrefetch: true,
-  playlistLoadPolicy: PATIENT,
-};
-
-/** Of the multivariant playlist hls.js need not try twice: we do, and say so. */
-const ONCE = {
-  default: {
-    maxTimeToFirstByteMs: 8000,
-    maxLoadTimeMs: 12000,
-    timeoutRetry: null,
-    errorRetry: null,
-  },
-};
+/** Fetch the library of an engine, once; its address stands in the page. */
+function library(name) {
+  if (!loaded.has(name)) {
+    const script = document.createElement("script");
+    script.src = document.body.dataset[name];
+    const done = new Promise((resolve, reject) => {
+      script.addEventListener("load", resolve);
+      script.addEventListener("error", reject);
+    });
+    done.catch(() => loaded.delete(name)); // fetched again next time
+    loaded.set(name, done);
+    document.head.append(script);
+  }
+  return loaded.get(name);
+}
 
 export class Player extends EventTarget {
   phase = "connecting"; // live, recording, waiting, offline, failed
   notice = SAYINGS.connecting;
-  hls = null;
-  levels = [];
-  recording = false;
+  engine = null;
+  chasing = true; // live; not from where somebody has gone back to
+  #run = 0; // of the engine that plays; grows with each
   #attempts = 0;
   #timer = 0;
-  #mediaErrors = [];
-  #codecs = "";
   #advancedAt = 0;
-  #edge = null;
+  #stood = { position: 0, since: 0 };
 
-  constructor(video, source, meter) {
+  constructor(video, stream, meter, name) {
     super();
     this.video = video;
-    this.source = source;
+    this.stream = stream;
     this.meter = meter;
+    this.name = name;
     this.stalls = new Stalls(video);
     video.addEventListener("playing", () => this.#playing());
     video.addEventListener("ended", () => this.#over());
-    video.addEventListener("error", () => this.#nativeError());
     video.addEventListener("play", () => this.#returnToWindow());
   }
 
+  /** Play by another library from now on. */
+  use(name) {
+    this.name = name;
+    this.#say("connecting", SAYINGS.connecting);
+    this.start();
+  }
+
   /** Begin, or begin again from nothing. */
-  start() {
+  async start() {
     this.stop();
     this.stalls.restart();
-    this.recording = false;
-    const Hls = window.Hls;
-    if (Hls?.isSupported()) this.#startHls(Hls);
-    else if (this.video.canPlayType("application/vnd.apple.mpegurl")) this.#startNative();
-    else this.#say("failed", Hls ? SAYINGS.unsupported : SAYINGS.noLibrary);
+    this.chasing = true;
+    const { name } = this;
+    const run = this.#run;
+    const found = await library(name).then(() => true, () => false);
+    if (run !== this.#run) return; // began again meanwhile
+    const Engine = [ENGINES[name], NativeEngine].find(({ supported }) => supported);
+    if (!found) this.#fail(SAYINGS.noLibrary);
+    else if (!Engine) this.#say("failed", SAYINGS.unsupported);
+    else this.engine = new Engine(this.video, this.stream, this.meter, this.#ears());
+  }
+
+  /** What an engine tells is heard as long as it is the one that plays. */
+  #ears() {
+    const run = this.#run;
+    const deeds = {
+      ready: () => this.play(),
+      levels: () => this.#changed("levels"),
+      progress: () => { this.#advancedAt = performance.now(); },
+      recorded: () => this.#recorded(),
+      failed: (fault) => this.#fail(sayingFor(fault)),
+    };
+    const heard = ([name, deed]) => [name, (given) => { if (run === this.#run) deed(given); }];
+    return Object.fromEntries(Object.entries(deeds).map(heard));
   }
 
   stop() {
+    this.#run += 1;
     clearTimeout(this.#timer);
-    this.hls?.destroy();
-    this.hls = null;
+    this.engine?.destroy();
+    this.engine = null;
+  }
+
+  get levels() {
+    return this.engine?.levels ?? [];
+  }
+
+  get recording() {
+    return this.engine?.recording ?? false;
   }
 
   /** Where the browser may seek: [start, end] in seconds of the media element, or null. */
@@ -95,17 +125,27 @@ export class Player extends EventTarget {
     return [seekable.start(0), seekable.end(seekable.length - 1)];
   }
 
-  /** Which rendition, -1 by itself. Live, what is buffered is too little to throw away. */
-  setQuality(index) {
-    if (!this.hls) return;
-    if (this.recording) this.hls.nextLevel = index;
-    else this.hls.loadLevel = index;
-  }
-
   goLive() {
-    const at = this.hls?.liveSyncPosition ?? this.range?.[1];
+    const at = this.engine?.livePosition ?? this.range?.[1];
+    this.#chase(true);
     if (at) this.video.currentTime = at;
     this.play();
+  }
+
+  /** Somewhere in `range`, and stay there; as near as can be to live, it is live. */
+  seek(at) {
+    const live = this.recording ? null : this.engine?.livePosition;
+    if (live && at >= live) {
+      this.goLive();
+      return;
+    }
+    this.#chase(false);
+    this.video.currentTime = at;
+  }
+
+  #chase(live) {
+    this.chasing = live;
+    this.engine?.chase(live);
   }
 
   /** With sound if the browser allows it, without if not, and if it allows neither, it says so. */
@@ -143,6 +183,7 @@ export class Player extends EventTarget {
     const quiet = performance.now() - this.#advancedAt > SIGNAL_MS;
     const { notice } = this;
     const ours = notice === SAYINGS.signal || notice === SAYINGS.slow;
+    this.#unstick();
     if (this.stalls.stalling && this.stalls.all().at(-1).seconds > 1) {
       if (!notice || ours) this.#say("waiting", quiet ? SAYINGS.signal : SAYINGS.slow);
     } else if (ours) {
@@ -150,78 +191,24 @@ export class Player extends EventTarget {
     }
   }
 
-  // -- hls.js
-
-  #startHls(Hls) {
-    const hls = new Hls({
-      ...CONFIG,
-      loader: this.meter.loader(Hls.DefaultConfig.loader),
-      manifestLoadPolicy: ONCE,
-    });
-    this.hls = hls;
-    hls.on(Hls.Events.MANIFEST_LOADED, (_name, data) => this.#declared(data.levels));
-    hls.on(Hls.Events.MANIFEST_PARSED, (_name, data) => this.#parsed(data.levels));
-    hls.on(Hls.Events.LEVEL_UPDATED, (_name, data) => this.#updated(data.details));
-    hls.on(Hls.Events.LEVEL_SWITCHED, () => this.#changed("levels"));
-    hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
-    hls.loadSource(this.source);
-    hls.attachMedia(this.video);
-  }
-
-  /** The codecs of all variants, also of those that hls.js will leave out. */
-  #declared(levels) {
-    const all = levels.flatMap((level) => (level.attrs.CODECS ?? "").split(","));
-    const found = [...new Set(all.map((codec) => codec.trim()).filter(Boolean))];
-    const source = window.ManagedMediaSource ?? window.MediaSource;
-    const unknown = found.filter((codec) => {
-      return !source.isTypeSupported(`video/mp4; codecs="${codec}"`);
-    });
-    this.#codecs = (unknown.length ? unknown : found).join(", ");
-  }
-
-  #parsed(levels) {
-    this.levels = levels.map((level, index) => ({
-      index,
-      name: level.height ? `${level.height}p` : `${Math.round(level.bitrate / 1000)} kb/s`,
-      width: level.width ?? 0,
-      height: level.height ?? 0,
-      kbps: Math.round(level.bitrate / 1000),
-      codecs: level.codecs ?? [level.videoCodec, level.audioCodec].filter(Boolean).join(","),
-    }));
-    this.#changed("levels");
-    this.play();
-  }
-
-  #updated(details) {
-    const edge = `${details.endSN}.${details.partList?.length ?? 0}.${details.edge}`;
-    if (edge !== this.#edge) {
-      this.#edge = edge;
-      this.#advancedAt = performance.now();
+  /** A library that lost its place between two periods has media and does not play it. */
+  #unstick() {
+    const { video } = this;
+    const stands = !video.paused && !video.ended && video.readyState > 2;
+    if (!stands || video.currentTime !== this.#stood.position) {
+      this.#stood = { position: video.currentTime, since: performance.now() };
+    } else if (performance.now() - this.#stood.since > STUCK_MS) {
+      this.#stood.since = performance.now();
+      this.start();
     }
-    if (details.live || this.recording) return;
-    this.recording = true;
+  }
+
+  // -- what the engine tells
+
+  #recorded() {
     const wasLive = this.phase === "live" || this.phase === "waiting";
     this.#say("recording", wasLive ? SAYINGS.closing : SAYINGS.recording);
     this.#timer = setTimeout(() => this.#checkLive(), LIVE_CHECK_MS);
-  }
-
-  #error(data) {
-    if (!data.fatal) return;
-    if (data.type === "mediaError" && this.#recovers(data)) return;
-    const { type, details } = data;
-    const codecs = data.mimeType ?? this.#codecs;
-    this.#fail(sayingFor({ type, details, status: data.response?.code ?? 0, codecs }));
-  }
-
-  /** One decoding error may be a glitch: a fresh SourceBuffer often plays on. */
-  #recovers(data) {
-    if (cannotDecode(data.details)) return false;
-    const now = performance.now();
-    this.#mediaErrors = this.#mediaErrors.filter((at) => now - at < MEDIA_ERRORS_MS);
-    this.#mediaErrors.push(now);
-    if (this.#mediaErrors.length > 1) return false;
-    this.hls.recoverMediaError();
-    return true;
   }
 
   #fail(saying) {
@@ -231,19 +218,6 @@ export class Player extends EventTarget {
     this.#attempts += 1;
     const least = Math.min(AGAIN_MAX_S, saying.again_s * 1.3 ** (this.#attempts - 1));
     this.#timer = setTimeout(() => this.start(), 1000 * least * (0.8 + 0.4 * Math.random()));
-  }
-
-  // -- the browser's own HLS
-
-  #startNative() {
-    this.video.src = this.source;
-    this.play();
-  }
-
-  #nativeError() {
-    if (this.hls || !this.video.src || this.video.src.startsWith("blob:")) return;
-    const unsupported = this.video.error?.code === MediaError.MEDIA_ERR_DECODE;
-    this.#fail(unsupported ? SAYINGS.broken : SAYINGS.offline);
   }
 
   // -- the ways it goes
@@ -262,23 +236,21 @@ export class Player extends EventTarget {
   }
 
   #replay() {
-    this.video.currentTime = this.range?.[0] ?? 0;
+    this.seek(this.range?.[0] ?? 0);
     this.play();
   }
 
   /** After a long pause what was on screen has left the live window. */
   #returnToWindow() {
     const { range } = this;
-    if (this.recording || !range || !this.hls) return;
+    if (this.recording || !range) return;
     if (this.video.currentTime > 0 && this.video.currentTime < range[0]) this.goLive();
   }
 
   /** A stream that ended may begin again under the same name. */
   async #checkLive() {
-    const url = this.hls?.levels[0]?.url[0];
     try {
-      const answer = url ? await fetch(url, { cache: "no-store" }) : null;
-      const live = answer?.ok && !(await answer.text()).includes("#EXT-X-ENDLIST");
+      const live = await this.engine?.isLive();
       if (live && this.video.ended) this.start();
       else if (live) this.#tell(SAYINGS.again);
     } catch {

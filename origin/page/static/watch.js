@@ -5,7 +5,7 @@
 
 import { Controls } from "./controls.js";
 import { Meter } from "./meter.js";
-import { Player } from "./player.js";
+import { ENGINES, Player } from "./player.js";
 import { SPAN_S, draw } from "./plot.js";
 
 const SAMPLE_MS = 250;
@@ -15,7 +15,8 @@ const STRIP_MS = 8000;
 const byId = (id) => document.getElementById(id);
 const { stream } = document.body.dataset;
 const meter = new Meter();
-const player = new Player(byId("video"), `/live/${stream}/master.m3u8`, meter);
+const asked = new URL(location.href).searchParams.get("player");
+const player = new Player(byId("video"), stream, meter, asked in ENGINES ? asked : "hls");
 const controls = new Controls(player);
 const history = [];
 
@@ -32,23 +33,17 @@ function buffered(video) {
   return 0;
 }
 
-/** Seconds behind live: as hls.js reckons it from the playlist, and by the programme's dates. */
 function latencies() {
-  const { hls, video, recording } = player;
-  if (!hls || recording || !video.currentTime) return { edge: null, date: null, target: null };
-  const date = hls.playingDate?.getTime();
-  return {
-    edge: hls.latency || null,
-    date: date ? (Date.now() + meter.clock.offsetMs - date) / 1000 : null,
-    target: hls.targetLatency ?? null,
-  };
+  const { engine, video, recording } = player;
+  if (!engine || recording || !video.currentTime) return { edge: null, date: null, target: null };
+  return engine.latency;
 }
 
 function rendition() {
-  const { hls, levels, video } = player;
-  const level = levels[hls?.currentLevel ?? -1];
+  const { engine, levels, video } = player;
+  const level = levels[engine?.level ?? -1];
   if (!level) return null;
-  return { ...level, auto: hls.autoLevelEnabled, shown: video.videoHeight };
+  return { ...level, auto: engine.auto, shown: video.videoHeight };
 }
 
 /** Everything that is measured, as plain values. */
@@ -57,6 +52,7 @@ function figures() {
   const frames = video.getVideoPlaybackQuality?.();
   return {
     stream,
+    player: player.name,
     phase: player.phase,
     notice: player.notice && { title: player.notice.title, text: player.notice.text },
     recording: player.recording,
@@ -80,7 +76,8 @@ function sample(now) {
   const at = performance.now() / 1000;
   const { edge, date, target } = now.latency;
   const buffer = now.position ? now.buffer : null;
-  history.push({ at, latency: date ?? edge, edge, date, target, buffer });
+  const level = now.position && now.rendition ? now.rendition.name : null;
+  history.push({ at, latency: date ?? edge, edge, date, target, buffer, level });
   if (history.length > SAMPLES_MAX) history.shift();
 }
 
@@ -131,7 +128,7 @@ function show(now) {
   const { dropped, total } = now.frames;
   tell("f-dropped", started ? number(dropped) : "–", started ? `of ${number(total)}` : "");
   showRequests(now);
-  controls.update({ latency: now.latency.edge, target: now.latency.target });
+  controls.update({ latency: now.latency.edge ?? now.latency.date, target: now.latency.target });
 }
 
 function plot(now) {
@@ -174,6 +171,16 @@ function tick() {
   plot(now);
 }
 
+/** The address says which library plays, so that it can be kept and shared. */
+function choosePlayer(event) {
+  const url = new URL(location.href);
+  url.searchParams.set("player", event.target.value);
+  window.history.replaceState(null, "", url);
+  player.use(event.target.value);
+}
+
+byId("player").value = player.name;
+byId("player").addEventListener("change", choosePlayer);
 player.addEventListener("notice", showNotice);
 player.addEventListener("phase", showPhase);
 byId("notice-action").addEventListener("click", () => player.act());

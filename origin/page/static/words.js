@@ -1,4 +1,4 @@
-// Why it does not play, in words: from a player's error to what a person is told and what is next.
+// Why it does not play, in words: from an engine's fault to what a person is told and what is next.
 //
 // Laws: pure. `again_s` says when to try again by itself (null: no use), `kind` how loud: "cover"
 // hides the picture, "strip" stands on it. Does not know the page.
@@ -18,7 +18,8 @@ export const SAYINGS = {
   ),
   noLibrary: cover(
     "The player did not load",
-    "hls.js could not be fetched. Reload the page to try again.",
+    "The library that plays it could not be fetched. Trying again by itself.",
+    2,
   ),
   unreachable: cover(
     "No connection to the POP",
@@ -70,20 +71,15 @@ export const SAYINGS = {
   muted: { kind: "strip", title: "Sound is off", text: "", action: "Turn on" },
 };
 
-const CODECS = new Set([
-  "manifestIncompatibleCodecsError", "bufferAddCodecError", "bufferIncompatibleCodecsError",
-]);
-
-export const cannotDecode = (details) => CODECS.has(details);
-
-/** What a fatal error of hls.js means. `status`: of the answer, 0 when there was none. */
-export function sayingFor({ type, details, status, codecs }) {
-  if (cannotDecode(details)) return SAYINGS.undecodable(codecs);
-  if (type === "mediaError") return SAYINGS.broken;
+/** What a fault of an engine means. kind: codecs, media, garbled, unreachable. status: of the
+ * answer, 0 when there was none. */
+export function sayingFor({ kind, status, codecs }) {
+  if (kind === "codecs") return SAYINGS.undecodable(codecs);
+  if (kind === "media") return SAYINGS.broken;
   if (status === 404 || status === 410) return SAYINGS.offline;
   if (status === 429 || status === 503) return SAYINGS.busy;
   if (status === 502 || status === 504) return SAYINGS.noOrigin;
   if (status >= 400) return SAYINGS.refused(status);
-  if (/Parsing|Empty/.test(details)) return SAYINGS.garbled;
+  if (kind === "garbled") return SAYINGS.garbled;
   return SAYINGS.unreachable;
 }

@@ -1,0 +1,165 @@
+// hls.js as an engine: low-latency HLS in one video element. See player.js for what an engine is.
+//
+// Laws: hls.js tries the multivariant playlist once; trying again, and saying so, is the player's.
+
+/** Media playlists: a stream that began anew lists no whole segment for its first two seconds, and
+ * while its origin restarts a POP says 503. */
+const PATIENT = {
+  default: {
+    maxTimeToFirstByteMs: 8000,
+    maxLoadTimeMs: 12000,
+    timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
+    errorRetry: { maxNumRetry: 8, retryDelayMs: 500, maxRetryDelayMs: 1000, backoff: "linear" },
+  },
+};
+
+const ONCE = {
+  default: {
+    maxTimeToFirstByteMs: 8000,
+    maxLoadTimeMs: 12000,
+    timeoutRetry: null,
+    errorRetry: null,
+  },
+};
+
+const CONFIG = {
+  lowLatencyMode: true,
+  maxLiveSyncPlaybackRate: 1.1, // by default hls.js never catches up
+  liveSyncOnStallIncrease: 0.34, // a part; by default one hiccup at the start costs 1 s for good
+  // The browser evicts by itself. Trimmed by hls.js 1.7.4 between a part's load and its append, the
+  // parts of that segment count as never loaded, and sound stops for up to 3 s.
+  backBufferLength: Infinity,
+  capLevelToPlayerSize: true,
+  startFragPrefetch: true,
+  playlistLoadPolicy: PATIENT,
+  manifestLoadPolicy: ONCE,
+};
+
+const MEDIA_ERRORS_MS = 10_000; // two within it: start over
+const CODECS = new Set([
+  "manifestIncompatibleCodecsError", "bufferAddCodecError", "bufferIncompatibleCodecsError",
+]);
+
+export class HlsEngine {
+  static get supported() {
+    return Boolean(window.Hls?.isSupported());
+  }
+
+  levels = [];
+  recording = false;
+  #mediaErrors = [];
+  #codecs = "";
+  #edge = null;
+
+  constructor(video, stream, meter, tell) {
+    const { Hls } = window;
+    const hls = new Hls({ ...CONFIG, loader: meter.loader(Hls.DefaultConfig.loader) });
+    this.hls = hls;
+    this.clock = meter.clock;
+    this.tell = tell;
+    hls.on(Hls.Events.MANIFEST_LOADED, (_name, data) => this.#declared(data.levels));
+    hls.on(Hls.Events.MANIFEST_PARSED, (_name, data) => this.#parsed(data.levels));
+    hls.on(Hls.Events.LEVEL_UPDATED, (_name, data) => this.#updated(data.details));
+    hls.on(Hls.Events.LEVEL_SWITCHED, () => tell.levels());
+    hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
+    hls.loadSource(`/live/${stream}/master.m3u8`);
+    hls.attachMedia(video);
+  }
+
+  destroy() {
+    this.hls.destroy();
+  }
+
+  get level() {
+    return this.hls.currentLevel;
+  }
+
+  get auto() {
+    return this.hls.autoLevelEnabled;
+  }
+
+  /** Live, what is buffered is too little to throw away. */
+  select(index) {
+    if (this.recording) this.hls.nextLevel = index;
+    else this.hls.loadLevel = index;
+  }
+
+  chase() {} // it leaves alone who is a segment behind
+
+  get livePosition() {
+    return this.hls.liveSyncPosition;
+  }
+
+  get latency() {
+    const { latency, playingDate, targetLatency } = this.hls;
+    const now = Date.now() + this.clock.offsetMs;
+    return {
+      edge: latency || null,
+      date: playingDate ? (now - playingDate.getTime()) / 1000 : null,
+      target: targetLatency ?? null,
+    };
+  }
+
+  async isLive() {
+    const url = this.hls.levels[0]?.url[0];
+    const answer = url ? await fetch(url, { cache: "no-store" }) : null;
+    return Boolean(answer?.ok) && !(await answer.text()).includes("#EXT-X-ENDLIST");
+  }
+
+  /** The codecs of all variants, also of those that hls.js will leave out. */
+  #declared(levels) {
+    const all = levels.flatMap((level) => (level.attrs.CODECS ?? "").split(","));
+    const found = [...new Set(all.map((codec) => codec.trim()).filter(Boolean))];
+    const source = window.ManagedMediaSource ?? window.MediaSource;
+    const unknown = found.filter((codec) => {
+      return !source.isTypeSupported(`video/mp4; codecs="${codec}"`);
+    });
+    this.#codecs = (unknown.length ? unknown : found).join(", ");
+  }
+
+  #parsed(levels) {
+    this.levels = levels.map((level, index) => ({
+      index,
+      name: level.height ? `${level.height}p` : `${Math.round(level.bitrate / 1000)} kb/s`,
+      width: level.width ?? 0,
+      height: level.height ?? 0,
+      kbps: Math.round(level.bitrate / 1000),
+      codecs: level.codecs ?? [level.videoCodec, level.audioCodec].filter(Boolean).join(","),
+    }));
+    this.tell.levels();
+    this.tell.ready();
+  }
+
+  #updated(details) {
+    const edge = `${details.endSN}.${details.partList?.length ?? 0}.${details.edge}`;
+    if (edge !== this.#edge) {
+      this.#edge = edge;
+      this.tell.progress();
+    }
+    if (details.live || this.recording) return;
+    this.recording = true;
+    this.tell.recorded();
+  }
+
+  #error(data) {
+    if (!data.fatal) return;
+    const cannot = CODECS.has(data.details);
+    if (data.type === "mediaError" && !cannot && this.#recovers()) return;
+    let kind = "unreachable";
+    if (cannot) kind = "codecs";
+    else if (data.type === "mediaError") kind = "media";
+    else if (/Parsing|Empty/.test(data.details)) kind = "garbled";
+    const codecs = data.mimeType ?? this.#codecs;
+    this.tell.failed({ kind, status: data.response?.code ?? 0, codecs });
+  }
+
+  /** One decoding error may be a glitch: a fresh SourceBuffer often plays on. */
+  #recovers() {
+    const now = performance.now();
+    this.#mediaErrors = this.#mediaErrors.filter((at) => now - at < MEDIA_ERRORS_MS);
+    this.#mediaErrors.push(now);
+    if (this.#mediaErrors.length > 1) return false;
+    this.hls.recoverMediaError();
+    return true;
+  }
+}

@@ -1,0 +1,129 @@
+"""Players that are not ours, at POP B: shaka-player for two minutes, and meanwhile ffmpeg and
+GStreamer as classic clients, each by HLS and by DASH.
+
+The classic ones copy or drop what they get, so a tenth of a core is enough for all four; what they
+get has no hole and no repetition.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from origin.ffmpeg import find
+from tests.browser.chromium import HERE, Browser
+from tests.browser.conftest import Demo
+from tests.browser.visit import play
+
+SHAKA: Final = HERE / "node_modules/shaka-player/dist/shaka-player.dash.js"
+CLIENT_S: Final = 62
+AHEAD_S: Final = 20  # to find the stream and its live edge
+FRAME_S: Final = {"video": 1 / 30, "audio": 1024 / 48_000}
+GST_SINK: Final = "fakesink silent=false sync=false"
+GST_BUFFER: Final = re.compile(r"pts: (\d+):(\d\d):(\d\d\.\d+), duration: ")
+
+pytestmark = pytest.mark.timeout(200)
+
+
+def ffmpeg(url: str) -> list[str]:
+    """Prints every packet's timestamp, as they come. By DASH it takes the segment that the clock
+    says each time, so it must not fall behind the stream: the stream is its pace."""
+    given = f"-v error -nostdin -i {url} -t {CLIENT_S} -map 0:v:0 -map 0:a:0 -c copy"
+    return [str(find().path), *given.split(), "-f", "framecrc", "-"]
+
+
+def gstreamer(source: str) -> list[str]:
+    return ["gst-launch-1.0", "-v", *f"{source} ! queue ! {GST_SINK}".split()]
+
+
+def clients(base: str) -> dict[str, list[str]]:
+    """What runs, by its name. GStreamer's older DASH element: the newer one buffers 30 s first."""
+    hls, mpd = f"{base}/live/demo/master.m3u8", f"{base}/live/demo/manifest.mpd"
+    dash = f"souphttpsrc location={mpd} ! dashdemux name=demux demux.audio_00 ! queue ! qtdemux"
+    return {
+        "ffmpeg hls": ffmpeg(hls),
+        "ffmpeg dash": ffmpeg(mpd),
+        "gstreamer hls": gstreamer(f"urisourcebin uri={hls} parse-streams=true"),
+        "gstreamer dash": gstreamer(dash),
+    }
+
+
+def packets(name: str, text: str) -> dict[str, list[float]]:
+    """Timestamps in seconds by kind, in the order they came."""
+    if name.startswith("gstreamer"):
+        found = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in GST_BUFFER.findall(text)]
+        return {"audio": found}
+    bases = dict(re.findall(r"#tb (\d): 1/(\d+)", text))
+    rows = [row.split(",") for row in text.splitlines() if row and not row.startswith("#")]
+    return {
+        kind: [int(row[1]) / int(bases[index]) for row in rows if row[0].strip() == index]
+        for kind, index in (("video", "0"), ("audio", "1"))
+    }
+
+
+@dataclass
+class Client:
+    """A process and what it says."""
+
+    process: subprocess.Popen[bytes]
+    path: Path
+
+    def text(self) -> str:
+        return self.path.read_text(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def classic(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
+    """All of them, from now on."""
+    if shutil.which("gst-launch-1.0") is None:
+        pytest.skip("GStreamer is not installed: run scripts/setup test")
+    folder = tmp_path_factory.mktemp("clients")
+    with ExitStack() as running:
+        started: dict[str, Client] = {}
+        for name, command in clients(demo.b).items():
+            path = folder / name.replace(" ", "-")
+            out = running.enter_context(path.open("wb"))
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+            running.callback(process.wait, 10)
+            running.callback(process.kill)
+            started[name] = Client(process, path)
+        yield started
+
+
+def test_shaka_player_plays_for_two_minutes(
+    demo: Demo, classic: dict[str, Client], browser: Browser, measured: Callable[..., None]
+) -> None:
+    """A second reader of the MPD, on a bare page of ours under the POP's address."""
+    files: dict[str, tuple[Path, str]] = {
+        "/harness?stream=demo": (HERE / "shaka.html", "text/html"),
+        "/harness/harness.js": (HERE / "shaka-harness.js", "text/javascript"),
+        "/harness/shaka.js": (SHAKA, "text/javascript"),
+    }
+    for path, (file, kind) in files.items():
+        browser.ask("serve", url=demo.b + path, path=str(file), type=kind)
+    browser.open(f"{demo.b}/harness?stream=demo")
+    assert play(browser, measured)["errors"] == []
+
+
+def test_classic_clients_get_continuous_timestamps(
+    classic: dict[str, Client], measured: Callable[..., None]
+) -> None:
+    for name, client in classic.items():
+        if name.startswith("ffmpeg"):
+            client.process.wait(CLIENT_S + AHEAD_S)
+        for kind, times in packets(name, client.text()).items():
+            steps = [after - before for before, after in pairwise(times)]
+            lasts = times[-1] - times[0] if times else 0
+            measured(**{f"{name} {kind}": f"{lasts:.1f} s, {len(times)} packets"})
+            assert lasts >= 60, (name, kind, client.text()[-2000:])
+            assert max(steps) == pytest.approx(FRAME_S[kind], abs=0.002), (name, kind)
+            assert min(steps) == pytest.approx(FRAME_S[kind], abs=0.002), (name, kind)

@@ -285,3 +285,14 @@ def test_a_settled_segment_is_written_as_a_fresh_one() -> None:
     for segment in line.tracks["360p"].segments:
         segment.settled = ""
     assert manifest.media_playlist(line, "360p") == kept
+
+
+def test_a_report_of_a_track_that_ends_with_a_gap_names_its_last_part() -> None:
+    """180p never got segment 112: said was LAST-MSN=112 without a LAST-PART (4.4.5.4)."""
+    line = stream()
+    begin(line)
+    add(line, 111)
+    add(line, 112, parts=2, final=False, skip="180p")
+    line.level()
+    text = manifest.media_playlist(line, "360p")
+    assert '#EXT-X-RENDITION-REPORT:URI="180p.m3u8",LAST-MSN=111,LAST-PART=5' in text

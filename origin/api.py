@@ -189,12 +189,10 @@ def _want(request: web.Request) -> Want:
             raise StoreError(400, f"{name}: found {raw[:40]!r}, allowed a number")
         numbers[name] = None if raw is None else int(raw)
     skip = request.query.get("_HLS_skip")
-    if skip not in (None, "YES", "v2"):
-        raise StoreError(400, f"_HLS_skip: found {skip[:40]!r}, allowed YES or v2")
     return Want(
         msn=numbers["_HLS_msn"],
         part=numbers["_HLS_part"],
-        skip=skip is not None,
+        skip=skip in ("YES", "v2"),  # no other value asks (6.2.5.1)
         v2=skip == "v2",
     )
 

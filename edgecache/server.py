@@ -167,7 +167,13 @@ class Daemon:
         if (interest := self._interest) is not None:
             counts["interest"] = lambda: interest.counts
         page = Page(
-            EdgeCollector(self._plane, counts, self._gauges, origins=lambda: self._routes.origins)
+            EdgeCollector(
+                self._plane,
+                counts,
+                self._gauges,
+                origins=lambda: self._routes.origins,
+                hops=self._receiver.hops,
+            )
         )
         host = self._config.admin.listen.rpartition(":")[0]
         admin = Admin(

@@ -19,7 +19,7 @@ from edgecache.errors import SignatureError
 from edgecache.units import xs_date
 
 from . import names
-from .model import digest_of
+from .model import Hops, digest_of
 from .page import Asset, Pages
 from .store import Store, StoreError
 from .window import StoredObject, Want
@@ -128,6 +128,7 @@ class Pull:
             "Cache-Control": version.cache_control,
             "ETag": f'"{digest_of(variant.body)}"',
             "Vary": "Accept-Encoding",
+            **_timing(version.hops),
         }
         if _unchanged(request, fields["ETag"]):
             return web.Response(status=304, headers=fields)
@@ -162,6 +163,7 @@ class Pull:
             "Cache-Control": stored.cache_control,
             "ETag": etag,
             "Accept-Ranges": "bytes",
+            **_timing(stored.hops),
         }
         expected = request.headers.get(hdrs.IF_MATCH)
         if expected is not None and expected not in ("*", etag):
@@ -195,6 +197,15 @@ def _want(request: web.Request) -> Want:
         skip=skip in ("YES", "v2"),  # no other value asks (6.2.5.1)
         v2=skip == "v2",
     )
+
+
+def _timing(hops: Hops | None) -> dict[str, str]:
+    """What the ledger has (W3C Server Timing), for pages of any origin."""
+    if hops is None:
+        return {}
+    told = (each.partition("=") for each in hops.timing.split(","))
+    timing = ", ".join(f"{name};dur={ms}" for name, _, ms in told)
+    return {"Server-Timing": timing, "Timing-Allow-Origin": "*"}
 
 
 def _accepts_gzip(accepted: str) -> bool:

@@ -1,6 +1,6 @@
 """A publisher's FLV bytes -> clean FLV for the encoder, and what a new encoder needs to start warm.
 
-Laws: sans-IO; the caller's clock only stamps when media arrived. Bounds: one tag (edgecache.flv),
+Laws: sans-IO; the caller's clocks only stamp when media arrived. Bounds: one tag (edgecache.flv),
 and the current GOP at most `GOP_BYTES` and `GOP_MS`; a GOP that outgrows them is forgotten,
 pictures are then held back from a *new* encoder until the next keyframe (counted). What leaves has
 continuous time stamps (origin.rebase), begins with configuration, has sound always (silence where
@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from edgecache import amf
 from edgecache.errors import EdgeError
@@ -22,6 +22,7 @@ from edgecache.errors import Source as ErrorSource
 from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag, encode_tag
 
 from . import cues
+from .ledger import Arrivals
 from .rebase import Timebase
 from .sps import picture_size
 
@@ -134,8 +135,14 @@ class _Gop:
 class Broker:
     """feed() what came; then take() for the running encoder, or replay() for a new one."""
 
-    def __init__(self, *, wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        wall_s: Callable[[], float] = time.time,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._wall_s = wall_s
+        self._monotonic_s = monotonic_s
         self._reader = FlvReader()
         self._timebase = Timebase()
         self._head = _Head()
@@ -151,6 +158,7 @@ class Broker:
         self._silent_from = -1  # ms where the running silence began; -1: the publisher's own sound
         self._silent_count = 0  # frames of it
         self._cues: deque[tuple[int, list[amf.Value]]] = deque(maxlen=MAX_CUES)
+        self._arrivals = {AUDIO: Arrivals(), VIDEO: Arrivals()}
         self.source: Source | None = None
         self.tags = 0
         self.silent_frames = 0
@@ -204,11 +212,19 @@ class Broker:
             duration_ms=max(times) - self._base,
         )
 
+    def arrived(
+        self, kind: Literal["video", "audio"], until_ms: float
+    ) -> tuple[float, float] | None:
+        """When the newest frame before `until_ms` of the encoder's time came (monotonic s), and by
+        how many seconds that was later than its time stamp promised."""
+        return self._arrivals[VIDEO if kind == "video" else AUDIO].at(self._base + until_ms)
+
     def _encode(self, tag: Tag) -> bytes:
         return encode_tag(tag.kind, max(0, tag.timestamp - self._base), tag.body)
 
     def _emit(self, tag: Tag) -> None:
         self._gop.add(tag)
+        self._arrivals[tag.kind].add(tag.timestamp, self._monotonic_s())
         if tag.kind == VIDEO and self._held_back:
             self.dropped["before_keyframe"] += 1
         else:

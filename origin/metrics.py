@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from edgecache import __version__
 
+from .ledger import Ledger
 from .store import Store
 from .subscriptions import Subscriptions
 
@@ -40,10 +41,13 @@ _HELP: Final = {
 class OriginCollector(Collector):
     """Reads the live objects at each scrape; no label grows with viewers or paths."""
 
-    def __init__(self, store: Store, subscriptions: Subscriptions, answers: Answers) -> None:
+    def __init__(
+        self, store: Store, subscriptions: Subscriptions, answers: Answers, ledger: Ledger
+    ) -> None:
         self._store = store
         self._subscriptions = subscriptions
         self._answers = answers
+        self._ledger = ledger
 
     def describe(self) -> list[Metric]:
         return []  # registering must not scrape
@@ -60,6 +64,7 @@ class OriginCollector(Collector):
         yield info
         yield from self._requests()
         yield from self._stored()
+        yield from self._made()
         yield from self._pushed()
 
     def _requests(self) -> Iterator[Metric]:
@@ -80,6 +85,16 @@ class OriginCollector(Collector):
             events.add_metric([name], value)
         yield events
 
+    def _made(self) -> Iterator[Metric]:
+        hops = HistogramMetricFamily(
+            "origin_part_hop_seconds",
+            "Of each part: capture (late against the publisher's time stamps), encode, package.",
+            labels=["hop", "track"],
+        )
+        for (hop, track), histogram in sorted(self._ledger.hops.items()):
+            hops.add_metric([hop, track], histogram.cumulative(), sum_value=histogram.sum_s)
+        yield hops
+
     def _pushed(self) -> Iterator[Metric]:
         items = CounterMetricFamily(
             "origin_push_items",
@@ -95,7 +110,14 @@ class OriginCollector(Collector):
         latency = HistogramMetricFamily(
             "origin_push_latency_seconds", "From publish to acknowledged.", labels=["pop"]
         )
+        parts = HistogramMetricFamily(
+            "origin_push_part_seconds",
+            "Of each part: queue (ready to written), push (written to acknowledged).",
+            labels=["pop", "hop"],
+        )
         for pusher in self._subscriptions.pushers():
+            for hop, taken in pusher.hops.items():
+                parts.add_metric([pusher.name, hop], taken.cumulative(), sum_value=taken.sum_s)
             for event, count in sorted(pusher.counters.items()):
                 items.add_metric([pusher.name, event], count)
             for name, value in pusher.gauges().items():
@@ -104,4 +126,4 @@ class OriginCollector(Collector):
                 statuses.add_metric([pusher.name, str(status)], count)
             histogram = pusher.latency
             latency.add_metric([pusher.name], histogram.cumulative(), sum_value=histogram.sum_s)
-        yield from (items, gauges, statuses, latency)
+        yield from (items, gauges, statuses, latency, parts)

@@ -51,8 +51,26 @@ class Rendition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hops:
+    """What the newest media of a part went through here: seconds in each hop (ledger.py), and the
+    unix time in s when it was ready."""
+
+    capture_s: float
+    encode_s: float
+    package_s: float
+    ready_s: float
+
+    @property
+    def timing(self) -> str:
+        """`name=ms` of each hop: how our processes tell each other (Edge-Timing)."""
+        hops = (("capture", self.capture_s), ("encode", self.encode_s), ("package", self.package_s))
+        return ",".join(f"{name}={1000 * seconds:.1f}" for name, seconds in hops)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaObject:
-    """An immutable named body, here an init section. ttl_ms: how long a cache must keep it."""
+    """An immutable named body, here an init section. ttl_ms: how long a cache must keep it. hops:
+    of a part made live here."""
 
     path: str
     body: bytes
@@ -60,6 +78,7 @@ class MediaObject:
     content_type: str
     cache_control: str
     ttl_ms: int
+    hops: Hops | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +108,7 @@ class PlaylistVersion:
     hold_ms: longest wait of a blocking reload, 0 when it never blocks. advance: how many parts past
     the newest may be asked for (Advance Part Limit). ended: carries ENDLIST. delta2: the delta
     update of `_HLS_skip=v2`. A variant that is None does not exist: the full one answers instead.
+    hops: of the newest part.
     """
 
     path: str
@@ -107,6 +127,7 @@ class PlaylistVersion:
     delta_gzip: bytes | None = None
     delta2: bytes | None = None
     delta2_gzip: bytes | None = None
+    hops: Hops | None = None
 
     @property
     def version(self) -> tuple[int, int, int]:

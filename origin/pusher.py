@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from .histogram import Histogram
-from .model import PlaylistVersion, Publication
+from edgecache.histogram import Histogram
+
+from .ledger import Recent
+from .model import PartObject, PlaylistVersion, Publication
 from .pushlink import Link
 from .pushqueue import Item, PushQueue
 from .pushwire import Removal, Sign, render
@@ -85,6 +87,9 @@ class PopPusher:
         self._tasks: list[asyncio.Task[None]] = []
         self._quiet_until: dict[int, float] = {}
         self.latency = Histogram()
+        # of parts: "queue", until written to the connection; "push", until acknowledged
+        self.hops = {"queue": Histogram(), "push": Histogram()}
+        self._recent = Recent()
         self.statuses: Counter[int] = Counter()
         self.counters: Counter[str] = self._queue.counters
 
@@ -160,6 +165,7 @@ class PopPusher:
             **self.gauges(),
             **{name: self.counters[name] for name in names},
             "latency_ms": {f"p{q}": self.latency.quantile(q / 100) * 1000 for q in (50, 99)},
+            "parts_ms": self._recent.describe(),
         }
 
     # -- queue
@@ -198,6 +204,7 @@ class PopPusher:
         link = self._links[lane]
         while link and link.room and (item := self._queue.take(lane)):
             head, body = render(item.what, host=self._host, sign=self._sign)
+            item.sent_s = self._now()
             link.send(item, head, body)
 
     # -- answers
@@ -209,10 +216,12 @@ class PopPusher:
         self._queue.settle(item, accepted=accepted)
         if not self._queue.pending:
             self._idle.set()
-        if accepted:
-            self.latency.add(self._now() - item.born_s)
-            return
         now = self._now()
+        if accepted:
+            self.latency.add(now - item.born_s)
+            if isinstance(item.what, PartObject):
+                self._part_taken(queue=item.sent_s - item.born_s, push=now - item.sent_s)
+            return
         if self._quiet_until.get(status, 0.0) <= now:
             self._quiet_until[status] = now + _QUIET_S
             log.warning(
@@ -222,6 +231,11 @@ class PopPusher:
             )
         if status in _LATER and (link := self._links[item.lane]):
             link.abort()
+
+    def _part_taken(self, **took_s: float) -> None:
+        for hop, seconds in took_s.items():
+            self.hops[hop].add(seconds)
+        self._recent.add(took_s)
 
     # -- connections
 

@@ -23,12 +23,14 @@ TrackKey = tuple[str, str]
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Item:
-    """What is to be sent. born_s: monotonic time of its publication."""
+    """What is to be sent. born_s, sent_s: monotonic times of its publication, and when it was
+    written to the connection."""
 
     what: Pushed
     stream: str
     lane: int
     born_s: float
+    sent_s: float = 0.0
     serial: int = 0
     size: int = 0
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import lz4.block
 
-from .model import MediaObject, PartObject, PlaylistVersion
+from .model import Hops, MediaObject, PartObject, PlaylistVersion
 
 Field = tuple[str, str]
 Sign = Callable[[str, str, Sequence[Field]], str]
@@ -45,6 +45,7 @@ def _object_fields(item: MediaObject) -> list[Field]:
         ("Edge-TTL", str(item.ttl_ms)),
         ("Content-Type", item.content_type),
         ("Cache-Control", item.cache_control),
+        *_timing(item.hops),
     ]
     if isinstance(item, PartObject):
         fields += [("Edge-Segment", item.segment_path), ("Edge-Offset", str(item.offset))]
@@ -73,7 +74,15 @@ def _playlist_fields(version: PlaylistVersion, digest: str) -> list[Field]:
         ("Edge-Variants", variants),
         ("Content-Type", version.content_type),
         ("Cache-Control", version.cache_control),
+        *_timing(version.hops),
     ]
+
+
+def _timing(hops: Hops | None) -> list[Field]:
+    """What the ledger has, and when it was ready in unix ms."""
+    if hops is None:
+        return []
+    return [("Edge-Timing", hops.timing), ("Edge-Ready", f"{1000 * hops.ready_s:.1f}")]
 
 
 def render(item: Pushed, *, host: str, sign: Sign) -> tuple[bytes, Sequence[bytes]]:

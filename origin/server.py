@@ -37,8 +37,9 @@ from .control import BODY_MAX, Control
 from .disk import Disk
 from .ffmpeg import Ffmpeg, find
 from .ingest import Ingest, settings_of
+from .ledger import Ledger
 from .metrics import Answers, OriginCollector
-from .model import Publication
+from .model import PartObject, Publication
 from .overview import Overview
 from .page import Pages
 from .pusher import Limits, PopPusher
@@ -93,6 +94,7 @@ class Origin:
         self._drain_s = config.http.drain / 1000
         self._draining = False
         self._answers: Answers = Counter()
+        self._ledger = Ledger()
         self._verifier = signing.Verifier(self._secrets)
         self._states = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._disk = self._open_disk()
@@ -178,7 +180,7 @@ class Origin:
         return app
 
     def _operators(self) -> web.Application:
-        collector = OriginCollector(self.store, self._subscriptions, self._answers)
+        collector = OriginCollector(self.store, self._subscriptions, self._answers, self._ledger)
         admin = Admin(
             overview=self._overview(),
             ready=lambda: not self._draining,
@@ -196,6 +198,8 @@ class Origin:
         """The one way from the encoding half to everybody: stored first, then pushed."""
         self.store.add(stream, publication)
         self._subscriptions.publish(stream, publication)
+        if isinstance(publication, PartObject) and publication.hops is not None:
+            self._ledger.add(publication.track, publication.hops)
 
     def _on_state(self, stream: str, state: Literal["live", "ended"]) -> None:
         """The catalogue may wait for another process; one thread keeps the order."""

@@ -21,8 +21,9 @@ from .broker import Broker, BrokerError, Source
 from .encoder import Encoder, Launch
 from .ffmpeg import Ffmpeg
 from .ladder import Plan
+from .ledger import Recent, durations, stamped
 from .markers import MarkerError
-from .model import PartObject, Publication
+from .model import Hops, PartObject, Publication
 from .presentation import Presentation, Start
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class LiveStream:
         self._loop = asyncio.get_running_loop()
         self._sinks: list[Sink] = []
         self._broker: Broker | None = None
+        self._fed_by: Broker | None = None  # whose media the encoder has; outlives its publisher
+        self._recent = Recent()
         self._encoder: Encoder | None = None
         self._presentation: Presentation | None = None
         self._plan = settings.plan
@@ -212,6 +215,7 @@ class LiveStream:
             "encoder_pid": self.encoder_pid,
             "restarts": dict(running.restarts) if running else {},
             "speed": self._speed(),
+            "latency_ms": self._recent.describe(),
             "lag_ms": self._presentation.lag_ns // 1_000_000 if self._presentation else None,
             "queued_bytes": running.queued_bytes if running else 0,
             "last_tag_age_s": None if age_s is None else round(age_s, 3),
@@ -288,6 +292,7 @@ class LiveStream:
         replay = self._broker.replay()
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
+        self._fed_by = self._broker
         log.info(
             "encoder starts",
             extra={
@@ -313,10 +318,36 @@ class LiveStream:
     def _output(self, index: int, data: bytes) -> None:
         assert self._presentation is not None
         assert self._encoder is not None
+        read_s = time.monotonic()
         track = self._plan.tracks[index]
-        self._publish(self._presentation.feed(track, data, time.time_ns()))
+        made = self._presentation.feed(track, data, time.time_ns())
+        self._publish(stamped(made, lambda part: self._hops(part, read_s)))
         if self._presentation.faults:
             self._encoder.restart("garbage")
+
+    def _hops(self, part: PartObject, read_s: float) -> Hops | None:
+        """Of a part whose bytes ffmpeg gave at `read_s`; None when it is of no frame: what closes a
+        segment."""
+        assert self._presentation is not None
+        assert self._fed_by is not None
+        timeline = self._presentation.timeline
+        track = timeline.tracks[part.track]
+        newest = next(each for each in reversed(track.segments) if each.msn == part.msn)
+        if not newest.parts or newest.parts[-1].path != part.path:
+            return None
+        began_ns = timeline.generations[-1].first_msn * self._presentation.timing.segment_ns
+        found = self._fed_by.arrived(track.rendition.kind, (newest.end_ns - began_ns) / 1e6)
+        if found is None:
+            return None
+        arrived_s, late_s = found
+        hops = Hops(
+            capture_s=late_s,
+            encode_s=read_s - arrived_s,
+            package_s=time.monotonic() - read_s,
+            ready_s=time.time(),
+        )
+        self._recent.add(durations(hops))
+        return hops
 
     def _publish(self, publications: Sequence[Publication]) -> None:
         if not publications:

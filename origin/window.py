@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from .model import MediaObject, PartObject, PlaylistVersion, Publication
+from .model import Hops, MediaObject, PartObject, PlaylistVersion, Publication
 from .names import part_path, segment_path
 from .signals import Signal
 
@@ -47,6 +47,7 @@ class StoredObject:
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
     file: Path | None = None
+    hops: Hops | None = None
     parts: list[PartObject] = field(default_factory=list)
     grown: Signal = field(default_factory=Signal)
 
@@ -64,6 +65,7 @@ class StoredObject:
             digest=item.digest,
             chunks=[item.body],
             size=len(item.body),
+            hops=item.hops,
         )
 
     def slice(self, start: int, stop: int) -> bytes:

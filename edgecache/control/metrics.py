@@ -22,6 +22,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from ..histogram import Histogram
+
 if TYPE_CHECKING:
     from .._core import Plane
     from .upstream import Origin
@@ -48,11 +50,13 @@ class EdgeCollector(Collector):
         gauges: Gauges,
         *,
         origins: Callable[[], Sequence[Origin]],
+        hops: Mapping[str, Histogram],
     ) -> None:
         from .. import _core
 
         self._plane = plane
         self._origins = origins
+        self._hops = hops
         self._counts = counts
         self._gauges = gauges
         self._help: Mapping[str, str] = _core.COUNTER_HELP
@@ -65,6 +69,7 @@ class EdgeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._native()
         yield from self._histograms()
+        yield self._parts()
         for prefix, counts in self._counts.items():
             yield from _control(prefix, counts())
         yield from _upstreams(self._origins())
@@ -91,6 +96,14 @@ class EdgeCollector(Collector):
                 buckets=cumulative(counts),
                 sum_value=sum_us / 1e6,
             )
+
+    def _parts(self) -> Metric:
+        """Where the time of pushed parts went; wake_lag is the hop that follows."""
+        text = "of each pushed part, as its origin told; push: from ready there to visible here"
+        family = HistogramMetricFamily("edge_part_hop_seconds", text, labels=["hop"])
+        for hop, histogram in self._hops.items():
+            family.add_metric([hop], histogram.cumulative(), sum_value=histogram.sum_s)
+        return family
 
 
 def cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:

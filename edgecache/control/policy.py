@@ -32,6 +32,8 @@ _VIEWER_FIELDS: Final = frozenset(
         "content-disposition",
         "content-security-policy",
         "referrer-policy",
+        "server-timing",
+        "timing-allow-origin",
         "x-content-type-options",
     )
 )

@@ -21,6 +21,7 @@ import xxhash
 
 from ..config import EdgeConfig
 from ..errors import SignatureError
+from ..histogram import Histogram
 from ..signing import Verifier
 from . import policy
 from .http1 import Request, Response, refusal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SEGMENTS_MAX: Final = 4096
+_HOPS_MAX: Final = 16
 _SILENT_S: Final = 30.0  # a segment that stopped growing is no longer ours to finish
 
 
@@ -76,6 +78,7 @@ class PushReceiver:
         self._waiting = 0
         self._put_answers = _put_answers()
         self.counts: Counter[str] = Counter()
+        self.hops: dict[str, Histogram] = {}  # of parts, as their Edge-Timing names them
         self.streams: dict[str, float] = {}  # stream -> monotonic time of its newest push
 
     @property
@@ -96,7 +99,7 @@ class PushReceiver:
                 return self._remove(key_of(request.target))
             if request.method != "PUT":
                 raise PushError(405, "method", f"{request.method} is not a push")
-            pushed = parse(request)
+            pushed = parse(request, now_ms=time.time() * 1000)
             self._saw(pushed.key)
             if isinstance(pushed, Version):
                 return self._publish(pushed)
@@ -186,7 +189,14 @@ class PushReceiver:
         )  # fmt: skip
         answer = self._answer(result, "part", part)
         segment.wake()
+        for hop, ms in part.hops_ms.items():
+            self._hop(hop, ms / 1000)
         return self._finish(segment, part) or answer
+
+    def _hop(self, name: str, seconds: float) -> None:
+        """Only our own origins are listened to, but a label set stays bounded anyway."""
+        if name in self.hops or len(self.hops) < _HOPS_MAX:
+            self.hops.setdefault(name, Histogram()).add(seconds)
 
     def _segment_for(self, part: Part) -> _Segment | None:
         """The segment that `part` grows; None when it is complete, being pulled, or lost its

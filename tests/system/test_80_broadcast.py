@@ -45,9 +45,7 @@ class Broadcast:
 
     def metrics(self) -> dict[str, float]:
         """Of POP B, by sample name with labels."""
-        text = fetch(self.facts["metrics"][1])[1].decode()
-        samples = (line.rpartition(" ") for line in text.splitlines() if line[:1] != "#")
-        return {name: float(value) for name, _, value in samples}
+        return samples(self.facts["metrics"][1])
 
 
 def fetch(url: str, method: str = "GET") -> tuple[int, bytes]:
@@ -58,6 +56,12 @@ def fetch(url: str, method: str = "GET") -> tuple[int, bytes]:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+def samples(url: str) -> dict[str, float]:
+    text = fetch(url)[1].decode()
+    rows = (line.rpartition(" ") for line in text.splitlines() if line[:1] != "#")
+    return {name: float(value) for name, _, value in rows}
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +198,37 @@ def test_low_latency_viewers_cost_the_origin_nothing(
     measured(viewers=VIEWERS, requests=asked, seconds=round(seconds, 1), at_the_origin=fills)
     measured(publish_to_first_byte_p50_at_most_s=p50, p99_at_most_s=p99, shares=shares)
     assert p99 < 0.25
+
+
+def test_the_ledger_is_told_at_every_door(
+    broadcast: Broadcast, measured: Callable[..., None]
+) -> None:
+    """Histograms at origin and POP, the newest parts in the state, and with each answer."""
+    url, text = next(each for each in media_playlists(broadcast).items() if "360p" in each[0])
+    part = [uri for uri in listed(url, text) if re.search(r"/\d+\.\d+\.m4s$", uri)][-1]
+    for asked in (url, part):
+        with urllib.request.urlopen(asked, timeout=15) as answer:
+            told, allowed = answer.headers["Server-Timing"], answer.headers["Timing-Allow-Origin"]
+        names = re.findall(r"([a-z]+);dur=\d+\.\d", told)
+        assert names == ["capture", "encode", "package", "push"], told
+        assert allowed == "*"
+    _, pop_b, origin = (samples(page) for page in broadcast.facts["metrics"])
+    means = {}
+    for hop in names:
+        count = pop_b[f'edge_part_hop_seconds_count{{hop="{hop}"}}']
+        means[hop] = pop_b[f'edge_part_hop_seconds_sum{{hop="{hop}"}}'] / count
+    assert 0 < means["package"] < means["encode"] < 0.5
+    assert 0 < means["push"] < 0.2
+    for hop in ("capture", "encode", "package"):
+        for track in ("360p", "180p", "audio"):
+            assert origin[f'origin_part_hop_seconds_count{{hop="{hop}",track="{track}"}}'] > 5
+    for hop in ("queue", "push"):
+        assert origin[f'origin_push_part_seconds_count{{hop="{hop}",pop="pop-b"}}'] > 5
+    state = json.loads(fetch(broadcast.facts["admin"]["origin"] + "/api/streams")[1])
+    stream = next(row for row in state["streams"] if row["name"] == "demo")
+    assert stream["latency_ms"]["encode"]["p50"] > 1
+    assert state["pops"][1]["parts_ms"].keys() == {"queue", "push"}
+    measured(**{hop: f"{1000 * seconds:.1f} ms" for hop, seconds in means.items()})
 
 
 def test_every_listed_uri_is_there(broadcast: Broadcast) -> None:

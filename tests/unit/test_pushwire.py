@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from typing import Any
 
 import lz4.block
@@ -10,7 +11,7 @@ import pytest
 
 from edgecache.control.http1 import Request
 from edgecache.control.pushed import Part, PushError, Version, parse
-from origin.model import PlaylistVersion, digest_of
+from origin.model import Hops, PlaylistVersion, digest_of
 from origin.pushwire import Pushed, Removal, render
 from tests.hand_made import HandMade
 
@@ -68,6 +69,39 @@ def test_a_part_travels_as_it_is() -> None:
     assert isinstance(got, Part)
     assert request.body == got.body == made.body
     assert got.segment.decode() == made.segment_path
+
+
+HOPS = Hops(capture_s=0.002, encode_s=0.0412, package_s=0.001, ready_s=1_700_000_000.0)
+
+
+def test_what_the_ledger_has_is_told_to_viewers() -> None:
+    """In the stored fields of parts and playlists: a hit has nothing to add."""
+    part = replace(HandMade().part("v"), hops=HOPS)
+    got = parse(sent(part), now_ms=1_700_000_000_007.5)
+    assert isinstance(got, Part)
+    assert got.hops_ms == {"capture": 2.0, "encode": 41.2, "package": 1.0, "push": 7.5}
+    timing = (
+        b"Server-Timing: capture;dur=2.0, encode;dur=41.2, package;dur=1.0, push;dur=7.5\r\n"
+        b"Timing-Allow-Origin: *\r\n"
+    )
+    assert got.fields.endswith(timing)
+    listed = parse(sent(replace(version(), hops=HOPS)), now_ms=1_700_000_000_007.5)
+    assert isinstance(listed, Version)
+    assert all(timing in fields for fields in listed.fields if fields)
+
+
+def test_a_clock_behind_the_origins_takes_no_time_back() -> None:
+    got = parse(sent(replace(HandMade().part("v"), hops=HOPS)), now_ms=1_600_000_000_000.0)
+    assert isinstance(got, Part)
+    assert got.hops_ms["push"] == 0.0
+
+
+@pytest.mark.parametrize("changed", [{"edge_timing": "a=1.0\r\nx: y"}, {"edge_timing": ""},
+                                     {"edge_ready": "now"}, {"edge_ready": ""}])  # fmt: skip
+def test_an_odd_ledger_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(PushError) as found:
+        parse(sent(replace(HandMade().part("v"), hops=HOPS), **changed))
+    assert found.value.status == 400
 
 
 def test_a_removal_has_no_body() -> None:

@@ -1,13 +1,13 @@
 """Interest: streams that have viewers here are subscribed at the origin, which then pushes them.
 
 Law: the whole list is sent again before its lease ends, so an origin that restarted knows it at the
-next renewal and a POP that vanished is forgotten. A stream is watched if it missed, or viewers were
-parked on its playlists, within `interest.idle`. How many watch is an estimate, told for every
-stream that is pushed here, hot ones too: the most requests that were parked at once on its
-playlists since the telling before. A low-latency player waits on its playlist nearly always; one
-that polls does not, and is not counted. Bounds: streams (beyond it new ones are only pulled, and
-not counted), looks (spread out beyond 10 000 playlists a second), each question's time, back-off.
-Does not know what is pushed, nor how.
+next renewal and a POP that vanished is forgotten. A stream is watched if it missed, or any of its
+playlists was asked for, within `interest.idle`: players that poll count for that like those that
+wait. How many watch is an estimate, told for every stream that is pushed here, hot ones too: the
+most requests that were parked at once on its playlists since the telling before. A low-latency
+player waits on its playlist nearly always; one that polls does not, and is not counted. Bounds:
+streams (beyond it new ones are only pulled, and not counted), looks (spread out beyond 10 000
+playlists a second), each question's time, back-off. Does not know what is pushed, nor how.
 """
 
 from __future__ import annotations
@@ -115,12 +115,15 @@ class Watch:
         if len(audience.playlists) < _PLAYLISTS_MAX:
             audience.playlists.add(key)
 
-    def look(self, waiters: Callable[[bytes], int], now_s: float) -> int:
-        """Hits and reloads never pass here, so who waits is read off the store. Returns how many
-        playlists were looked at."""
+    def look(
+        self, waiters: Callable[[bytes], int], asked: Callable[[bytes], bool], now_s: float
+    ) -> int:
+        """Hits and reloads never pass here, so who waits, and whether anybody `asked` since the
+        look before, is read off the store. Returns how many playlists were looked at."""
         for stream, audience in self.audiences.items():
             audience.count(waiters)
-            if audience.parked:
+            polled = [asked(key) for key in audience.playlists]  # each is also forgotten
+            if audience.parked or any(polled):
                 self.note(stream, now_s)
         return sum(len(audience.playlists) for audience in self.audiences.values())
 
@@ -201,7 +204,7 @@ class Interest:
 
     async def _count(self) -> None:
         while True:
-            looked = self.watch.look(self._waiters, time.monotonic())
+            looked = self.watch.look(self._waiters, self._plane.asked, time.monotonic())
             await asyncio.sleep(max(_LOOK_S, looked / _LOOKS_A_SECOND))
 
     def _waiters(self, key: bytes) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import pytest
@@ -39,11 +39,27 @@ class Pair:
         for track in TRACKS:
             publish(self.origin, self.made.step(track))
 
-    async def viewers(self) -> int | None:
+    async def state(self) -> dict[str, Any]:
         """As everybody sees it, at the origin."""
         async with self.viewer.get(f"http://127.0.0.1:{self.origin.port}/api/streams") as answer:
-            found: int | None = (await answer.json())["streams"][0]["viewers"]
+            found: dict[str, Any] = await answer.json()
         return found
+
+    async def viewers(self) -> int | None:
+        found: int | None = (await self.state())["streams"][0]["viewers"]
+        return found
+
+    async def streams(self) -> list[str]:
+        """What the origin pushes to the POP."""
+        return [name for pop in (await self.state())["pops"] for name in pop["streams"]]
+
+    async def pushed(self, expected: list[str], within_s: float) -> None:
+        """The stream goes on until just these are pushed."""
+        deadline = time.monotonic() + within_s
+        while (found := await self.streams()) != expected:
+            assert time.monotonic() < deadline, f"found {found}, expected {expected}"
+            self.goes_on()
+            await asyncio.sleep(PART_S)
 
     async def counted(self, expected: int, within_s: float) -> None:
         """The stream goes on until so many are seen."""
@@ -55,12 +71,12 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(*, hot: bool) -> AsyncIterator[Pair]:
+async def pair(*, hot: bool, more: Sequence[str] = ()) -> AsyncIterator[Pair]:
     """An origin with a live stream and a POP, which is pushed to from the start or by its lease."""
     async with serving() as (origin, _):
         options = (
             "pop.name=pop-a", f"interest.lease={LEASE_S:g}s", "http.workers=2",
-            f"origin.urls=http://127.0.0.1:{origin.port}",
+            f"origin.urls=http://127.0.0.1:{origin.port}", *more,
         )  # fmt: skip
         with Edge(options) as edge:
             connector = aiohttp.TCPConnector(limit=0)
@@ -107,6 +123,25 @@ async def test_the_state_shows_how_many_watch(hot: bool) -> None:
                 task.cancel()
             await asyncio.gather(*crowd, return_exceptions=True)
         await both.counted(0, 3 * LEASE_S)
+
+
+@looped
+async def test_a_player_that_polls_keeps_the_lease() -> None:
+    """Every answer is a hit that no Python sees, and nobody is parked."""
+    async with pair(hot=False, more=("interest.idle=1s",)) as both:
+        await poll(both)
+        await both.pushed(["cam"], within_s=5)
+        for _ in range(round(4 / PART_S)):
+            await poll(both)
+            both.goes_on()
+            await asyncio.sleep(PART_S)
+            assert await both.streams() == ["cam"]
+        await both.pushed([], within_s=10 * LEASE_S)  # and without it, it ends
+
+
+async def poll(pair: Pair) -> None:
+    async with pair.viewer.get("/live/cam/v.m3u8") as answer:
+        assert answer.status == 200
 
 
 @looped

@@ -39,6 +39,11 @@ def test_streams_are_forgotten_when_nobody_asks() -> None:
     assert watch.streams["b"].state == "live"
 
 
+def nobody(_key: bytes) -> bool:
+    """Nobody asked since the last look."""
+    return False
+
+
 V, W, AUDIO = (f"/live/a/{track}.m3u8".encode() for track in ("360p", "180p", "audio"))
 
 
@@ -47,11 +52,11 @@ def test_who_waits_on_pushed_playlists_is_counted_once() -> None:
     for key in (V, W, AUDIO, V):
         watch.playlist("a", key, 0.0)
     at = {V: 3, W: 2, AUDIO: 4}
-    assert watch.look(at.__getitem__, 0.0) == 3
+    assert watch.look(at.__getitem__, nobody, 0.0) == 3
     assert watch.viewers() == {"a": 5}
     assert watch.audiences["a"].parked == 5
     at |= {V: 0, W: 0, AUDIO: 7}  # listeners only
-    watch.look(at.__getitem__, 0.1)
+    watch.look(at.__getitem__, nobody, 0.1)
     assert watch.viewers() == {"a": 7}
 
 
@@ -60,7 +65,7 @@ def test_every_language_is_sound() -> None:
     german = b"/live/a/audio-de.m3u8"
     for key in (V, AUDIO, german):
         watch.playlist("a", key, 0.0)
-    watch.look({V: 5, AUDIO: 3, german: 2}.__getitem__, 0.0)
+    watch.look({V: 5, AUDIO: 3, german: 2}.__getitem__, nobody, 0.0)
     assert watch.viewers() == {"a": 5}
 
 
@@ -68,12 +73,12 @@ def test_the_most_since_the_last_telling_is_told() -> None:
     watch = Watch(config())
     watch.playlist("a", V, 0.0)
     for parked in (4, 20, 0):  # all have been woken
-        watch.look({V: parked}.__getitem__, 0.0)
+        watch.look({V: parked}.__getitem__, nobody, 0.0)
     assert watch.viewers() == {"a": 20}
-    watch.look(lambda _: 6, 0.1)
+    watch.look(lambda _: 6, nobody, 0.1)
     watch.told()
     assert watch.viewers() == {"a": 6}
-    watch.look(lambda _: 0, 0.2)
+    watch.look(lambda _: 0, nobody, 0.2)
     watch.told()
     assert watch.viewers() == {"a": 0}
 
@@ -81,15 +86,30 @@ def test_the_most_since_the_last_telling_is_told() -> None:
 def test_viewers_of_a_hot_stream_are_interest() -> None:
     watch = Watch(config("idle=10s"))
     watch.playlist("a", V, 0.0)
-    watch.look(lambda _: 0, 0.0)
+    watch.look(lambda _: 0, nobody, 0.0)
     assert watch.wanted(0.0) == []
-    watch.look(lambda _: 1, 1.0)
+    watch.look(lambda _: 1, nobody, 1.0)
     assert watch.wanted(1.0) == ["a"]
     watch.playlist("a", V, 8.0)
     assert watch.wanted(11.5) == []
     assert watch.viewers() == {"a": 1}
     watch.wanted(18.5)  # not pushed any more
     assert watch.viewers() == {}
+
+
+def test_players_that_poll_keep_a_stream_wanted() -> None:
+    """They wait on nothing: the lease of a stream with only such viewers ran out again and again,
+    and each time its window was pushed anew."""
+    watch = Watch(config("idle=10s"))
+    watch.note("a", 0.0)
+    for second in range(1, 40):
+        watch.playlist("a", V, second)
+        watch.playlist("a", AUDIO, second)
+        watch.look(lambda _: 0, (lambda key: key == V) if second % 4 == 0 else nobody, second)
+        assert watch.wanted(second) == ["a"]
+    assert watch.viewers() == {"a": 0}
+    watch.look(lambda _: 0, nobody, 49.5)
+    assert watch.wanted(49.5) == []
 
 
 def test_what_is_counted_is_bounded() -> None:
@@ -99,7 +119,7 @@ def test_what_is_counted_is_bounded() -> None:
     for number in range(100):
         watch.playlist("a", b"/live/a/t%d.m3u8" % number, 0.0)
     assert watch.viewers() == {"a": 0}
-    assert watch.look(lambda _: 0, 0.0) == 64
+    assert watch.look(lambda _: 0, nobody, 0.0) == 64
 
 
 @asynccontextmanager

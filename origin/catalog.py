@@ -26,7 +26,7 @@ State = Literal["idle", "live", "ended"]
 
 MAX_KEYS: Final = 16
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE streams (
     name TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'idle', created_s INTEGER NOT NULL,
@@ -38,6 +38,7 @@ CREATE TABLE keys (
 ) STRICT;
 CREATE INDEX keys_of_stream ON keys(stream) WHERE revoked_s IS NULL;
 """
+_SINCE_1: Final = "ALTER TABLE streams ADD COLUMN discontinuities INTEGER NOT NULL DEFAULT 0"
 
 
 class CatalogError(EdgeError):
@@ -104,6 +105,8 @@ class Catalog:
         if version == 0:
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
+        if version < _SCHEMA_VERSION:
+            self._db.execute(_SINCE_1)
             self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
         self._db.execute("COMMIT")
         if version > _SCHEMA_VERSION:
@@ -179,14 +182,23 @@ class Catalog:
         """Record that `stream` went live or ended (creating it if need be). May be called on
         another thread than the rest: a write waits up to 2 s for the command line's."""
         now = int(time.time())
-        self._db.execute(
-            "INSERT INTO streams(name, created_s) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (stream, now),
-        )
+        self._add_stream(stream, now)
         column = {"live": "started_s", "ended": "ended_s", "idle": "ended_s"}[state]
         self._db.execute(
             f"UPDATE streams SET state = ?, {column} = ? WHERE name = ?", (state, now, stream)
         )
+
+    def discontinuities(self, stream: str) -> int:
+        """How many it has had, over all its epochs."""
+        row = self._db.execute(
+            "SELECT discontinuities FROM streams WHERE name = ?", (stream,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def set_discontinuities(self, stream: str, count: int) -> None:
+        """As `set_state`; a stream that is not known is created."""
+        self._add_stream(stream, int(time.time()))
+        self._db.execute("UPDATE streams SET discontinuities = ? WHERE name = ?", (count, stream))
 
     def settle(self) -> int:
         """At start nothing is live: what an earlier process left so ended with it. Returns how

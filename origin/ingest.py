@@ -32,6 +32,14 @@ Publish = Callable[[str, Publication], None]
 OnState = Callable[[str, Literal["live", "ended"]], None]
 
 
+class Discontinuities(Protocol):
+    """How many a stream has had, kept beyond this process: a player that outlives it must not see
+    their number go back (RFC 8216bis 6.2.2)."""
+
+    def discontinuities(self, stream: str) -> int: ...
+    def set_discontinuities(self, stream: str, count: int) -> None: ...
+
+
 class RefusedError(EdgeError):
     """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy) or 503 (no
     room)."""
@@ -141,6 +149,7 @@ class Ingest:
         ffmpeg: Ffmpeg,
         publish: Publish,
         on_state: OnState,
+        had: Discontinuities | None = None,
         streams: int = 16,
         idle_s: float = 10.0,
     ) -> None:
@@ -148,6 +157,7 @@ class Ingest:
         self._ffmpeg = ffmpeg
         self._publish = publish
         self._on_state = on_state
+        self._had = had
         self._limit = streams
         self._idle_s = idle_s
         self._streams: dict[str, LiveStream] = {}
@@ -228,7 +238,9 @@ class Ingest:
             settings=self._settings,
             ffmpeg=self._ffmpeg,
             first_msn=self._first_msn(known),
+            first_discontinuity=self._had.discontinuities(stream) if self._had else 0,
             on_state=lambda state: self._turned(stream, state),
+            on_discontinuity=lambda count: self._discontinued(stream, count),
         )
         live.subscribe(lambda publications: self._spread(stream, publications))
         self._streams[stream] = live
@@ -237,6 +249,10 @@ class Ingest:
     def _turned(self, stream: str, state: State) -> None:
         if state == "live" or state == "ended":  # a publisher that comes back is no news
             self._on_state(stream, state)
+
+    def _discontinued(self, stream: str, count: int) -> None:
+        if self._had is not None:
+            self._had.set_discontinuities(stream, count)
 
     def _spread(self, stream: str, publications: Sequence[Publication]) -> None:
         for publication in publications:

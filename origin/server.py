@@ -109,6 +109,7 @@ class Origin:
             ffmpeg=self._ffmpeg,
             publish=self.publish,
             on_state=self._on_state,
+            had=self,
             streams=config.encoder.streams,
         )
         self._runner: web.AppRunner | None = None
@@ -204,6 +205,14 @@ class Origin:
     def _on_state(self, stream: str, state: Literal["live", "ended"]) -> None:
         """The catalogue may wait for another process; one thread keeps the order."""
         future = self._states.submit(self._catalog.set_state, stream, state)
+        future.add_done_callback(_logged)
+
+    def discontinuities(self, stream: str) -> int:
+        return self._catalog.discontinuities(stream)
+
+    def set_discontinuities(self, stream: str, count: int) -> None:
+        """In order with the states, on their thread."""
+        future = self._states.submit(self._catalog.set_discontinuities, stream, count)
         future.add_done_callback(_logged)
 
     def _on_written(self, stream: str, files: list[tuple[str, Path]]) -> None:

@@ -55,6 +55,7 @@ class LiveStream:
     """await publisher_connected(), feed() and drain(), await publisher_gone(); end() when told to.
 
     first_msn: larger than any of the stream's earlier epochs; None: by the wall clock.
+    first_discontinuity: likewise; on_discontinuity(n): numbers below n are taken now.
     """
 
     def __init__(
@@ -65,14 +66,18 @@ class LiveStream:
         settings: Settings,
         ffmpeg: Ffmpeg,
         first_msn: int | None = None,
+        first_discontinuity: int = 0,
         on_state: Callable[[State], None] | None = None,
+        on_discontinuity: Callable[[int], None] | None = None,
     ) -> None:
         self.name = name
         self.epoch = epoch
         self._settings = settings
         self._ffmpeg = ffmpeg
         self._first_msn = first_msn
+        self._first_discontinuity = first_discontinuity
         self._on_state = on_state
+        self._on_discontinuity = on_discontinuity
         self._loop = asyncio.get_running_loop()
         self._sinks: list[Sink] = []
         self._broker: Broker | None = None
@@ -246,6 +251,7 @@ class LiveStream:
                 dvr_s=self._settings.dvr_s,
                 first_msn=self._first_msn,
             )
+            self._presentation.timeline.discontinuities = self._first_discontinuity
         self._encoder = Encoder(
             name=self.name,
             launch=self._launch,
@@ -293,6 +299,8 @@ class LiveStream:
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
         self._fed_by = self._broker
+        if self._on_discontinuity is not None:
+            self._on_discontinuity(self._first_discontinuity + start.generation + 1)
         log.info(
             "encoder starts",
             extra={

@@ -248,7 +248,7 @@ class Timeline:
         self.generations: list[Generation] = []
         self.markers = Markers()
         self.ended = False
-        self._discontinuities = 0
+        self.discontinuities = 0
 
     def begin_generation(self, *, wall_ns: int) -> Generation:
         """`wall_ns`: when the media at the returned generation's first segment arrived. Never lets
@@ -372,8 +372,8 @@ class Timeline:
     def _append(self, track: Track, *, start_ns: int, end_ns: int) -> Segment:
         generation = self.generations[-1]
         if generation.discontinuity is None:
-            generation.discontinuity = self._discontinuities
-            self._discontinuities += 1
+            generation.discontinuity = self.discontinuities
+            self.discontinuities += 1
         before = track.segments[-1] if track.segments else None
         segment = Segment(
             msn=track.next_msn,

@@ -34,12 +34,14 @@ pytestmark = pytest.mark.timeout(90)
 
 @dataclass(frozen=True)
 class Seen:
-    """One playlist. `msn`: the segment that grows, `parts`: how many of its parts are listed."""
+    """One playlist. `msn`: the segment that grows, `parts`: how many of its parts are listed.
+    `discontinuity`: the number of the newest one."""
 
     at_s: float
     epoch: str
     msn: int
     parts: int
+    discontinuity: int
 
 
 @dataclass
@@ -82,7 +84,11 @@ def position(text: str) -> Seen:
     msn = first + len(re.findall(r"^#EXTINF", text, re.MULTILINE))
     names = re.findall(r'#EXT-X-PART:.*URI="([0-9a-z]+)/[a-z0-9]+/(\d+)\.\d+\.m4s"', text)
     epoch = names[-1][0] if names else ""
-    return Seen(time.monotonic(), epoch, msn, sum(int(name[1]) == msn for name in names))
+    numbered = re.findall(r"#EXT-X-DISCONTINUITY-SEQUENCE:(\d+)", text)
+    discontinuity = int(numbered[0]) if numbered else 0
+    discontinuity += len(re.findall(r"^#EXT-X-DISCONTINUITY$", text, re.MULTILINE))
+    parts = sum(int(name[1]) == msn for name in names)
+    return Seen(time.monotonic(), epoch, msn, parts, discontinuity)
 
 
 @dataclass
@@ -169,6 +175,7 @@ async def test_killed_and_back_it_goes_on_in_a_new_epoch(hot: bool, tmp_path: Pa
                 sys.stderr.write(f"\nmeasured: {told}, {player.failures[count:]} before\n")
                 assert {one.epoch for one in fresh} == {fresh[0].epoch}
                 assert fresh[0].msn >= before.msn
+                assert fresh[0].discontinuity > before.discontinuity
                 places = [(one.msn, one.parts) for one in fresh]
                 assert places == sorted(set(places))  # every part once, in order
                 assert set(player.failures[count:]) <= {503}  # ask again; never 404 or 400

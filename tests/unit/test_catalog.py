@@ -100,3 +100,26 @@ def test_a_newer_file_is_left_alone(path: Path) -> None:
     db.close()
     with pytest.raises(CatalogError, match="newer software"):
         Catalog(path)
+
+
+def test_discontinuities_are_counted_beyond_a_process(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with Catalog(path) as catalog:
+        assert catalog.discontinuities("cam") == 0
+        catalog.set_discontinuities("cam", 3)
+    with Catalog(path) as catalog:
+        assert catalog.discontinuities("cam") == 3
+
+
+def test_a_catalogue_of_schema_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with Catalog(path) as catalog:
+        key = catalog.create_key("cam")
+    older = sqlite3.connect(path)
+    older.execute("ALTER TABLE streams DROP COLUMN discontinuities")
+    older.execute("PRAGMA user_version=1")
+    older.close()
+    with Catalog(path) as catalog:
+        assert catalog.check_key(key) == "cam"
+        catalog.set_discontinuities("cam", 2)
+        assert catalog.discontinuities("cam") == 2

@@ -1,0 +1,50 @@
+"""The origin is killed and comes back while a page plays: no reload, the position goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import uvloop
+
+from tests.browser.chromium import Browser
+from tests.serving_origin import ROOT, child
+from tests.system.test_34_origin_restart import DOWN_S, site
+
+START_S: Final = 25.0
+BACK_S: Final = 40.0
+PLAYED_S: Final = 15.0  # after the origin's return
+LOST_S: Final = 6.0  # of it, the encoder's start and the player's catching up included
+
+
+@pytest.mark.timeout(150)
+def test_the_page_outlives_the_origin(
+    tmp_path: Path, browser: Browser, measured: Callable[..., None]
+) -> None:
+    async def case() -> None:
+        async with asyncio.timeout(120), site(tmp_path, hot=True) as here:
+            await asyncio.to_thread(browser.open, f"http://{here.b.http}/watch/cam")
+            await asyncio.to_thread(browser.evaluate, "window.__same = true")
+            await until("f.phase === 'live' && f.position > 5", START_S)
+            await here.kill_origin()
+            await asyncio.sleep(DOWN_S)
+            stood, began = await asyncio.to_thread(browser.figures), time.monotonic()
+            async with child(*here.serve, cwd=ROOT):
+                goal = stood["position"] + PLAYED_S
+                after = await until(f"f.playing && f.position > {goal}", BACK_S)
+                lost_s = time.monotonic() - began - (after["position"] - stood["position"])
+                same = await asyncio.to_thread(browser.evaluate, "window.__same === true")
+        stalls = [round(each["seconds"], 1) for each in after["stalls"]["events"]]
+        measured(stood_still=f"{lost_s:.1f} s after the origin's return", stalls=stalls)
+        assert same
+        assert after["phase"] == "live"
+        assert lost_s < LOST_S
+
+    async def until(condition: str, within_s: float) -> dict[str, Any]:
+        return await asyncio.to_thread(browser.until_figures, condition, within_s)
+
+    uvloop.run(case())

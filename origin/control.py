@@ -43,7 +43,8 @@ class PublishAsk(BaseModel):
 
 
 class SubscribeAsk(BaseModel):
-    """`viewers` is optional: how many watch a stream at this POP, subscribed to here or not."""
+    """Optional: `viewers`, how many watch a stream at this POP, subscribed to here or not;
+    `tracks`, which ones of a stream they watch, without an entry all."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -53,6 +54,9 @@ class SubscribeAsk(BaseModel):
     lease_ms: int = Field(ge=1000)
     viewers: dict[Name, Annotated[int, Field(ge=0)]] = Field(
         default_factory=dict, max_length=2 * MAX_STREAMS
+    )
+    tracks: dict[Name, Annotated[list[Name], Field(max_length=64)]] = Field(
+        default_factory=dict, max_length=MAX_STREAMS
     )
 
 
@@ -171,6 +175,7 @@ class Control:
                 streams=ask.streams,
                 lease_s=ask.lease_ms / 1000,
                 viewers=dict(ask.viewers),
+                tracks=ask.tracks,
             )
         except SubscriptionError as error:
             raise StoreError(429, str(error)) from None

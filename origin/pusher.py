@@ -29,6 +29,7 @@ from .model import PartObject, PlaylistVersion, Publication
 from .pushlink import Link
 from .pushqueue import Item, PushQueue
 from .pushwire import Removal, Sign, render
+from .wanted import Wanted
 from .window import track_of
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class PopPusher:
         )
         self._links: list[Link | None] = [None] * limits.connections
         self._lanes: dict[tuple[str, str], int] = {}
-        self._streams: set[str] = set()
+        self._streams: dict[str, Wanted] = {}
         self._playlists: dict[str, bool] = {}  # path that the POP has -> has it ENDLIST?
         self._now = time.monotonic  # a loop's clock stands still within one turn
         self._wanted = asyncio.Event()
@@ -112,17 +113,36 @@ class PopPusher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
-    def subscribe(self, stream: str) -> None:
-        """From now on `stream` goes to this POP; it gets the live window first."""
-        if stream not in self._streams:
-            self._streams.add(stream)
+    def subscribe(self, stream: str, tracks: Iterable[str] | None = None) -> None:
+        """From now on `stream` goes to this POP, of its parts those of `tracks` (None: all; see
+        wanted.py); it gets the live window first, and so does a track that is added later."""
+        known = self._streams.get(stream)
+        if known is None:
+            self._streams[stream] = Wanted(stream, tracks)
             self._wanted.set()
-            for publication in self._backfill(stream):
+            self._fill(stream)
+            return
+        added = known.widen(tracks)
+        if added is None or added:
+            self._fill(stream, tracks=added)
+
+    def _fill(
+        self, stream: str, *, lane: int | None = None, tracks: frozenset[str] | None = None
+    ) -> None:
+        """What the POP needs of the window; only what goes over `lane`, only parts of `tracks`."""
+        wanted, found = self._streams[stream], self._backfill(stream)
+        for publication in found:
+            wanted.learn(publication)
+        for publication in found:
+            part = publication if isinstance(publication, PartObject) else None
+            lacking = tracks is None or (part is not None and part.track in tracks)
+            here = lane is None or self._lane_of(stream, publication.path) == lane
+            if lacking and here and wanted.takes(publication):
                 self._enqueue(stream, publication)
 
     def unsubscribe(self, stream: str) -> None:
         if stream in self._streams:
-            self._streams.discard(stream)
+            del self._streams[stream]
             self._queue.forget(stream)
             for key in [key for key in self._lanes if key[0] == stream]:
                 del self._lanes[key]
@@ -136,7 +156,8 @@ class PopPusher:
 
     def publish(self, stream: str, publication: Publication) -> None:
         """The next publication of `stream`; ignored when the stream is not wanted here."""
-        if stream in self._streams:
+        wanted = self._streams.get(stream)
+        if wanted is not None and wanted.takes(publication):
             self._enqueue(stream, publication)
 
     # -- state
@@ -284,12 +305,13 @@ class PopPusher:
 
     def _lose(self, lane: int, link: Link) -> None:
         for item in self._queue.lose(lane, list(link.on_wire)):
-            self._playlists.pop(item.what.path, None)  # perhaps the POP never saw it
+            # Perhaps the POP never saw it. A version that it never saw needs no removal: the next
+            # is newer anyway, and removing the value would turn those away who wait on it (503).
+            if isinstance(item.what, Removal):
+                self._playlists.pop(item.what.path, None)
         if not self._queue.pending:
             self._idle.set()
 
     def _fill_lane(self, lane: int) -> None:
         for stream in sorted(self._streams):
-            for publication in self._backfill(stream):
-                if self._lane_of(stream, publication.path) == lane:
-                    self._enqueue(stream, publication)
+            self._fill(stream, lane=lane)

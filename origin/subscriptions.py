@@ -49,11 +49,20 @@ class _Pop:
     hot: frozenset[str] = frozenset()
     configured: bool = False
     leases: dict[str, float] = field(default_factory=dict)  # stream -> monotonic end
+    tracks: dict[str, frozenset[str]] = field(default_factory=dict)  # leased; none: all of it
     viewers: dict[str, int] = field(default_factory=dict)  # as last told; hot streams' too
     told_until: float = 0.0  # monotonic; then they are nobody's word any more
 
+    def is_hot(self, stream: str) -> bool:
+        return ALL in self.hot or stream in self.hot
+
     def wants(self, stream: str) -> bool:
-        return ALL in self.hot or stream in self.hot or stream in self.leases
+        return self.is_hot(stream) or stream in self.leases
+
+    def subscribe(self, stream: str) -> None:
+        """Hot streams are pushed whole."""
+        hot = self.is_hot(stream)
+        self.pusher.subscribe(stream, None if hot else self.tracks.get(stream))
 
 
 class Subscriptions:
@@ -105,9 +114,11 @@ class Subscriptions:
         streams: Iterable[str],
         lease_s: float,
         viewers: dict[str, int],
+        tracks: Mapping[str, Iterable[str]],
     ) -> float:
-        """Grant or renew; returns the length granted. A POP that wants nothing only tells viewers,
-        which are forgotten with its lease. Raises SubscriptionError at a bound."""
+        """Grant or renew; returns the length granted. `tracks`: which ones of a stream are watched
+        there, without an entry all. A POP that wants nothing only tells viewers, which are
+        forgotten with its lease. Raises SubscriptionError at a bound."""
         lease_s = min(lease_s, MAX_LEASE_S)
         pop = self._pops.get(name)
         asked = set(streams)
@@ -125,6 +136,7 @@ class Subscriptions:
         ends = self._monotonic_s() + lease_s
         pop.leases.update(dict.fromkeys(asked, ends))
         pop.viewers, pop.told_until = viewers, ends
+        pop.tracks = {name: frozenset(found) for name, found in tracks.items()}
         self._settle(pop)
         return lease_s
 
@@ -135,7 +147,7 @@ class Subscriptions:
                 if stream in pop.pusher.streams:
                     pop.pusher.publish(stream, publication)
                 else:
-                    pop.pusher.subscribe(stream)  # its back-fill has this publication too
+                    pop.subscribe(stream)  # its back-fill has this publication too
 
     def pushers(self) -> list[PopPusher]:
         return [pop.pusher for pop in self._pops.values()]
@@ -166,7 +178,7 @@ class Subscriptions:
                 pop.pusher.unsubscribe(stream)
         for stream in self._live():
             if pop.wants(stream):
-                pop.pusher.subscribe(stream)
+                pop.subscribe(stream)
 
     async def _sweep(self) -> None:
         while True:

@@ -10,8 +10,10 @@ import xxhash
 from origin import names
 from origin.disk import Disk, _Job
 from origin.model import (
+    AUDIO_TYPE,
     MPD_TYPE,
     PLAYLIST_TYPE,
+    VIDEO_TYPE,
     MediaObject,
     PartObject,
     PlaylistVersion,
@@ -76,7 +78,7 @@ class HandMade:
             path=path,
             body=body,
             digest=digest_of(body),
-            content_type="video/mp4",
+            content_type=AUDIO_TYPE if track == "audio" else VIDEO_TYPE,
             cache_control=CACHE,
             ttl_ms=self.ttl_ms,
             segment_path=names.segment_path(self.stream, self.epoch, track, msn),

@@ -3,11 +3,12 @@
 Law: the whole list is sent again before its lease ends, so an origin that restarted knows it at the
 next renewal and a POP that vanished is forgotten. A stream is watched if it missed, or any of its
 playlists was asked for, within `interest.idle`: players that poll count for that like those that
-wait. How many watch is an estimate, told for every stream that is pushed here, hot ones too: the
-most requests that were parked at once on its playlists since the telling before. A low-latency
-player waits on its playlist nearly always; one that polls does not, and is not counted. Bounds:
-streams (beyond it new ones are only pulled, and not counted), looks (spread out beyond 10 000
-playlists a second), each question's time, back-off. Does not know what is pushed, nor how.
+wait; so is each of its tracks, and those that are not are not pushed. How many watch is an
+estimate, told for every stream that is pushed here, hot ones too: the most requests that were
+parked at once on its playlists since the telling before. A low-latency player waits on its playlist
+nearly always; one that polls does not, and is not counted. Bounds: streams (beyond it new ones are
+only pulled, and not counted), looks (spread out beyond 10 000 playlists a second), each question's
+time, back-off. Does not know what is pushed, nor how.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import logging
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -41,6 +42,7 @@ _TIMEOUT_S: Final = 2.0
 _SETTLE_S: Final = 0.02  # a page asks for several playlists at once; one question for all of them
 _RETRY_S: Final = 0.5
 _PLAYLISTS_MAX: Final = 64  # of one stream that are looked at for viewers
+_SEGMENTS: Final = 4  # of a track that are looked at; players are that far behind
 _LOOK_S: Final = 0.1  # between two looks; a part lasts longer, and so does the wait for it
 _LOOKS_A_SECOND: Final = 10_000
 _AUDIO: Final = re.compile(rb"/audio(?:-[a-z0-9_-]+)?\.m3u8")
@@ -63,24 +65,27 @@ class Watched:
     """One stream that viewers asked for. Times are monotonic seconds."""
 
     seen_s: float
+    tracks: dict[str, float] = field(default_factory=dict)  # as of the playlists; when last seen
     state: str = "new"  # then what the origin said: live, ended, unknown
 
 
 @dataclass
 class Audience:
     """Of one stream that is pushed here, asked for or not. `parked` now, `peak` since it was last
-    told, both in viewers; `pushed_s`: its newest playlist, monotonic."""
+    told, both in viewers; `pushed_s`: its newest playlist, monotonic. `segments`: the newest of
+    each track, for players that read no media playlist (DASH)."""
 
     pushed_s: float
     parked: int = 0
     peak: int = 0
     playlists: set[bytes] = field(default_factory=set)
+    segments: dict[str, deque[bytes]] = field(default_factory=dict)
 
-    def count(self, waiters: Callable[[bytes], int]) -> None:
-        """A player of separate audio waits on two playlists, a listener on the audio's only: the
-        larger number is nobody twice."""
-        waiting = [(bool(_AUDIO.search(key)), waiters(key)) for key in self.playlists]
-        video, audio = (sum(n for of, n in waiting if of is kind) for kind in (False, True))
+    def count(self, waiting: Mapping[bytes, int]) -> None:
+        """How many wait on each playlist. A player of separate audio waits on two, a listener on
+        the audio's only: the larger number is nobody twice."""
+        rows = [(bool(_AUDIO.search(key)), number) for key, number in waiting.items()]
+        video, audio = (sum(n for of, n in rows if of is kind) for kind in (False, True))
         self.parked = max(video, audio)
         self.peak = max(self.peak, self.parked)
 
@@ -92,17 +97,21 @@ class Watch:
         self._config = config
         self.streams: dict[str, Watched] = {}
         self.audiences: dict[str, Audience] = {}
+        self.fresh = False  # a look found something that has to be subscribed now
 
-    def note(self, stream: str, now_s: float) -> bool:
-        """A viewer asked. True: it has to be subscribed now rather than at the next renewal."""
+    def note(self, stream: str, now_s: float, track: str = "") -> bool:
+        """A viewer asked, for one track or for what is none's. True: that has to be subscribed now
+        rather than at the next renewal."""
         watched = self.streams.get(stream)
-        if watched is not None:
-            watched.seen_s = now_s
-            return watched.state == "new"
-        if len(self.streams) >= self._config.streams:
-            return False
-        self.streams[stream] = Watched(now_s)
-        return True
+        if watched is None:
+            if len(self.streams) >= self._config.streams:
+                return False
+            watched = self.streams[stream] = Watched(now_s)
+        watched.seen_s = now_s
+        added = bool(track) and track not in watched.tracks
+        if track and (not added or len(watched.tracks) < _PLAYLISTS_MAX):
+            watched.tracks[track] = now_s
+        return watched.state == "new" or added
 
     def playlist(self, stream: str, key: bytes, now_s: float) -> None:
         """A playlist of `stream` was pushed: from now on it is looked at for viewers."""
@@ -115,17 +124,42 @@ class Watch:
         if len(audience.playlists) < _PLAYLISTS_MAX:
             audience.playlists.add(key)
 
+    def segment(self, stream: str, key: bytes) -> None:
+        """A segment of `stream` began to be pushed."""
+        audience, track = self.audiences.get(stream), policy.track_of(key)
+        if audience is not None and len(audience.segments.keys() | {track}) <= _PLAYLISTS_MAX:
+            newest = audience.segments.setdefault(track, deque(maxlen=_SEGMENTS))
+            if key not in newest:
+                newest.append(key)
+
     def look(
         self, waiters: Callable[[bytes], int], asked: Callable[[bytes], bool], now_s: float
     ) -> int:
         """Hits and reloads never pass here, so who waits, and whether anybody `asked` since the
         look before, is read off the store. Returns how many playlists were looked at."""
         for stream, audience in self.audiences.items():
-            audience.count(waiters)
-            polled = [asked(key) for key in audience.playlists]  # each is also forgotten
-            if audience.parked or any(polled):
-                self.note(stream, now_s)
-        return sum(len(audience.playlists) for audience in self.audiences.values())
+            waiting = {key: waiters(key) for key in audience.playlists}
+            audience.count(waiting)
+            for key, number in waiting.items():
+                if asked(key) or number:
+                    self.fresh |= self.note(stream, now_s, policy.track_of(key))
+            for track, newest in audience.segments.items():
+                used = [asked(key) for key in newest]  # all of them: each is also forgotten
+                if any(used):
+                    self.fresh |= self.note(stream, now_s, track)
+        return sum(len(a.playlists) + _SEGMENTS * len(a.segments) for a in self.audiences.values())
+
+    def tracks(self, now_s: float) -> dict[str, list[str]]:
+        """Of each stream the tracks that are watched; no entry while none is known to be."""
+        idle_s = self._config.idle / 1000
+        found = {
+            stream: sorted(name for name, at in watched.tracks.items() if now_s - at <= idle_s)
+            for stream, watched in self.streams.items()
+        }
+        for stream, names in found.items():
+            held = self.streams[stream].tracks
+            self.streams[stream].tracks = {name: held[name] for name in names}
+        return {stream: names for stream, names in found.items() if names}
 
     def wanted(self, now_s: float) -> list[str]:
         """Streams to subscribe; what was idle too long is forgotten first."""
@@ -171,13 +205,15 @@ class Interest:
     def missed(self, key: bytes) -> None:
         """A viewer asked for something that was not here."""
         stream = policy.stream_of(key)
-        if stream and self.watch.note(stream, time.monotonic()):
+        if stream and self.watch.note(stream, time.monotonic(), policy.track_of(key)):
             self._new.set()
 
     def stored(self, key: bytes) -> None:
         """A push made `key` visible."""
         if key.endswith(b".m3u8"):
             self.watch.playlist(policy.stream_of(key), key, time.monotonic())
+        elif (name := policy.media_name(key)) is not None and name.part < 0:
+            self.watch.segment(policy.stream_of(key), key)
 
     def describe(self) -> dict[str, dict[str, object]]:
         """For the admin door, by stream; JSON values."""
@@ -205,6 +241,9 @@ class Interest:
     async def _count(self) -> None:
         while True:
             looked = self.watch.look(self._waiters, self._plane.asked, time.monotonic())
+            if self.watch.fresh:
+                self.watch.fresh = False
+                self._new.set()
             await asyncio.sleep(max(_LOOK_S, looked / _LOOKS_A_SECOND))
 
     def _waiters(self, key: bytes) -> int:
@@ -253,6 +292,7 @@ class Interest:
         text = {
             "pop": self._pop, "push": self._push_url, "streams": list(streams),
             "lease_ms": self._lease_ms, "viewers": dict(viewers),
+            "tracks": self.watch.tracks(time.monotonic()),
         }  # fmt: skip
         body = json.dumps(text).encode()
         fields = [("Edge-Digest", xxhash.xxh3_128_hexdigest(body))]

@@ -42,6 +42,9 @@ _MEDIA: Final = re.compile(
     rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?\.m4s"
 )
 _STREAM: Final = re.compile(rb"/live/([a-z0-9_-]{1,64})/")
+_TRACK: Final = re.compile(
+    rb"/live/[a-z0-9_-]{1,64}/(?:([a-z0-9_-]{1,64})\.m3u8|[0-9a-z]{1,12}/([a-z0-9_-]{1,64})/)"
+)
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 _DIRECTIVE: Final = re.compile(r'([a-z-]+)(?:=(?:"([^"]*)"|([^\s",]*)))?')
@@ -51,6 +54,12 @@ def stream_of(key: bytes) -> str:
     """The stream that `/live/{stream}/…` belongs to; "" for any other key."""
     match = _STREAM.match(key)
     return match[1].decode() if match else ""
+
+
+def track_of(key: bytes) -> str:
+    """The track that a media playlist or an object of it belongs to; "" for any other key."""
+    match = _TRACK.match(key)
+    return (match[1] or match[2]).decode() if match and match[1] != b"master" else ""
 
 
 @dataclass(frozen=True, order=True)

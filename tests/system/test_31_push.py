@@ -333,7 +333,7 @@ async def test_leases_and_hot_lists() -> None:
         await hot.until(lambda: "10.2.m4s" in hot.names())
         assert hot.paths("10.0.m4s") == ["/live/cam/abc/v/10.0.m4s"]
         granted = subscriptions.subscribe(
-            "guest", guest.url, streams=["other"], lease_s=30, viewers={"other": 7}
+            "guest", guest.url, streams=["other"], lease_s=30, viewers={"other": 7}, tracks={}
         )
         assert granted == 30
         assert subscriptions.viewers("other") == 7
@@ -348,7 +348,7 @@ async def test_leases_and_hot_lists() -> None:
         assert "11.1.m4s" not in guest.names()
         with pytest.raises(SubscriptionError, match="allowed 4096"):
             subscriptions.subscribe(
-                "hot", hot.url, streams=map(str, range(5000)), lease_s=9, viewers={}
+                "hot", hot.url, streams=map(str, range(5000)), lease_s=9, viewers={}, tracks={}
             )
         await subscriptions.stop(1.0)
         for pusher in half.pushers:

@@ -112,6 +112,45 @@ def test_players_that_poll_keep_a_stream_wanted() -> None:
     assert watch.wanted(49.5) == []
 
 
+def test_each_track_is_watched_by_itself() -> None:
+    """A new one is told at once; one that nobody asked for within the idle time is told no more."""
+    watch = Watch(config("idle=10s"))
+    assert watch.note("a", 0.0)  # the multivariant playlist: nothing is known yet
+    assert watch.tracks(0.0) == {}
+    watch.granted({"a": "live"})
+    for key in (V, W, AUDIO):
+        watch.playlist("a", key, 0.0)
+    waiting = {V: 1, W: 0, AUDIO: 1}
+    watch.look(waiting.__getitem__, nobody, 1.0)
+    assert watch.fresh
+    watch.fresh = False
+    assert watch.tracks(1.0) == {"a": ["360p", "audio"]}
+    watch.look({V: 0, W: 0, AUDIO: 1}.__getitem__, lambda key: key == W, 9.0)
+    assert watch.fresh
+    assert watch.tracks(9.0) == {"a": ["180p", "360p", "audio"]}
+    assert watch.tracks(12.0) == {"a": ["180p", "audio"]}
+    assert watch.note("a", 12.0, "360p")  # it has to be asked for again
+
+
+def test_a_track_is_watched_by_its_segments_too() -> None:
+    """A DASH player reads no media playlist, and what it asks for is a hit."""
+    watch = Watch(config("idle=10s"))
+    watch.segment("a", b"/live/a/e/360p/1.m4s")  # of a stream without a playlist: passed over
+    watch.playlist("a", V, 0.0)
+    keys = [b"/live/a/e/360p/%d.m4s" % number for number in range(6)]
+    for key in (*keys, keys[-1]):
+        watch.segment("a", key)
+    looked: list[bytes] = []
+
+    def asked(key: bytes) -> bool:
+        looked.append(key)
+        return key == keys[4]
+
+    watch.look(lambda _: 0, asked, 1.0)
+    assert watch.tracks(1.0) == {"a": ["360p"]}
+    assert [key for key in looked if b"m4s" in key] == keys[2:]
+
+
 def test_what_is_counted_is_bounded() -> None:
     watch = Watch(config("streams=1"))
     watch.playlist("a", V, 0.0)
@@ -172,7 +211,7 @@ async def test_a_miss_subscribes_and_the_lease_is_renewed() -> None:
         await eventually(lambda: len(seen.asked) >= 3, 5)
         assert seen.asked[0] == {
             "pop": "pop-1", "push": "http://pop:1", "streams": ["cam"], "lease_ms": 1000,
-            "viewers": {"cam": 0},
+            "viewers": {"cam": 0}, "tracks": {"cam": ["360p"]},
         }  # fmt: skip
         assert interest.watch.streams["cam"].state == "live"
         assert interest.counts["granted"] >= 2

@@ -12,7 +12,7 @@ def test_what_is_left_over_is_noticed() -> None:
     plane = Plane(name=b"edge", budget_bytes=1 << 20)
     plane.put(b"/a", b"x", b"", etag=b"e", ttl_ms=1000)
     held = plane.open(b"/b")
-    nothing = [None, None, None]
+    nothing = [None] * 5
     plane.publish(
         b"/c.m3u8", msn=1, parts=0, last_parts=0, hold_ms=0, advance=0, ended=False, ttl_ms=1000,
         fields=[b"", *nothing], bodies=[b"v", *nothing], etags=[b"e", *nothing],

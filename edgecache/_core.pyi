@@ -130,8 +130,8 @@ class Plane:
         pulled: bool = False,
     ) -> int:
         """Newest version of a playlist; wakes the exchanges it satisfies. Sequences of 4: full,
-        full.gzip, delta, delta.gzip. age_ms: how old it was when it came (Age). pulled: a
-        miss is under way for it (Cache-Status says so)."""
+        full.gzip, delta, delta.gzip. age_ms: how old it was when it came (Age). pulled:
+        asked for at an origin, so that whose miss it answers is told of a miss (Cache-Status)."""
 
     def version(self, key: bytes) -> tuple[int, int, int] | None: ...
     def lookup(self, key: bytes) -> dict[str, int | bytes] | None:

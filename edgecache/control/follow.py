@@ -150,7 +150,7 @@ class Follow:
     def begin(self, text: Text) -> None:
         """With what just passed through: viewers wait for it, so it waits for nothing."""
         self._fetch_named()
-        self._publish(text, None, first=True)
+        self._publish(text, None)
 
     def end(self, why: str) -> None:
         """What nobody renews any more must not be taken for the newest."""
@@ -261,7 +261,7 @@ class Follow:
                 found.append(key)
         return found
 
-    def _publish(self, text: Text, delta: Text | None, *, first: bool = False) -> None:
+    def _publish(self, text: Text, delta: Text | None) -> None:
         fields = policy.text_fields(policy.heed(text.head, self.route.rules), self._view.every_s)
         bodies: list[bytes | None] = []
         for plain in (text.body, delta.body if delta else None):
@@ -276,7 +276,7 @@ class Follow:
             bodies=bodies,
             etags=[xxhash.xxh3_128_hexdigest(body).encode() if body else None for body in bodies],
             age_ms=1000 * text.age_s,
-            pulled=first,
+            pulled=True,
         )
 
 

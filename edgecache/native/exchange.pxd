@@ -224,11 +224,11 @@ cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     cdef int64_t age_s = _age_s(ctx, version.published_us) if version.pulled else 0
     if not _output(ctx, x):
         return PROGRESS_BROKEN
-    if not x.parked_us:
+    if not x.parked_us and (x.cache == CACHE_HIT or not version.pulled):
         x.cache = CACHE_LIVE
         stat_add(&ctx.stats, C_live_hits, 1)
     elif not version.pulled or x.cache == CACHE_HIT:
-        x.cache = CACHE_WOKEN            # else it stays what it was parked as: a miss, or collapsed
+        x.cache = CACHE_WOKEN            # else it stays what it came as: a miss, or collapsed
     _woken(ctx, x, H_live_wait, version.published_us)
     version_acquire(version)
     x.version = version

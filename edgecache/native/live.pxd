@@ -58,7 +58,7 @@ cdef struct LiveVersion:
     uint32_t hold_ms
     uint32_t advance                     # Advance Part Limit, in parts
     bint ended                           # ENDLIST: directives are ignored
-    bint pulled                          # asked for at an origin because somebody waits for it
+    bint pulled                          # asked for at an origin, not pushed
     uint64_t published_us                # monotonic
     uint64_t charged
     uint64_t *used

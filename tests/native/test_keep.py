@@ -33,7 +33,7 @@ def names(target: bytes) -> tuple[bytes, bytes]:
         (b"/%61/x.ts?tok=2", b"/a/x.ts?tok=2"),
         (b"/a/none/x.ts?tok=2", b"/a/none/x.ts"),
         (b"/a/x.m3u8?_HLS_part=0&tok=2&_HLS_msn=7", b"/a/x.m3u8?tok=2&_HLS_msn=7&_HLS_part=0"),
-        (b"/a/x.m3u8?_HLS_skip=v2&id=1", b"/a/x.m3u8?id=1&_HLS_skip=YES"),
+        (b"/a/x.m3u8?_HLS_skip=v2&id=1", b"/a/x.m3u8?id=1&_HLS_skip=v2"),
         (b"/a/x.m3u8?_HLS_skip=YES", b"/a/x.m3u8?_HLS_skip=YES"),
     ],
 )

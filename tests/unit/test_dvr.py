@@ -115,10 +115,12 @@ def test_media_of_an_older_epoch_is_not_archived(disk: Disk) -> None:
     store, _, clock = aged(disk)
     made = HandMade(epoch="abd", ttl_ms=TTL_MS)
     fill(store, made.opening("v"))
+    flush(disk)
     clock.now += 61  # how long media of an epoch that was followed lingers
     fill(store, made.segment("v"))
-    assert store.find(FIRST) is None
-    assert store.gauges()["archived"] == 0
+    assert [store.find(f"/live/cam/abc/v/{msn}.m4s") for msn in range(10, 15)] == [None] * 5
+    assert store.find("/live/cam/abd/v/10.m4s") is not None
+    assert store.gauges()["archived"] == 1
 
 
 def test_playlists_reach_back_further_than_memory() -> None:

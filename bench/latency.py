@@ -86,7 +86,7 @@ def watch(facts: Mapping[str, Any], seconds: float) -> tuple[Glass, dict[str, An
         since: float = browser.evaluate("performance.now() / 1000")
         time.sleep(seconds)
         part_s: float = browser.evaluate(
-            "window.__edgecache.player.hls.latestLevelDetails.partTarget"
+            "window.__edgecache.player.engine.hls.latestLevelDetails.partTarget"
         )
         seen, figures = glass.read(browser, since), browser.figures()
     stalls = [each for each in figures["stalls"]["events"] if each["at"] > since]

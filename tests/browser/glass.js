@@ -30,7 +30,7 @@
       return;
     }
     const at = performance.now();
-    const date = window.__edgecache.player.hls?.playingDate?.getTime() ?? null;
+    const date = window.__edgecache.player.engine?.hls?.playingDate?.getTime() ?? null;
     const ahead = 1000 * (video.currentTime - frame.mediaTime);
     glass.frames.push({
       at: at / 1000,

@@ -136,9 +136,19 @@ export class HlsEngine {
       this.#edge = edge;
       this.tell.progress();
     }
+    if (details.live) this.#leavePast(details);
     if (details.live || this.recording) return;
     this.recording = true;
     this.tell.recorded();
+  }
+
+  /** An origin that was killed and came back begins another window: hls.js 1.7.4 would wait for
+   * ever for what came before it. */
+  #leavePast(details) {
+    const { media } = this.hls;
+    const past = media && media.currentTime > 0 && media.currentTime < details.fragmentStart;
+    const stands = past && media.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+    if (stands && this.livePosition) media.currentTime = this.livePosition;
   }
 
   #error(data) {

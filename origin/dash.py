@@ -89,7 +89,7 @@ def _runs(
     else:
         end = timeline.generations[generation.number + 1].first_msn
     first = generation.first_msn
-    for gap in generation.gaps:
+    for gap in sorted(generation.gaps):
         yield first, gap
         first = gap + 1
     yield first, end

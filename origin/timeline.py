@@ -9,7 +9,6 @@ Times are ns of media time unless named wall. Knows nothing of bytes, playlists 
 
 from __future__ import annotations
 
-import bisect
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -147,13 +146,13 @@ class Part:
 class Generation:
     """One run of the encoder. anchor_wall_ns: wall clock at media time 0 of the grid. number: as in
     the init paths. discontinuity: set by its first segment, which is when it begins for viewers.
-    gaps: numbers that some track lacks, ascending, those in the window and the one before."""
+    gaps: numbers that some track lacks, in the window and the last one before it."""
 
     number: int
     first_msn: int
     anchor_wall_ns: int
     discontinuity: int | None = None
-    gaps: list[int] = field(default_factory=list)
+    gaps: set[int] = field(default_factory=set)
 
     def wall_ns(self, segment_ns: int) -> int:
         """Wall clock where it begins, which is time 0 of the encoder's input."""
@@ -357,9 +356,7 @@ class Timeline:
             end = start + self._lost_ns(track.next_msn)
             segment = self._append(track, start_ns=start, end_ns=end)
             segment.gap = segment.complete = True
-            gaps = segment.generation.gaps
-            if segment.msn not in gaps:
-                bisect.insort(gaps, segment.msn)
+            segment.generation.gaps.add(segment.msn)
             self._evict(track)
 
     def _lost_ns(self, msn: int) -> int:
@@ -395,8 +392,7 @@ class Timeline:
             listed -= segment.duration_ns
             track.retired.append(segment)
             gaps = segment.generation.gaps
-            while len(gaps) > 1 and gaps[1] < segment.msn:
-                del gaps[0]
+            gaps -= set(sorted(gap for gap in gaps if gap < segment.msn)[:-1])
         if self.markers and not self.ended:
             first_ns = min(t.segments[0].wall_ns for t in self.tracks.values() if t.segments)
             recent_ns = self.timing.skip_until_s * NS

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import urllib.request
@@ -47,6 +48,18 @@ def state_of(door: str, stream: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{door}/api/streams", timeout=5) as answer:
         rows: list[dict[str, Any]] = json.load(answer)["streams"]
     return next(row for row in rows if row["name"] == stream)
+
+
+def until_listed(door: str, stream: str, segments: int) -> None:
+    """Wait, by blocking reloads of the sound's playlist, until it lists so many whole segments."""
+    url, text, want = f"{door}/live/{stream}/audio.m3u8", "", ""
+    while (listed := text.count("#EXTINF")) < segments:
+        if text:
+            first = re.search(r"#EXT-X-MEDIA-SEQUENCE:(\d+)", text)
+            assert first, text
+            want = f"?_HLS_msn={int(first[1]) + listed}"
+        with urllib.request.urlopen(url + want, timeout=10) as answer:
+            text = answer.read().decode()
 
 
 def origin_answers(door: str) -> dict[str, float]:

@@ -22,6 +22,7 @@ import pytest
 from origin.ffmpeg import find
 from tests.browser.chromium import HERE, Browser
 from tests.browser.conftest import Demo
+from tests.browser.live import until_listed
 from tests.browser.visit import play
 
 SHAKA: Final = HERE / "node_modules/shaka-player/dist/shaka-player.dash.js"
@@ -86,6 +87,9 @@ def classic(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     """All of them, from now on."""
     if shutil.which("gst-launch-1.0") is None:
         pytest.skip("GStreamer is not installed: run scripts/setup test")
+    until_listed(
+        demo.b, "demo", 6
+    )  # they begin some segments back, and give up on what is not there
     folder = tmp_path_factory.mktemp("clients")
     with ExitStack() as running:
         started: dict[str, Client] = {}

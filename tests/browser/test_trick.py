@@ -11,7 +11,7 @@ import pytest
 
 from tests.browser.chromium import Browser
 from tests.browser.conftest import Demo
-from tests.browser.test_watch import settle
+from tests.browser.visit import settle
 
 pytestmark = pytest.mark.timeout(150)
 

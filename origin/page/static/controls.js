@@ -46,7 +46,8 @@ export class Controls {
     }
     const at = this.#seeking ? Number(seek.value) : video.currentTime - start;
     const away = this.#seeking ? seek.max - at : behind ? latency : 0;
-    byId("clock").value = live ? this.#ago(away, end - start) : `${time(at)} / ${time(end - start)}`;
+    const length = end - start;
+    byId("clock").value = live ? this.#ago(away, length) : `${time(at)} / ${time(length)}`;
     seek.setAttribute("aria-valuetext", byId("clock").value);
     byId("edge").hidden = !live;
     this.#flag("edge", live && player.chasing && !behind, ["Go live", "Live"]);

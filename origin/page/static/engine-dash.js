@@ -156,7 +156,7 @@ export class DashEngine {
       meter.failed();
       return answer;
     }
-    const kind = type === "MediaSegment" || type === "InitializationSegment" ? "media" : "playlists";
+    const kind = /Segment$/.test(type) ? "media" : "playlists";
     const field = (name) => answer.headers?.[name.toLowerCase()] ?? null;
     const size = answer.resourceTiming?.encodedBodySize || Number(field("Content-Length"));
     meter.answered(kind, field, size, startDate?.getTime() ?? Date.now());

@@ -1,4 +1,4 @@
-// The browser's own HLS as an engine, where no library can work. See player.js for what an engine is.
+// The browser's own HLS as an engine, where no library can work. What an engine is: player.js.
 //
 // Laws: it plays or fails; there is nothing to choose or to measure.
 

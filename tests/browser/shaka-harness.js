@@ -14,7 +14,7 @@ const config = (target) => ({
   manifest: { defaultPresentationDelay: 0, dash: { ignoreSuggestedPresentationDelay: true } },
   streaming: {
     lowLatencyMode: true,
-    liveSync: { enabled: true, targetLatency: target - 0.3, targetLatencyTolerance: 0.1 },
+    liveSync: { enabled: true, targetLatency: target, targetLatencyTolerance: 0.1 },
   },
 });
 

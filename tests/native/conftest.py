@@ -14,7 +14,7 @@ def edges() -> Iterator[Callable[..., Edge]]:
     """Makes edges with keyword arguments of Edge; each is proven at rest and stopped."""
     made: list[Edge] = []
 
-    def make(**options: int | bool | str) -> Edge:
+    def make(**options: int | bool) -> Edge:
         made.append(Edge(**options))  # type: ignore[arg-type]
         return made[-1]
 

@@ -217,15 +217,12 @@ class Edge:
         workers: int = 1,
         budget: int = 64 << 20,
         log: bool = False,
-        congestion: str = "",
         **limits: int,
     ) -> None:
         self.plane = Plane(name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log)
         self.sockets = [listener()]
         self.sockets += [twin(self.sockets[0]) for _ in range(workers - 1)]
         self.port = int(self.sockets[0].getsockname()[1])
-        for sock in self.sockets if congestion else ():
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         self.plane.start([sock.fileno() for sock in self.sockets])
 
     def viewer(self, *, receive_bytes: int = 0) -> Viewer:

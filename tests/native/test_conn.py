@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
 
 import pytest
 
 from edgecache._core import live_objects
+from tests.native._probe import StoreOf, Worker
 from tests.native.kit import TYPE, Edge, Viewer, eventually, get
 
 
@@ -97,28 +95,20 @@ def congestion(item: socket.socket) -> str:
     return item.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
-def served(viewer: Viewer) -> str:
-    """Congestion control of the worker's end of this connection, which is in this process too."""
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        with suppress(OSError), socket.socket(fileno=os.dup(fd)) as end:
-            if end.getpeername() == viewer.sock.getsockname():
-                return congestion(end)
-    raise AssertionError("no such connection")
-
-
 @pytest.mark.parametrize("rate", [0, 30_000_000])
-def test_a_paced_viewer_goes_on_with_the_hosts_congestion_control(
-    edges: Callable[..., Edge], rate: int
-) -> None:
+def test_a_paced_viewer_goes_on_with_the_hosts_congestion_control(rate: int) -> None:
     """The listener's is for answers that are not worth pacing."""
-    with socket.socket() as fresh:
-        hosts = congestion(fresh)
-    listeners = "reno" if hosts != "reno" else "cubic"
-    edge = edges(congestion=listeners, pacing_bytes_s=rate)
-    edge.put("/part", b"x" * 100_000)
-    edge.put("/segment", b"x" * 700_000)
-    with edge.viewer() as viewer:
-        assert viewer.ask("/part").status == 200
-        assert served(viewer) == listeners
-        assert len(viewer.ask("/segment").body) == 700_000
-        assert served(viewer) == (hosts if rate else listeners)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        hosts = congestion(listener)
+        listeners = "reno" if hosts != "reno" else "cubic"
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, listeners.encode())
+        worker = Worker(StoreOf(1 << 20), listener.fileno())
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+        with accepted.dup() as seen:
+            assert congestion(seen) == listeners
+            assert worker.accept(accepted.detach())
+            worker.pace(rate)
+            assert congestion(seen) == (hosts if rate else listeners)
+        assert worker.expire(60_000) == (0, False)
+        worker.close()

@@ -1,6 +1,6 @@
 """mailbox.pxd and hold.pxd: one worker's context that no thread runs."""
 from edgecache.native.base cimport bits_get
-from edgecache.native.conn cimport conn_new
+from edgecache.native.conn cimport conn_new, conn_pace
 from edgecache.native.context cimport Context, Hold
 from edgecache.native.hold cimport (
     hold_drop, hold_find, hold_interest, hold_new, hold_of, hold_refresh, hold_sweep, hold_unuse,
@@ -127,6 +127,11 @@ cdef class Worker:
         if self.ctx.wheel.tick == 0:
             wheel_init(&self.ctx.wheel, self.ctx.now_ms)
         return conn_new(self.ctx, fd) != NULL
+
+    def pace(self, uint64_t rate):
+        """The newest connection, as before its first large body."""
+        self.limits.pacing_bytes_s = rate
+        conn_pace(self.ctx, self.ctx.conns)
 
     def expire(self, uint64_t now_ms):
         """One turn's share of deadlines at a later time: (connections left, behind)."""

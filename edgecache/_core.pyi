@@ -5,7 +5,7 @@ complete header lines, each ending CRLF; the core adds status, framing, ETag, CO
 on time. `etag` is the opaque value without quotes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 BUILD: Final[dict[str, str]]  # compiler, debug flag
@@ -69,9 +69,11 @@ class Plane:
         limits: dict[str, int] = ...,
         access_log: bool = False,
         keep: Sequence[tuple[bytes, Sequence[bytes]]] = (),
+        sites: Collection[bytes] = (),
     ) -> None:
         """`keep`: prefixes of paths, and the query parameters that are part of a key below them;
-        the first prefix that fits decides."""
+        the first prefix that fits decides. Requests below a prefix of `sites` are handed over
+        (guests())."""
 
     @property
     def event_fd(self) -> int: ...  # readable when misses() or log_records() has something
@@ -84,6 +86,14 @@ class Plane:
     def open_connections(self) -> int: ...
     def stop(self) -> None: ...  # join all workers; idempotent
     def misses(self, limit: int = 1024) -> list[Fill]: ...  # asked for, and nobody has them
+    def guests(self) -> list[tuple[int, bytes, bytes]]:
+        """(descriptor, a request's head, what was read behind it) of connections handed over: the
+        caller's from now on."""
+
+    def give_back(self, fd: int, unread: bytes) -> bool:
+        """A connection whose request was answered goes on at a worker, which owns `fd` from now on.
+        False: no room, or more than 32 KiB unread; it stays the caller's."""
+
     def log_records(
         self, limit: int = 4096
     ) -> list[tuple[int, int, int, int, int, bytes, bytes]]:

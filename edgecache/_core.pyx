@@ -4,6 +4,7 @@ raises. No logic of its own.
 Threads: workers run worker_run() without the GIL from start() to stop(); everything else is called
 by the one control thread. The types are documented in _core.pyi. """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
@@ -18,11 +19,12 @@ from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
     entry_release, entry_state,
 )
+from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_new, guest_put, guest_take
 from edgecache.native.keep cimport keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_STOP, WORKERS_MAX, bell_answer, up_take,
+    MESSAGE_DRAIN, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring, up_take,
 )
 from edgecache.native.plane cimport (
     Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_view,

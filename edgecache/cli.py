@@ -59,6 +59,9 @@ def _load(config: Path | None, overrides: Sequence[str]) -> Loaded[EdgeConfig]:
 def serve(
     listen: Annotated[str | None, typer.Option(help="viewers' address, HOST:PORT")] = None,
     origin: Annotated[list[str] | None, typer.Option(help="origin URL; repeat for more")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="what the origin serves: live, vod or any site: http")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="native threads; 0: one per core")] = None,
     config: ConfigFile = None,
     option: Override = None,
@@ -71,6 +74,7 @@ def serve(
     overrides = list(option or ())
     overrides += [f"http.listen={listen}"] if listen is not None else []
     overrides += [f"origin.urls={','.join(origin)}"] if origin else []
+    overrides += [f"origin.kind={kind}"] if kind is not None else []
     overrides += [f"http.workers={workers}"] if workers is not None else []
     loaded = _load(config, overrides)
     if effective:

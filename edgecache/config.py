@@ -134,10 +134,23 @@ class Cache(Section):
     negative: DurationMs = Field(300, ge=0, le=2 * SECOND_MS)
 
 
+class Site(Section):
+    """Routes of kind `http`: a general shared cache beside the media's."""
+
+    memory: Size = Field(64 * MIB, ge=MIB)  # beyond it the least recently used is evicted
+    object_max: Size = Field(8 * MIB, ge=KIB)  # a larger body passes without being kept
+    body_max: Size = Field(8 * MIB, ge=0)  # a larger request body: 413
+    variants: int = Field(8, ge=1, le=64)  # by Vary, of one target; the oldest goes first
+    requests: int = Field(1024, ge=1)  # at once; beyond it 503
+    # A stale response that says nothing about it may stand in this long for an origin that fails.
+    stale_if_error: DurationMs = Field(MINUTE_MS, ge=0)
+
+
 class Origin(Section):
     """Where a miss is filled from. The first healthy URL in the list is asked first."""
 
     urls: Urls = ()
+    kind: Literal["live", "vod", "http"] = "live"  # of the route for what no other route takes
     connect: DurationMs = Field(SECOND_MS, ge=10)
     first_byte: DurationMs = Field(2 * SECOND_MS, ge=10)
     blocking: DurationMs = Field(10 * SECOND_MS, ge=10)  # first byte of a `_HLS_msn` request
@@ -156,8 +169,9 @@ class Route(Section):
     """Paths below a prefix, where they come from and how; the longest prefix that fits decides."""
 
     prefix: Prefix = "/"
-    # live: playlists are followed while they have viewers; vod: only what is asked for is fetched.
-    kind: Literal["live", "vod"] = "live"
+    # live: playlists are followed while they have viewers; vod: only what is asked for is fetched;
+    # http: any site, with all methods, by RFC 9111 alone (query, prefetch, followed do not apply).
+    kind: Literal["live", "vod", "http"] = "live"
     origins: Urls = ()  # empty: origin.urls
     # Parameters that the origin is sent, and that are part of the key; all others are dropped.
     query: QueryNames = ()
@@ -230,6 +244,7 @@ class EdgeConfig(Section):
     cache: Cache = Cache()
     origin: Origin = Origin()
     route: tuple[Route, ...] = ()
+    site: Site = Site()
     keys: dict[str, Key] = Field(default_factory=dict)
     push: Push = Push()
     ingest: Ingest = Ingest()
@@ -251,6 +266,8 @@ class EdgeConfig(Section):
             raise ValueError(f"route: found one twice or too many, allowed {_ROUTES} prefixes")
         if 0 < self.http.pacing <= self.http.min_rate:
             raise ValueError("http.min_rate: found http.pacing or more, allowed less than that")
+        if self.site.object_max > self.site.memory:
+            raise ValueError("site.object_max: found more than site.memory, allowed at most that")
         if self.cache.object_max > self.cache.memory:
             raise ValueError("cache.object_max: found more than cache.memory, allowed at most that")
         return self
@@ -259,7 +276,7 @@ class EdgeConfig(Section):
         """Longest prefix first; the last one fits every path."""
         given = self.route
         if not any(route.prefix == "/" for route in given):
-            given = (*given, Route())
+            given = (*given, Route(kind=self.origin.kind))
         return tuple(sorted(given, key=lambda route: -len(route.prefix)))
 
     def workers(self) -> int:

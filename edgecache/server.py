@@ -14,7 +14,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from . import __version__, logs, signing
@@ -25,6 +25,7 @@ from .control.admission import Admission
 from .control.dump import dump
 from .control.fill import Filler
 from .control.follow import Follower
+from .control.hosting import Hosting
 from .control.http1 import Limits
 from .control.httpd import Door
 from .control.ingest import IngestRouter
@@ -47,7 +48,6 @@ _WORKER: Final = ("connections_now", "parked_now", "holds_now", "requests", "loo
 _LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
 
 Reload = Callable[[], Loaded[EdgeConfig]]
-Keep = Sequence[tuple[bytes, Sequence[bytes]]]
 
 
 class StartError(EdgeError):
@@ -56,7 +56,7 @@ class StartError(EdgeError):
     source = "config"
 
 
-def make_plane(config: EdgeConfig, keep: Keep) -> Plane:
+def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
     """Raises StartError when the core is not built or refuses its limits."""
     try:
         from ._core import Plane
@@ -71,7 +71,8 @@ def make_plane(config: EdgeConfig, keep: Keep) -> Plane:
             budget_bytes=config.cache.memory,
             limits=config.limits(),
             access_log=config.log.access,
-            keep=keep,
+            keep=routes.keep(),
+            sites=routes.sites(),
         )
     except (ValueError, MemoryError) as error:
         raise StartError(f"the native core refuses to start: {error}") from None
@@ -88,7 +89,8 @@ class Daemon:
         self._redact()
         self._sockets = self._listen()
         self._routes = Routes(config)
-        self._plane = make_plane(config, self._routes.keep())
+        self._plane = make_plane(config, self._routes)
+        self._hosting = Hosting(self._plane, self._routes, config)
         self._draining = False
         self._reloads = {"applied": 0, "rejected": 0}
         self._started_s = time.monotonic()
@@ -162,6 +164,7 @@ class Daemon:
             "push": lambda: self._receiver.counts,
             "push_door": lambda: self._push.counts,
             "ingest": lambda: self._ingest.counts,
+            "site": self._hosting.counts,
             "admin_door": lambda: self._admin.counts,
         }
         if (interest := self._interest) is not None:
@@ -181,6 +184,7 @@ class Daemon:
             reasons=self._reasons,
             metrics=page.render,
             state=self.state,
+            shelf=self._hosting.shelf,
             hosts=frozenset((host, self._config.pop.name)),
         )
         return Door("admin", admin.handle, limits=Limits(connections=32))
@@ -254,6 +258,7 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self._ingest.stop()
+            await self._hosting.close(1.0)
             await self._push.close(1.0)
             self._receiver.close()
             await self._follower.close()
@@ -276,6 +281,7 @@ class Daemon:
             if self._interest is not None:
                 self._interest.missed(fill.key)
         self._filler.take([fill for fill in misses if not clock.answered(fill)])
+        self._hosting.collect()
         records = self._plane.log_records() if self._config.log.access else []
         for unix_ns, duration_us, status, bytes_out, cache, method, target in records:
             fields: dict[str, int | str] = {"at_ns": unix_ns, "duration_us": duration_us}
@@ -340,6 +346,7 @@ class Daemon:
     def _gauges(self) -> dict[str, float]:
         return {
             "fills_running": self._filler.running,
+            **self._hosting.gauges(),
             "playlists_followed": len(self._follower),
             "segments_growing": self._receiver.growing,
             "push_connections": self._push.connections,

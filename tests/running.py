@@ -52,6 +52,11 @@ def ok(body: bytes, *lines: str, status: str = "200 OK") -> bytes:
     return head.encode("latin-1") + body
 
 
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 256  # by default 5: the SYNs of a crowd are dropped, and wait a second
+
+
 class ScriptedOrigin:
     """`scripts[path]` says what to answer; 404 for the rest."""
 
@@ -65,8 +70,7 @@ class ScriptedOrigin:
             def handle(self) -> None:
                 origin._serve(self.request)
 
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -99,6 +103,10 @@ class ScriptedOrigin:
                         return
                     data += received
                 head, _, data = data.partition(b"\r\n\r\n")
+                body = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                while body and len(data) < int(body[1]):
+                    data += connection.recv(65536)
+                data = data[int(body[1]) :] if body else data
                 if not self._answer(connection, head):
                     return
         except OSError:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from ..hosts import host_is_ours
 from . import policy
 from .http1 import Request, Response, refusal
+from .shelf import Shelf
 
 if TYPE_CHECKING:
     from .._core import Plane
@@ -80,11 +81,13 @@ class Admin:
         reasons: Callable[[], list[str]],
         metrics: Callable[[], bytes],
         state: Callable[[], State],
+        shelf: Shelf,
         hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._plane = plane
         self._reasons = reasons
         self._state = state
+        self._shelf = shelf
         self._hosts = hosts
         self._routes: Mapping[str, tuple[str, Callable[[Mapping[str, str]], Response]]] = {
             "/healthz": ("GET", lambda _: Response(200, b"ok\n", fields=_NO_STORE)),
@@ -120,8 +123,15 @@ class Admin:
 
     def _purge(self, query: Mapping[str, str]) -> Response:
         """Acknowledged once no new request can get the old bytes."""
-        if ("key" in query) == ("prefix" in query):
-            return refusal(400, "purge?key=/path or purge?prefix=/path/: exactly one of them")
+        if sorted(query) not in (["key"], ["prefix"], ["tag"], ["prefix", "tag"]):
+            return refusal(400, "purge?key=/path, ?prefix=/path/ or ?tag=name: exactly one of them")
+        prefix = query.get("prefix", "")
         if "key" in query:
-            return _json({"purged": int(self._plane.purge(query["key"].encode("latin-1")))})
-        return _json({"purged": self._plane.purge_prefix(query["prefix"].encode("latin-1"))})
+            count = int(self._plane.purge(query["key"].encode("latin-1")))
+            count += self._shelf.invalidate(query["key"])
+        elif "tag" in query:
+            count = self._shelf.purge(prefix=prefix, tag=query["tag"])
+        else:
+            count = self._plane.purge_prefix(prefix.encode("latin-1"))
+            count += self._shelf.purge(prefix=prefix)
+        return _json({"purged": count})

@@ -1,15 +1,16 @@
 """Requests in, answers out, as bytes: the sans-IO half of our own doors.
 
-Law: what llhttp accepts and we do not is refused here (reliability.md 2.1), and a refused request
-is the last of its connection: nothing is resynchronised. Bounds: head bytes and fields (431), body
-by Content-Length only (411, 413). `admit` sees a head before its body is read, so that strangers
-cannot make us hold bytes. Does not know sockets, time, or what requests mean.
+Law: what llhttp accepts and we do not is refused here, and a refused request is the last of its
+connection: nothing is resynchronised. Bounds: head bytes and fields (431), body (411, 413): by
+Content-Length only, unless the door forwards, which takes any method and chunks too. `admit` sees a
+head before its body is read, so that strangers cannot make us hold bytes. Does not know sockets,
+time, or what requests mean.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -33,6 +34,7 @@ class Limits:
     head_s: float = 5.0
     body_s: float = 10.0  # silence inside a body
     idle_s: float = 75.0
+    forwards: bool = False
 
 
 @dataclass(kw_only=True)
@@ -44,6 +46,9 @@ class Request:
     fields: list[tuple[str, str]]
     length: int
     body: bytes = b""
+    minor: int = 1  # of the HTTP version
+    # Sends an interim response (1xx) now; None where there is nobody to send it to.
+    interim: Callable[[int, tuple[tuple[str, str], ...]], None] | None = None
 
     def get(self, name: str, default: str = "") -> str:
         """The value of the first field called `name` (lower-case)."""
@@ -57,6 +62,9 @@ class Response:
     content_type: str = "text/plain; charset=utf-8"
     fields: tuple[tuple[str, str], ...] = ()
     close: bool = False
+    stream: AsyncGenerator[bytes, None] | None = None  # instead of `body`
+    length: int | None = None  # of the stream; None: not known. Also what a HEAD is told.
+    reason: str = ""
 
 
 def refusal(status: int, reason: str, *, close: bool = False) -> Response:
@@ -87,28 +95,51 @@ def check_head(request: Request, version: str, limits: Limits) -> None:
         raise _refuse(400, "exactly one valid Host is needed")
     if "expect" in names:
         raise _refuse(417, "Expect is not supported")
+    if limits.forwards:
+        _check_forwarded(request, version, names)
+    else:
+        _check_ours(request, names)
+    if request.length > limits.body_bytes:
+        raise _refuse(413, f"body of {request.length} bytes, allowed {limits.body_bytes}")
+
+
+def _check_ours(request: Request, names: list[str]) -> None:
     if "transfer-encoding" in names:
         raise _refuse(411, "a body needs Content-Length")
     if request.method in ("PUT", "POST") and "content-length" not in names:
         raise _refuse(411, "Content-Length is required")
     if request.length and request.method not in ("PUT", "POST"):
         raise _refuse(400, f"{request.method} has no body here")
-    if request.length > limits.body_bytes:
-        raise _refuse(413, f"body of {request.length} bytes, allowed {limits.body_bytes}")
 
 
-def render(response: Response, *, head_only: bool = False, close: bool = False) -> bytes:
-    """The bytes of an answer."""
-    reason = _REASONS.get(response.status, "Unknown")
+def _check_forwarded(request: Request, version: str, names: list[str]) -> None:
+    if request.method in ("CONNECT", "TRACE"):
+        raise _refuse(405, f"{request.method} is not forwarded")
+    codings = [value.lower() for name, value in request.fields if name == "transfer-encoding"]
+    if codings and (version == "1.0" or codings != ["chunked"] or "content-length" in names):
+        raise _refuse(400, "contradictory framing")
+    if request.method in ("GET", "HEAD") and (codings or request.length):
+        raise _refuse(400, f"{request.method} has no body here")
+
+
+def render_head(response: Response, *, close: bool = False, framing: str = "") -> bytes:
+    """Status line and fields. `framing`: the line that says where the body ends."""
+    reason = response.reason or _REASONS.get(response.status, "Unknown")
     lines = [f"HTTP/1.1 {response.status} {reason}"]
-    if response.status != 204:
-        lines.append(f"Content-Length: {len(response.body)}")
-    if response.body:
+    if framing:
+        lines.append(framing)
+    if response.body and response.content_type:
         lines.append(f"Content-Type: {response.content_type}")
     lines += [f"{name}: {value}" for name, value in response.fields]
     if close:
         lines.append("Connection: close")
-    head = "\r\n".join((*lines, "\r\n")).encode("latin-1", "replace")
+    return "\r\n".join((*lines, "\r\n")).encode("latin-1", "replace")
+
+
+def render(response: Response, *, head_only: bool = False, close: bool = False) -> bytes:
+    """The bytes of an answer whose body is at hand."""
+    framing = "" if response.status in (204, 304) else f"Content-Length: {len(response.body)}"
+    head = render_head(response, close=close, framing=framing)
     return head if head_only else head + response.body
 
 
@@ -134,9 +165,17 @@ class Reader:
         self._target = b""
         self._fields: list[tuple[str, str]] = []
         self._body: list[bytes] = []
+        self._body_bytes = 0
         self._request: Request | None = None
         self._refusal: Response | None = None
         self._head_fed = 0
+
+    @property
+    def body_left(self) -> int | None:
+        """Bytes of the body still to come; None when it comes in chunks."""
+        if self._request is None or not self._request.length:
+            return None
+        return self._request.length - self._body_bytes
 
     def feed(self, data: bytes) -> list[Asked]:
         """The requests completed by `data`, in order; a refused one is last and closes."""
@@ -165,6 +204,8 @@ class Reader:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._request is not None:  # a trailer, which nobody reads
+            return
         self._fields.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
         if len(self._fields) > self._limits.head_fields:
             raise _refuse(431, "too many header fields")
@@ -176,21 +217,27 @@ class Reader:
         if not _TARGET.fullmatch(self._target):
             raise _refuse(400, "the target must be a path")
         lengths = [value for name, value in self._fields if name == "content-length"]
+        version = self._parser.get_http_version()
         self._request = Request(
             method=self._parser.get_method().decode("ascii"),
             target=self._target.decode("ascii"),
             fields=self._fields,
             length=int(lengths[0]) if lengths else 0,
+            minor=0 if version == "1.0" else 1,
         )
-        check_head(self._request, self._parser.get_http_version(), self._limits)
+        check_head(self._request, version, self._limits)
         self._refusal = self._admit(self._request) if self._admit else None
         if self._refusal is not None and self._refusal.close:
             raise _Refused(self._refusal)
         self.state = "body"
 
     def on_body(self, body: bytes) -> None:
-        if self._refusal is None:
-            self._body.append(body)
+        if self._refusal is not None:
+            return
+        self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:  # chunked: not known before
+            raise _refuse(413, f"a body of more than {self._limits.body_bytes} bytes")
 
     def on_message_complete(self) -> None:
         assert self._request is not None

@@ -8,6 +8,7 @@ not know sockets, time, or what the body is for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -26,6 +27,7 @@ class Head:
     status: int
     fields: tuple[tuple[str, str], ...]
     length: int
+    reason: str = ""
 
     def get(self, name: str) -> str:
         """The only value of `name`, its values joined when repeated (RFC 9110 5.3), "" when
@@ -41,13 +43,21 @@ class Sink(Protocol):
     def data(self, chunk: bytes) -> None: ...
 
 
-class ResponseReader:
-    """One response to a GET, fed in any pieces. `extra` is set when the origin sent bytes after its
-    end."""
+Interim = Callable[[int, tuple[tuple[str, str], ...]], None]  # (status, fields) of a 1xx
 
-    def __init__(self, sink: Sink) -> None:
+
+class ResponseReader:
+    """One response, fed in any pieces. `head_only`: to a HEAD, so that no body follows whatever its
+    fields say. `extra` is set when the origin sent bytes after its end."""
+
+    def __init__(
+        self, sink: Sink, *, head_only: bool = False, interim: Interim | None = None
+    ) -> None:
         self._sink = sink
+        self._interim = interim
+        self._head_only = head_only
         self._parser = httptools.HttpResponseParser(self)
+        self._reason = b""
         self._fields: list[tuple[str, str]] = []
         self._head_bytes = 0
         self._head: Head | None = None
@@ -105,6 +115,10 @@ class ResponseReader:
         if self.complete:
             raise UpstreamError("protocol", "bytes after the end of the response")
         self._fields = []
+        self._reason = b""
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:  # else a trailer, which nobody asked for
@@ -115,6 +129,8 @@ class ResponseReader:
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status < 200:
+            if self._interim is not None and status != 101:
+                self._interim(status, tuple(self._fields))
             return
         lengths = [value for name, value in self._fields if name == "content-length"]
         codings = [value.lower() for name, value in self._fields if name == "transfer-encoding"]
@@ -126,14 +142,18 @@ class ResponseReader:
         if lengths and (codings or len(lengths) > 1 or not lengths[0].isdigit()):
             raise UpstreamError("protocol", "contradictory framing")
         self._chunked = bool(codings)
-        self._head = Head(status, tuple(self._fields), int(lengths[0]) if lengths else -1)
+        length = int(lengths[0]) if lengths else -1
+        self._head = Head(status, tuple(self._fields), length, self._reason.decode("latin-1"))
         self._sink.head(self._head)
+        # llhttp cannot be told: it would wait for the body, so the connection ends with this.
+        self.complete = self._head_only
 
     def on_body(self, body: bytes) -> None:
-        self._sink.data(body)
+        if not self._head_only:
+            self._sink.data(body)
 
     def on_message_complete(self) -> None:
         if self._head is None:  # 1xx: the real one follows
             return
         self.complete = True
-        self.keep_alive = self._parser.should_keep_alive()
+        self.keep_alive = self._parser.should_keep_alive() and not self._head_only

@@ -8,7 +8,7 @@ fills or playlists.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from .. import config
@@ -45,10 +45,18 @@ class Routes:
             open_s=origin.breaker_open / 1000,
         )
         pool: dict[str, Origin] = {}
+        # a site's 5xx is its answer: it says nothing about the origin's other resources
+        sites: dict[str, Origin] = {}
+        site_patience = replace(patience, status_fails=False, min_rate=0)
         self._default = Upstreams(origin.urls, patience, pool)
         self._routes = tuple(
             Route(
-                rules, Upstreams(rules.origins, patience, pool) if rules.origins else self._default
+                rules,
+                Upstreams(rules.origins or origin.urls, site_patience, sites)
+                if rules.kind == "http"
+                else Upstreams(rules.origins, patience, pool)
+                if rules.origins
+                else self._default,
             )
             for rules in settings.routes()
         )
@@ -64,6 +72,10 @@ class Routes:
             (route.rules.prefix.encode(), [name.encode() for name in route.rules.query])
             for route in self._routes
         ]
+
+    def sites(self) -> list[bytes]:
+        """For the core: prefixes whose requests are handed over."""
+        return [route.rules.prefix.encode() for route in self._routes if route.rules.kind == "http"]
 
     @property
     def origins(self) -> tuple[Origin, ...]:

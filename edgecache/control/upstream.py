@@ -22,9 +22,11 @@ from typing import Final, cast
 from urllib.parse import urlsplit
 
 from ..errors import UpstreamError
-from .response import ResponseReader, Sink
+from .body import Flow
+from .response import Interim, ResponseReader, Sink
 
 _RATE_WINDOW_S: Final = 1.0
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Patience:
     connections: int = 64
     failures: int = 5
     open_s: float = 2.0
+    status_fails: bool = True  # a 5xx counts as a failure of the origin, not only of the resource
 
 
 class Breaker:
@@ -80,6 +83,7 @@ class _Connection(asyncio.Protocol):
         self.idle_timer: asyncio.TimerHandle | None = None
         self.unasked = False
         self.lost = False
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's.
@@ -117,6 +121,17 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         self._transport.abort()
 
+    def pause(self) -> None:
+        """Whoever reads the body cannot keep up: its rate is not the origin's fault."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._checked = 0
+        if not self.lost:
+            self._transport.resume_reading()
+
     async def exchange(
         self, request: bytes, reader: ResponseReader, patience: tuple[float, int]
     ) -> None:
@@ -143,7 +158,7 @@ class _Connection(asyncio.Protocol):
         growing = self._reader.growing
         window_s = self._first_byte_s if growing else _RATE_WINDOW_S
         enough = 1 if growing and self._min_rate else self._min_rate * _RATE_WINDOW_S
-        if self._checked and self._received - self._checked < enough:
+        if self._checked and not self._paused and self._received - self._checked < enough:
             self._finish(UpstreamError("slow", "the origin sends too slowly"))
         else:
             self._checked = self._received
@@ -180,17 +195,33 @@ class Origin:
 
     async def get(self, request: bytes, sink: Sink, *, first_byte_s: float) -> None:
         """Send a GET and stream its response into `sink`; returns after its last byte. Raises
-        UpstreamError, or what the sink raises. A kept-alive connection that the origin closed
-        before answering is replaced once: GET is safe to repeat."""
+        UpstreamError, or what the sink raises."""
+        await self.send(request, "GET", sink, first_byte_s=first_byte_s)
+
+    async def send(
+        self,
+        request: bytes,
+        method: str,
+        sink: Sink,
+        *,
+        first_byte_s: float,
+        flow: Callable[[Flow], None] | None = None,
+        interim: Interim | None = None,
+    ) -> None:
+        """As get(), with any method. A kept-alive connection that the origin closed before
+        answering is replaced once if the request may be repeated (RFC 9110 9.2.2); others get a
+        fresh one. `flow` is told where the body's bytes will come from, `interim` of every 1xx."""
         async with self._room:
             self.counts["requests"] += 1
-            fresh = False
+            fresh = method not in _REPEATABLE
             while True:
-                reader = ResponseReader(sink)
+                reader = ResponseReader(sink, head_only=method == "HEAD", interim=interim)
                 connection = self._take() if not fresh else None
                 fresh = connection is None
                 try:
                     connection = connection or await self._connect()
+                    if flow is not None:
+                        flow(connection)
                     await connection.exchange(
                         request, reader, (first_byte_s, self._patience.min_rate)
                     )
@@ -204,7 +235,7 @@ class Origin:
                         self._failed(error)
                     raise
                 self._give_back(connection, reader)
-                if reader.status >= 500:
+                if reader.status >= 500 and self._patience.status_fails:
                     self._failed(UpstreamError("status_5xx"))
                 else:
                     self.breaker.success()

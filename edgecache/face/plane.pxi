@@ -9,7 +9,7 @@ cdef class Plane:
     cdef list threads
 
     def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
-                  bint access_log=False, keep=()):
+                  bint access_log=False, keep=(), sites=()):
         values = {**DEFAULT_LIMITS, **(limits or {})}
         unknown = sorted(set(values) - set(DEFAULT_LIMITS))
         if unknown:
@@ -23,16 +23,16 @@ cdef class Plane:
         if not plane_init(&self.native, budget_bytes):
             raise MemoryError("no memory or descriptors for a data plane")
         self.native.limits = values
-        self._keep(keep)
+        self._keep(keep, sites)
         self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
 
     def __dealloc__(self):
         if self.ready:
             plane_destroy(&self.native)
 
-    def _keep(self, rules):
+    def _keep(self, rules, sites):
         for prefix, names in rules:
-            if not keep_rule(&self.native.keep, _slice(prefix)):
+            if not keep_rule(&self.native.keep, _slice(prefix), prefix in sites):
                 raise ValueError(f"keep: {prefix!r} is too long, or one rule too many")
             for name in names:
                 if not keep_name(&self.native.keep, _slice(name)):
@@ -94,6 +94,31 @@ cdef class Plane:
                     break
                 fills.append(_fill(self, entry))
         return fills
+
+    def guests(self):
+        cdef Guest *guest
+        found = []
+        for index in range(self.native.workers):
+            guest = guest_take(&self.native.contexts[index].leaving)
+            while guest != NULL:
+                data = _bytes(guest.bytes, guest.len)
+                found.append((guest.fd, data[:guest.head_len], data[guest.head_len:]))
+                free(guest)
+                guest = guest_take(&self.native.contexts[index].leaving)
+        return found
+
+    def give_back(self, int fd, bytes unread):
+        cdef Guest *guest
+        cdef Context *ctx
+        if not self.native.workers or len(unread) > GUEST_BYTES:
+            return False
+        ctx = self.native.contexts[fd % self.native.workers]
+        guest = guest_new(fd, _slice(unread), 0)
+        if guest == NULL or not guest_put(&ctx.coming, guest):
+            free(guest)
+            return False
+        bell_ring(&ctx.down.bell)
+        return True
 
     def log_records(self, int limit=4096):
         cdef LogRecord *record

@@ -18,14 +18,18 @@ from edgecache.native.context cimport (
     CONN_BORROWED, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_TIMED,
     CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn, Context,
 )
+from edgecache.native.guest cimport Guest, guest_new
 from edgecache.native.pool cimport pool_give, pool_take
-from edgecache.native.stats cimport C_accepted, C_bytes_in, C_closed, C_connections_now, stat_add
+from edgecache.native.stats cimport (
+    C_accepted, C_bytes_in, C_closed, C_connections_now, C_handed_over, C_taken_back, stat_add,
+)
 from edgecache.native.sys cimport (
-    EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP,
-    SO_MAX_PACING_RATE, SOL_SOCKET, TCP_CONGESTION, close, epoll_ctl, epoll_event, epoll_set_ptr,
-    errno_get, recv, setsockopt, socket_unacked, ssize_t,
+    EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
+    IPPROTO_TCP, SO_MAX_PACING_RATE, SOL_SOCKET, TCP_CONGESTION, close, epoll_ctl, epoll_event,
+    epoll_set_ptr, errno_get, recv, setsockopt, socket_unacked, ssize_t,
 )
 from edgecache.native.timer cimport timer_cancel, timer_set
+from edgecache.native.types cimport Slice, slice_of
 
 
 cdef extern from *:
@@ -149,7 +153,8 @@ cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
     if conn.flags & CONN_QUEUED:
         _unqueue(ctx, conn)
     timer_cancel(&conn.timer)
-    close(conn.fd)
+    if conn.fd >= 0:
+        close(conn.fd)
     _buffer_free(conn)
     if conn.prev != NULL:
         conn.prev.next = conn.next
@@ -160,6 +165,40 @@ cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
     stat_add(&ctx.stats, C_closed, 1)
     stat_add(&ctx.stats, C_connections_now, <uint64_t>-1)
     pool_give(&ctx.conn_pool, conn)
+
+
+cdef inline Guest *conn_give(Context *ctx, Conn *conn, uint32_t head_len) noexcept nogil:
+    """Take it out of this worker, descriptor and unread bytes (a head first). NULL: no memory, and
+    nothing has changed."""
+    cdef Guest *guest = guest_new(conn.fd, slice_of(conn.input + conn.input_off,
+                                                    conn.input_len - conn.input_off), head_len)
+    if guest == NULL:
+        return NULL
+    epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, conn.fd, NULL)
+    conn.fd = -1
+    stat_add(&ctx.stats, C_handed_over, 1)
+    conn_free(ctx, conn)
+    return guest
+
+
+cdef inline bint conn_adopt(Context *ctx, int fd, Slice unread) noexcept nogil:
+    """A connection that comes back, with what has been read of its next request. False: no room
+    (the caller closes fd)."""
+    cdef Conn *conn = conn_new(ctx, fd)
+    if conn == NULL:
+        return False
+    if unread.len:
+        if not _buffer_grow(conn, <uint32_t>unread.len if unread.len > SMALL_BUFFER_BYTES
+                            else SMALL_BUFFER_BYTES):
+            conn.fd = -1
+            conn_free(ctx, conn)
+            return False
+        memcpy(conn.input, unread.data, unread.len)
+        conn.input_len = <uint32_t>unread.len
+    conn.flags |= CONN_READABLE
+    stat_add(&ctx.stats, C_taken_back, 1)
+    conn_queue(ctx, conn)
+    return True
 
 
 cdef inline void conn_queue(Context *ctx, Conn *conn) noexcept nogil:

@@ -5,6 +5,7 @@ Law: nothing here is touched by another thread, except the three mailboxes (see 
 (read racily) and the log ring. """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from edgecache.native.entry cimport Entry
+from edgecache.native.guest cimport GuestBox
 from edgecache.native.live cimport LiveVersion, Want
 from edgecache.native.keep cimport Keep
 from edgecache.native.log cimport LogRing
@@ -178,6 +179,8 @@ cdef struct Context:                     # one worker
     unsigned char *key                   # KEY_BYTES of scratch
     UpBox up
     DownBox down
+    GuestBox leaving                     # to the control plane
+    GuestBox coming                      # back from it
     LogRing log
     Bell *control                        # rung when `up` or `log` has something
     Post *post                           # every worker's box, this one's too

@@ -12,6 +12,8 @@
     X(closed_write_timeout, "connections closed: viewer below the minimum rate") \
     X(closed_refused, "connections closed: over the connection limit") \
     X(closed_bad_request, "connections closed after a malformed request") \
+    X(handed_over, "connections handed to the control plane for a request; counted as closed") \
+    X(taken_back, "connections that came back from there; counted as accepted") \
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
     X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \

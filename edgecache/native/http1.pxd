@@ -5,10 +5,12 @@ http1_turn() is the only way in: it goes on with whatever the connection can do 
 it must wait. Pipelined requests wait in the input behind the exchange under way, so answers leave
 in order and nothing is read ahead of a viewer that does not read. """
 from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memchr
 from edgecache.native.base cimport EC_ASSERT
 from edgecache.native.conn cimport (
-    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_keeps_pace,
-    conn_queue, conn_recv, conn_stash, socket_reset_on_close,
+    RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_give,
+    conn_keeps_pace, conn_queue, conn_recv, conn_stash, socket_reset_on_close,
 )
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
@@ -18,20 +20,23 @@ from edgecache.native.exchange cimport (
     exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send,
     exchange_timeout, exchange_unparked, preflight_answer,
 )
+from edgecache.native.guest cimport Guest, guest_put
+from edgecache.native.keep cimport keep_is_site
+from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.request cimport (
     METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse,
 )
 from edgecache.native.resolve cimport resolve_target
 from edgecache.native.send cimport (
-    PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_PARKED, Progress,
+    PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_GIVEN, PROGRESS_PARKED, Progress,
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
     C_closed_write_timeout, C_park_drained, C_park_gone, C_requests, C_shed, stat_add,
 )
-from edgecache.native.sys cimport SHUT_WR, shutdown
+from edgecache.native.sys cimport SHUT_WR, close, shutdown
 from edgecache.native.target cimport Target, target_parse
-from edgecache.native.types cimport cbyte
+from edgecache.native.types cimport cbyte, slice_of
 
 
 cdef enum:
@@ -118,10 +123,41 @@ cdef inline Progress _refuse(Context *ctx, Conn *conn, int status) noexcept nogi
     return exchange_error(ctx, x, status, 0)
 
 
+cdef inline bint _for_a_site(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
+    """Is the request's target on a route that the control plane answers? Whatever the method: it
+    judges the rest of the head itself."""
+    cdef cbyte *line = conn.input + conn.input_off
+    cdef cbyte *start = <cbyte *>memchr(line, 32, head_len)
+    cdef cbyte *end
+    cdef Target target
+    if start == NULL:
+        return False
+    start += 1
+    end = <cbyte *>memchr(start, 32, head_len - (start - line))
+    return (end != NULL and <size_t>(end - start) <= ctx.limits.target_bytes
+            and target_parse(slice_of(start, end - start), ctx.keep, ctx.key, &target)
+            and keep_is_site(ctx.keep, target.path))
+
+
+cdef inline Progress _hand_over(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
+    cdef Guest *guest = conn_give(ctx, conn, <uint32_t>head_len)
+    if guest == NULL:
+        return PROGRESS_BROKEN
+    if not guest_put(&ctx.leaving, guest):
+        stat_add(&ctx.stats, C_shed, 1)
+        close(guest.fd)
+        free(guest)
+    bell_ring(ctx.control)
+    return PROGRESS_GIVEN
+
+
 cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
     cdef Request request
     cdef Exchange *x
-    cdef int status = request_parse(conn.input + conn.input_off, head_len, ctx.limits, &request)
+    cdef int status
+    if ctx.keep.sites and _for_a_site(ctx, conn, head_len):
+        return _hand_over(ctx, conn, head_len)
+    status = request_parse(conn.input + conn.input_off, head_len, ctx.limits, &request)
     if status:
         return _refuse(ctx, conn, status)
     conn.input_off += <uint32_t>head_len
@@ -195,6 +231,8 @@ cdef inline bint _answered(Context *ctx, Conn *conn) noexcept nogil:
 cdef inline bint http1_settle(Context *ctx, Conn *conn, Progress progress) noexcept nogil:
     """What an exchange's progress means for its connection. True: it may go on to the next request.
     """
+    if progress == PROGRESS_GIVEN:
+        return False
     if progress == PROGRESS_DONE:
         return _answered(ctx, conn)
     if progress == PROGRESS_BROKEN:

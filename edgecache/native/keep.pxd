@@ -23,6 +23,7 @@ cdef struct KeepName:
 
 
 cdef struct KeepRule:
+    bint site                            # the control plane answers (guest.pxd)
     size_t prefix_len
     unsigned char prefix[KEEP_PREFIX_BYTES]
     int count
@@ -31,10 +32,11 @@ cdef struct KeepRule:
 
 cdef struct Keep:
     int count
+    bint sites                           # is any rule a site's?
     KeepRule rules[KEEP_RULES]
 
 
-cdef inline bint keep_rule(Keep *keep, Slice prefix) noexcept nogil:
+cdef inline bint keep_rule(Keep *keep, Slice prefix, bint site) noexcept nogil:
     """A rule behind those there. False: it does not fit."""
     cdef KeepRule *rule
     if keep.count == KEEP_RULES or not 0 < prefix.len <= KEEP_PREFIX_BYTES:
@@ -43,6 +45,8 @@ cdef inline bint keep_rule(Keep *keep, Slice prefix) noexcept nogil:
     memset(rule, 0, sizeof(KeepRule))
     memcpy(rule.prefix, prefix.data, prefix.len)
     rule.prefix_len = prefix.len
+    rule.site = site
+    keep.sites = keep.sites or site
     keep.count += 1
     return True
 
@@ -68,6 +72,11 @@ cdef inline KeepRule *_rule_of(Keep *keep, Slice path) noexcept nogil:
         if path.len >= rule.prefix_len and memcmp(path.data, rule.prefix, rule.prefix_len) == 0:
             return rule
     return NULL
+
+
+cdef inline bint keep_is_site(Keep *keep, Slice path) noexcept nogil:
+    cdef KeepRule *rule = _rule_of(keep, path)
+    return rule != NULL and rule.site
 
 
 cdef inline Slice _parameter(Slice query, KeepName *name) noexcept nogil:

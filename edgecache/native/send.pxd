@@ -27,6 +27,7 @@ cdef enum Progress:
     PROGRESS_STARVED                     # the fill has no more for now
     PROGRESS_PARKED                      # on a hold's list
     PROGRESS_BROKEN                      # the connection must be closed now
+    PROGRESS_GIVEN                       # the connection is the control plane's now, and gone here
 
 
 cdef enum:

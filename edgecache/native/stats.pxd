@@ -16,6 +16,8 @@ cdef extern from "counters.h" nogil:
         C_closed_write_timeout "EC_C_closed_write_timeout"
         C_closed_refused "EC_C_closed_refused"
         C_closed_bad_request "EC_C_closed_bad_request"
+        C_handed_over "EC_C_handed_over"
+        C_taken_back "EC_C_taken_back"
         C_accept_paused "EC_C_accept_paused"
         C_requests "EC_C_requests"
         C_bad_requests "EC_C_bad_requests"

@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 from edgecache.native.base cimport bits_clear, clock_us, store_relaxed_u64
-from edgecache.native.conn cimport conn_new, conn_queue
+from edgecache.native.conn cimport conn_adopt, conn_new, conn_queue
 from edgecache.native.context cimport (
     CONGESTION_BYTES, CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
     CONTEXT_MAGIC,
@@ -20,6 +20,7 @@ from edgecache.native.context cimport (
 )
 from edgecache.native.entry cimport Entry, entry_release
 from edgecache.native.exchange cimport exchange_woken
+from edgecache.native.guest cimport Guest, guest_box_destroy, guest_box_init, guest_take
 from edgecache.native.hold cimport hold_of, hold_rotate, hold_sweep, hold_wake
 from edgecache.native.http1 cimport (
     http1_close, http1_expired, http1_release, http1_settle, http1_turn,
@@ -135,10 +136,21 @@ cdef inline void _wake_everything(Context *ctx) noexcept nogil:
         hold = hold.next
 
 
+cdef inline void _take_back(Context *ctx) noexcept nogil:
+    """Connections whose request the control plane has answered."""
+    cdef Guest *guest = guest_take(&ctx.coming)
+    while guest != NULL:
+        if ctx.draining or not conn_adopt(ctx, guest.fd, slice_of(guest.bytes, guest.len)):
+            close(guest.fd)
+        free(guest)
+        guest = guest_take(&ctx.coming)
+
+
 cdef inline void _mail(Context *ctx) noexcept nogil:
     cdef Message message
     cdef Hold *hold
     bell_answer(&ctx.down.bell)
+    _take_back(ctx)
     if down_overflowed(&ctx.down):
         _wake_everything(ctx)
     while down_take(&ctx.down, &message):
@@ -304,6 +316,8 @@ cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
     ctx.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
     if ctx.table == NULL or ctx.rx == NULL or ctx.key == NULL or ctx.epoll_fd < 0:
         return False
+    guest_box_init(&ctx.leaving)
+    guest_box_init(&ctx.coming)
     if not up_init(&ctx.up) or not down_init(&ctx.down) or not log_init(&ctx.log, log_on):
         return False
     epoll_set_ptr(&event, EPOLLIN, ctx)
@@ -344,6 +358,8 @@ cdef inline void worker_free(Context *ctx) noexcept nogil:
         up_destroy(&ctx.up)
     if ctx.down.slots != NULL:
         down_destroy(&ctx.down)
+    guest_box_destroy(&ctx.leaving)
+    guest_box_destroy(&ctx.coming)
     log_destroy(&ctx.log)
     if ctx.epoll_fd > 0:
         close(ctx.epoll_fd)

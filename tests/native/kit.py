@@ -10,7 +10,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -217,9 +217,13 @@ class Edge:
         workers: int = 1,
         budget: int = 64 << 20,
         log: bool = False,
+        sites: Sequence[bytes] = (),
         **limits: int,
     ) -> None:
-        self.plane = Plane(name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log)
+        self.plane = Plane(
+            name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log,
+            keep=[(site, ()) for site in sites], sites=sites,
+        )  # fmt: skip
         self.sockets = [listener()]
         self.sockets += [twin(self.sockets[0]) for _ in range(workers - 1)]
         self.port = int(self.sockets[0].getsockname()[1])
@@ -301,14 +305,14 @@ class Edge:
 def ledger(c: dict[str, int]) -> dict[str, int]:
     """What does not add up, by law; empty is right. `c`: counters of a plane at rest."""
     answers_ = c["status_2xx"] + c["status_3xx"] + c["status_4xx"] + c["status_5xx"]
-    unanswered = c["requests"] - answers_
+    unanswered = c["requests"] - answers_ - c["handed_over"]
     released = c["park_gone"] + c["park_drained"] + c["parked_now"]
     reasons = ("header_timeout", "idle", "write_timeout", "bad_request")
     laws = {
         "accepted = closed + connections_now": c["accepted"] - c["closed"] - c["connections_now"],
         "parked = woken + timeout + gone + drained + parked_now": c["parked"]
         - c["woken"] - c["park_timeout"] - released,
-        "requests = answers, but for who left while parked": unanswered
+        "requests = answers + handed_over, but for who left while parked": unanswered
         if unanswered < 0 or unanswered > released
         else 0,
         "closed for a reason <= closed": max(

@@ -21,6 +21,7 @@ MODULES = sorted(
 )
 # Import name of a distribution where the two differ.
 DISTRIBUTION = {
+    "http_sf": "http-sf",
     "imageio_ffmpeg": "imageio-ffmpeg",
     "prometheus_client": "prometheus-client",
     "pydantic_core": "pydantic",

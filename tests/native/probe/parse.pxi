@@ -44,7 +44,7 @@ def target_parse(bytes raw, rules=()):
     keep.count = 0
     try:
         for prefix, names in rules:
-            if not keep_rule(&keep, at_the_edge(prefix)):
+            if not keep_rule(&keep, at_the_edge(prefix), False):
                 raise ValueError(prefix)
             for name in names:
                 if not keep_name(&keep, at_the_edge(name)):

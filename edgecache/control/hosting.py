@@ -1,0 +1,84 @@
+"""Routes of kind `http`, put together: the shared cache, and the way of its viewers between the
+planes.
+
+Law: a connection that is handed over is answered or closed, and what comes back is the data
+plane's. Does not know how a request is answered (site.py) nor how one is read (guests.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from ..config import EdgeConfig
+from .guests import Guests
+from .http1 import Limits
+from .routes import Routes
+from .shelf import Shelf
+from .site import Settings, Site
+from .upstream import Upstreams
+
+if TYPE_CHECKING:
+    from .._core import Plane
+
+_WRITE_S: Final = 20.0
+
+
+class Hosting:
+    """collect() whenever the data plane rings."""
+
+    def __init__(self, plane: Plane, routes: Routes, config: EdgeConfig) -> None:
+        site, http = config.site, config.http
+        self._plane = plane
+        self._routes = routes
+        self.shelf = Shelf(site.memory, variants_max=site.variants)
+        self._site = Site(
+            self._upstreams_of,
+            self.shelf,
+            Settings(
+                name=config.pop.name,
+                object_max=site.object_max,
+                first_byte_s=config.origin.blocking / 1000,
+                attempts=config.origin.attempts,
+                if_error_s=site.stale_if_error / 1000,
+            ),
+        )
+        limits = Limits(
+            head_bytes=http.header_max,
+            head_fields=http.header_fields,
+            body_bytes=site.body_max,
+            connections=site.requests,
+            body_s=_WRITE_S,
+            forwards=True,
+        )
+        self._guests = Guests(self._site.handle, self._give_back, limits)
+
+    def collect(self) -> None:
+        for fd, head, rest in self._plane.guests():
+            self._guests.take(socket.socket(fileno=fd), head, rest)
+
+    def counts(self) -> Counter[str]:
+        return self._site.counts + self._guests.counts
+
+    def gauges(self) -> dict[str, float]:
+        return {
+            "site_bytes": self.shelf.used,
+            "site_responses": len(self.shelf),
+            "site_evicted": self.shelf.evicted,
+            "site_requests": len(self._guests),
+        }
+
+    async def close(self, deadline_s: float) -> None:
+        """Before the data plane stops."""
+        await self._guests.close(deadline_s)
+        await self._site.close()
+
+    def _upstreams_of(self, target: str) -> Upstreams:
+        return self._routes.of(target.encode("latin-1")).upstreams
+
+    def _give_back(self, sock: socket.socket, unread: bytes) -> None:
+        fd = sock.detach()
+        if not self._plane.give_back(fd, unread):
+            os.close(fd)

@@ -16,13 +16,6 @@ LEDGER = ("edge_accepted_total", "edge_closed_total", "edge_connections_now")
 
 
 @pytest.fixture(scope="module")
-def origin() -> Iterator[ScriptedOrigin]:
-    server = ScriptedOrigin()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
 def edge(origin: ScriptedOrigin) -> Iterator[Edge]:
     with Edge([f"origin.urls={origin.url}", ROUTES, "http.workers=2"]) as found:
         yield found

@@ -289,15 +289,22 @@ class Filler:
         """A playlist is whole before anybody is shown it."""
         text = await retrieve(filling.route, filling.key, self._config.origin, held=filling.held)
         filling.refused = text.refused
-        if not text.refused:
-            self.lifetimes.learn(filling.key, text.body)
-            if self.on_text(filling.key, text):
-                self.counts["completed"] += 1
-                self.counts["bytes"] += len(text.body)
-                return
+        if text.refused:
+            self._done(filling)
+            return
+        self.lifetimes.learn(filling.key, text.body)
+        published = self.on_text(filling.key, text)
+        try:
+            # Published, it is what the entry holds by now; but one that was purged meanwhile is
+            # out of reach of that, and its viewers wait for this.
             filling.head(policy.decoded(text.head, len(text.body)))
             filling.data(text.body)
-        self._done(filling)
+            self._done(filling)
+        except _Stopped:
+            if not published:
+                raise
+            self.counts["completed"] += 1
+            self.counts["bytes"] += len(text.body)
 
     async def _pull(self, filling: Filling) -> None:
         """Attempts until the body is whole. Raises what ended the last one."""

@@ -335,3 +335,18 @@ def test_media_is_there_before_it_is_asked_for(
     assert len(statuses) >= 20 * 7
     assert waited == 0
     assert all(origin.count(live.segment(msn)) == 1 for msn in range(12, 19))
+
+
+def test_a_playlist_purged_while_it_is_asked_for_reaches_who_asked(
+    edge: Edge, origin: ScriptedOrigin, pool: ThreadPoolExecutor
+) -> None:
+    """It is published under a new entry then; those on the old one were once answered 502."""
+    live = Packager(origin, "/purged/v.m3u8")
+    gate, script = threading.Event(), origin.scripts[live.path]
+    origin.scripts[live.path] = lambda asked: [gate, *script(asked)]
+    waiting = asking(edge, pool, *[live.path] * 3)
+    assert ask(edge.admin, "POST", f"/purge?key={live.path}", {}).status == 200
+    gate.set()
+    answers = [future.result() for future in waiting]
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.body for answer in answers} == {edge.get(live.path).body}

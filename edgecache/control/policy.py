@@ -237,6 +237,7 @@ def check_status(head: Head) -> int:
     if 400 <= head.status < 500 and head.status not in (408, 412, 416, 421, 425, 429):
         return head.status
     kind = "redirect" if 300 <= head.status < 400 else f"status_{head.status // 100}xx"
+    kind = "busy" if head.status == 503 else kind
     retryable = head.status >= 500 or head.status == 429
     raise UpstreamError(kind, f"origin answered {head.status}", retryable=retryable)
 
@@ -272,4 +273,5 @@ def tries_elsewhere(reason: str, *, began: bool) -> bool:
 
 def answer_for(reason: str) -> int:
     """The status for viewers when all attempts are spent."""
-    return {"timeout": 504, "connect_timeout": 504, "unavailable": 503}.get(reason, 502)
+    statuses = {"timeout": 504, "connect_timeout": 504, "unavailable": 503, "busy": 503}
+    return statuses.get(reason, 502)

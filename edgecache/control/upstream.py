@@ -235,7 +235,9 @@ class Origin:
                         self._failed(error)
                     raise
                 self._give_back(connection, reader)
-                if reader.status >= 500 and self._patience.status_fails:
+                # 503 is the answer of one that lives: a playlist held in vain (RFC 8216bis 6.2.5.2)
+                # says nothing about the origin's other streams.
+                if reader.status >= 500 and reader.status != 503 and self._patience.status_fails:
                     self._failed(UpstreamError("status_5xx"))
                 else:
                     self.breaker.success()

@@ -350,3 +350,17 @@ def test_a_playlist_purged_while_it_is_asked_for_reaches_who_asked(
     answers = [future.result() for future in waiting]
     assert {answer.status for answer in answers} == {200}
     assert {answer.body for answer in answers} == {edge.get(live.path).body}
+
+
+def test_a_playlist_held_in_vain_is_a_503_and_closes_no_origin(
+    origin: ScriptedOrigin, spare: ScriptedOrigin
+) -> None:
+    """RFC 8216bis 6.2.5.2; a silent stream says nothing about the origin's other ones."""
+    for server in (origin, spare):
+        server.says("/vain/v.m3u8", ok(b"", status="503 Service Unavailable"))
+    origin.says("/vain/a.m4s", ok(b"media"))
+    options = (f"origin.urls={origin.url},{spare.url}", "origin.breaker_failures=2")
+    with Edge(options) as edge:
+        for n in range(6):
+            assert edge.get(f"/vain/v.m3u8?_HLS_msn={n}").status == 503
+        assert edge.get("/vain/a.m4s").status == 200

@@ -160,7 +160,7 @@ async def test_a_failing_origin_leaves_the_last_version() -> None:
         it.site.answers[KEY] = ok(text(1))
         await it.ask()
         it.site.answers[KEY] = ok(b"").replace(b"200 OK", b"503 Busy")
-        await eventually(lambda: it.follower.counts["failures.status_5xx"])
+        await eventually(lambda: it.follower.counts["failures.busy"])
         assert it.plane.version(KEY) == (4, 0, 0)
 
 

@@ -232,3 +232,11 @@ def test_what_is_worth_finishing_alone() -> None:
     assert not policy.worth_finishing(0, -1, 1)
     assert not policy.worth_finishing(10 << 20, 50 << 20, 1)
     assert policy.worth_finishing(25 << 20, 50 << 20, 1)
+
+
+def test_a_busy_origin_is_a_503_and_any_other_failure_a_502() -> None:
+    """RFC 8216bis 6.2.5.2: a playlist that was held in vain."""
+    for status, answer in ((503, 503), (500, 502), (429, 502)):
+        with pytest.raises(UpstreamError) as failed:
+            policy.check_status(Head(status, (), -1))
+        assert policy.answer_for(failed.value.reason) == answer

@@ -31,7 +31,7 @@ from edgecache.native.log cimport (
 )
 from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.pool cimport pool_give, pool_take
-from edgecache.native.resolve cimport resolve_full
+from edgecache.native.resolve cimport resolve_again, resolve_full
 from edgecache.native.response cimport (
     RANGE_IGNORE, RANGE_MAX, RANGE_OK, RANGE_UNSATISFIABLE, RangeVerdict, date_write, error_body,
     error_head, etag_listed, partial_line, preflight_head, range_parse, tail_write, unframed_line,
@@ -383,7 +383,9 @@ cdef inline Progress exchange_decide(Context *ctx, Exchange *x) noexcept nogil:
     if verdict == WANT_BAD:
         return exchange_error(ctx, x, 400, 0)
     if verdict == WANT_WAIT and entry_dead(entry):       # purged: its next version is elsewhere
-        return exchange_error(ctx, x, 503, 0)
+        if not resolve_again(ctx, x):
+            return exchange_error(ctx, x, 503, 0)
+        return exchange_decide(ctx, x)
     if verdict == WANT_WAIT:
         return exchange_park(ctx, x, version.hold_ms)
     return _answer_version(ctx, x)

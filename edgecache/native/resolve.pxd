@@ -82,6 +82,18 @@ cdef inline bint resolve_target(Context *ctx, Exchange *x, Target *target) noexc
     return _take(ctx, x, target.path)
 
 
+cdef inline bint resolve_again(Context *ctx, Exchange *x) noexcept nogil:
+    """The playlist was purged while the exchange waited: on to what stands under its name now, or
+    will once it is filled; the deadline stays. False: no memory."""
+    cdef Hold *before = x.hold
+    cdef size_t n = before.entry.key_len
+    memcpy(ctx.key, before.entry.key, n)
+    if not _take(ctx, x, slice_of(ctx.key, n)):
+        return False
+    hold_unuse(ctx, before)
+    return True
+
+
 cdef inline bint resolve_full(Context *ctx, Exchange *x) noexcept nogil:
     """The playlist has no versions: on to what stands under the full name. False: no memory."""
     cdef Hold *before = x.hold

@@ -348,13 +348,16 @@ def test_a_long_run_of_versions(edges: Callable[..., Edge]) -> None:
 
 @pytest.mark.parametrize("prefix", [False, True])
 def test_a_purge_does_not_strand_who_waits(edge: Edge, prefix: bool) -> None:
-    """The next version goes to a new entry: who waits on the purged one is told to ask again."""
+    """The next version goes to a new entry, and so do they: one fill, or the next push."""
     edge.publish(KEY, (10, 2, 6))
     viewers = wait_for(edge, 5, "_HLS_msn=10&_HLS_part=2")
     assert edge.plane.purge_prefix(b"/live/") if prefix else edge.plane.purge(KEY.encode())
+    fill = edge.fill()
+    assert fill.key == KEY.encode()
     edge.publish(KEY, (10, 3, 6))
-    assert {status for status, _ in bodies(viewers)} == {503}
+    assert bodies(viewers) == [(200, b"v10.3")] * 5
     assert edge.ask(KEY + "?_HLS_msn=10&_HLS_part=2").body == b"v10.3"
+    assert edge.count("misses") == 1
 
 
 def test_a_value_that_expired_is_asked_for(edge: Edge) -> None:

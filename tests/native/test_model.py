@@ -198,6 +198,10 @@ class Model(RuleBasedStateMachine):
             self.gone(key)
         if prefix == "/":
             self.version = None
+            if self.parked:  # they are one miss of what stands there no more
+                fill = self.edge.fill()
+                assert fill.key == PLAYLIST.encode()
+                fill.fail(503)
             for _, viewer in self.parked:
                 assert viewer.answer().status == 503
                 viewer.close()

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.timeout(60)
 
 PUBLIC = {
     "bytes", "dropped_frames", "dropped_tags", "encoder", "epoch", "generation", "jumps", "lag_ms",
-    "last_tag_age_s", "name", "out_of_step", "playlists", "publications", "queued_bytes",
-    "renditions", "restarts", "silent_frames", "source", "speed", "state", "tags", "viewers",
+    "last_tag_age_s", "latency_ms", "name", "out_of_step", "playlists", "publications",
+    "queued_bytes", "renditions", "restarts", "silent_frames", "source", "speed", "state", "tags",
+    "viewers",
 }  # fmt: skip
 
 

@@ -80,11 +80,6 @@ UNMET: Final = (
         "the hint before a restart is made before it is known that there will be one",
     ),
     (
-        "RFC 9111 4.2.3",
-        "Age of a filled object counts from when its origin made it, also behind another cache",
-        "an edge counts from when it stored it",
-    ),
-    (
         "6.2.1",
         "Each single part is listed within a part target of the one before",
         "a part is as long as its target, so an encoder's jitter breaks it; proved in the mean",

@@ -103,6 +103,7 @@ def check(url: str, *, pid: int, viewers: int, seconds: float) -> list[Compared]
     crowd = drive.Crowd(viewers=viewers, seconds=seconds, ramp_s=stream.segment_s)
     idle = _idle(pid)
     small = _see(look, replace(crowd, viewers=max(1, viewers // SMALL_SHARE)), pid, idle)
+    stream = _stream(look)  # a young one lists more by now
     large = _see(look, crowd, pid, idle)
     return list(_compared(stream, small, large))
 

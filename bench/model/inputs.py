@@ -59,11 +59,11 @@ class Stream:
         return sum(self.ladder_bps) + self.audio_bps
 
     def playlist_bytes(self) -> float:
-        """Of a whole media playlist on average, as our origin writes it (counted on the demo: 460
-        for its head and end, 93 a segment, 72 a part, parts listed of what began within three
+        """Of a whole media playlist on average, as our origin writes it (counted on the demo: 515
+        for its head and end, 95 a segment, 73 a part, parts listed of what began within three
         target durations of the edge)."""
         parts = 2 * self.parts + (self.parts + 1) / 2 if self.low_latency else 0
-        return 460 + 93 * self.window_s / self.segment_s + 72 * parts
+        return 515 + 95 * self.window_s / self.segment_s + 73 * parts
 
 
 @dataclass(frozen=True, kw_only=True)

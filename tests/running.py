@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlencode
 
 from edgecache.signing import sign
 
@@ -227,6 +228,17 @@ class Edge:
         text = ask(self.admin, "GET", "/metrics", {}).body.decode()
         found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
+
+    def complete(self, path: str) -> None:
+        """Wait until the entry is whole: a viewer may have its last byte a moment earlier."""
+        deadline = time.monotonic() + LIMIT_S
+        target = "/explain?" + urlencode({"url": f"http://pop{path}"})
+        while True:
+            found = json.loads(ask(self.admin, "GET", target, {}).body)["entry"] or {}
+            if found.get("state") == "complete":
+                return
+            assert time.monotonic() < deadline, f"{path} is {found}"
+            time.sleep(0.005)
 
     def settled(self, name: str, value: float) -> None:
         """Wait until a metric has this value: pages are a second old at most."""

@@ -38,6 +38,14 @@ def alive(pids: Sequence[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+def command_of(pid: int) -> str:
+    """Empty when it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 @pytest.mark.parametrize(
     ("name", "figure"), [("push_to_byte", "first_p99_ms"), ("viewers_ll", "viewers_core")]
 )
@@ -59,8 +67,7 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Pat
     """Impatience included: further signals do not cut the clearing up short."""
     with started(tmp_path, "hit_playlist", "--servers", "edgecache", "--rounds", "50") as run:
         deadline = time.monotonic() + WAIT_S
-        while not any("edgecache" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-                      for pid in tree(run.pid)[1:] if Path(f"/proc/{pid}").exists()):  # fmt: skip
+        while not any("edgecache" in command_of(pid) for pid in tree(run.pid)[1:]):
             assert run.poll() is None, run.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.01)

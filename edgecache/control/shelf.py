@@ -66,6 +66,7 @@ class Shelf:
         self._budget = budget
         self._variants_max = variants_max
         self._targets: OrderedDict[str, list[Stored]] = OrderedDict()  # least recently used first
+        self.epoch = 0  # grows with whatever was taken back: what was asked before may be that
         self.used = 0
         self.evicted = 0
 
@@ -108,12 +109,14 @@ class Shelf:
 
     def invalidate(self, target: str) -> int:
         """All variants of it; how many left."""
+        self.epoch += 1
         gone = self._targets.pop(target, [])
         self.used -= sum(each.size for each in gone)
         return len(gone)
 
     def purge(self, *, prefix: str = "", tag: str = "") -> int:
         """Those whose target begins with `prefix` and that carry `tag` (if one is given)."""
+        self.epoch += 1
         doomed = [
             stored
             for target, found in self._targets.items()

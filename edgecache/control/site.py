@@ -25,7 +25,7 @@ from .caching import Fields
 from .http1 import Request, Response, refusal
 from .shelf import Shelf, Stored
 from .siterequest import loop_token, outgoing, wanted_span
-from .upstream import Upstreams
+from .upstream import Origin, Upstreams
 from .visit import Answer, Visit
 
 log = logging.getLogger(__name__)
@@ -102,14 +102,15 @@ class Site:
         ranged = caching.joined(fields, "range") or "" if found is None else ""
         key = (request.target, ranged)
         visit = self._visits.get(key)
+        if visit is not None and visit.epoch != self._shelf.epoch:
+            visit = None  # what it brings may be what was purged since
         collapsed = visit is not None
         if visit is not None:
             self.counts["collapsed"] += 1
         else:
             visit = self._visit(request, found)
             if "authorization" not in dict(fields):
-                self._visits[key] = visit
-                visit.task.add_done_callback(lambda _: self._visits.pop(key, None))
+                self._share(key, visit)
         try:
             answer = await asyncio.shield(visit.settled)
         except UpstreamError as error:
@@ -128,6 +129,14 @@ class Site:
             return self._without(request, found, error.reason, policy.answer_for(error.reason))
         return self._answer(request, answer, found, collapsed=False)
 
+    def _share(self, key: tuple[str, str], visit: Visit) -> None:
+        def over(_: object) -> None:
+            if self._visits.get(key) is visit:
+                del self._visits[key]
+
+        self._visits[key] = visit
+        visit.task.add_done_callback(over)
+
     @staticmethod
     def _for_all(answer: Answer, fields: Fields) -> bool:
         return answer.stored is not None and answer.stored.matches(fields)
@@ -140,6 +149,7 @@ class Site:
             keep_max=self._settings.object_max,
             if_error_s=self._settings.if_error_s,
             storable=storable,
+            epoch=self._shelf.epoch,
         )
         visit.task = asyncio.create_task(self._run(visit))
         return visit
@@ -147,9 +157,9 @@ class Site:
     async def _run(self, visit: Visit) -> None:
         """One request to one origin after the other until one answers; stores what may be."""
         error = UpstreamError("unavailable", "no healthy origin")
-        tried: list[object] = []
+        tried: list[Origin] = []
         for _ in range(self._settings.attempts if visit.method in _SAFE else 1):
-            origin = self._upstreams_of(visit.target).pick(tried)  # type: ignore[arg-type]
+            origin = self._upstreams_of(visit.target).pick(tried)
             if origin is None:
                 break
             tried.append(origin)
@@ -168,6 +178,10 @@ class Site:
                 if visit.begun:
                     break
                 continue
+            except Exception:  # a bug of ours: whoever waits is told, and does not wait for ever
+                log.exception("a fetch failed", extra={"key": visit.target})
+                error = UpstreamError("internal")
+                break
             self._settle(visit)
             return
         self.counts[f"failed.{error.reason}"] += 1
@@ -178,6 +192,8 @@ class Site:
         visit.finish()
         answer = visit.answer
         if answer is None:
+            return
+        if visit.epoch != self._shelf.epoch:
             return
         if answer.stored is not None and answer.stored is not visit.found:
             self._shelf.put(answer.stored)
@@ -191,10 +207,9 @@ class Site:
         if key in self._visits or len(self._background) >= _BACKGROUND_MAX:
             return
         visit = self._visit(request, found)
-        self._visits[key] = visit
+        self._share(key, visit)
         self._background.add(visit.task)
         visit.task.add_done_callback(self._background.discard)
-        visit.task.add_done_callback(lambda _: self._visits.pop(key, None))
         self.counts["background"] += 1
 
     async def _pass(self, request: Request) -> Response:

@@ -39,12 +39,13 @@ class Visit:
 
     def __init__(
         self, request: Request, wire: Wire, *, found: Stored | None, keep_max: int,
-        if_error_s: float, storable: bool,
+        if_error_s: float, storable: bool, epoch: int = 0,
     ) -> None:  # fmt: skip
         self.method = request.method
         self.target = request.target
         self.wire = wire
         self.found = found
+        self.epoch = epoch  # of the shelf when it was asked
         self.storable = storable and request.method == "GET"
         self.settled: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.settled.add_done_callback(lambda done: done.cancelled() or done.exception())

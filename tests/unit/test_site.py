@@ -336,6 +336,24 @@ async def test_a_connection_goes_on_after_an_answer_with_what_was_behind_the_req
 
 
 @looped
+async def test_what_was_asked_before_a_purge_is_neither_kept_nor_joined(
+    origin: ScriptedOrigin,
+) -> None:
+    gate = threading.Event()
+    answers = iter([[gate, ok(b"old", FRESH)]])
+    origin.scripts["/a"] = lambda _: next(answers, [ok(b"new", FRESH)])
+    async with front(origin.url) as edge:
+        early = asyncio.create_task(edge.get("/a"))
+        await eventually(lambda: origin.count("/a") == 1)
+        edge.site.shelf.invalidate("/a")
+        assert (await edge.get("/a")).body == b"new"
+        gate.set()
+        assert (await early).body == b"old"
+        assert (await edge.get("/a")).body == b"new"
+    assert origin.count("/a") == 2
+
+
+@looped
 async def test_tags_name_what_is_purged(origin: ScriptedOrigin) -> None:
     origin.says("/a", ok(b"x", FRESH, "Surrogate-Key: red blue"))
     origin.says("/b", ok(b"x", FRESH, "Cache-Tag: red,green"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from .body import Body
 from .caching import Fields, Verdict, joined, variant
 
+_TARGETS_MAX = 4096  # beyond it everything under way counts as taken back
 _ENTRY_BYTES = 1024  # bookkeeping, roughly
 
 
@@ -66,7 +67,8 @@ class Shelf:
         self._budget = budget
         self._variants_max = variants_max
         self._targets: OrderedDict[str, list[Stored]] = OrderedDict()  # least recently used first
-        self.epoch = 0  # grows with whatever was taken back: what was asked before may be that
+        self._purges = 0
+        self._invalidated: dict[str, int] = {}  # target -> how often, since the last purge
         self.used = 0
         self.evicted = 0
 
@@ -109,14 +111,16 @@ class Shelf:
 
     def invalidate(self, target: str) -> int:
         """All variants of it; how many left."""
-        self.epoch += 1
+        if len(self._invalidated) >= _TARGETS_MAX:
+            self._purged()
+        self._invalidated[target] = self._invalidated.get(target, 0) + 1
         gone = self._targets.pop(target, [])
         self.used -= sum(each.size for each in gone)
         return len(gone)
 
     def purge(self, *, prefix: str = "", tag: str = "") -> int:
         """Those whose target begins with `prefix` and that carry `tag` (if one is given)."""
-        self.epoch += 1
+        self._purged()
         doomed = [
             stored
             for target, found in self._targets.items()
@@ -127,6 +131,14 @@ class Shelf:
         for stored in doomed:
             self._drop(stored.target, stored)
         return len(doomed)
+
+    def epoch(self, target: str) -> tuple[int, int]:
+        """Changes with whatever is taken back: what was asked for before may be just that."""
+        return self._purges, self._invalidated.get(target, 0)
+
+    def _purged(self) -> None:
+        self._purges += 1
+        self._invalidated.clear()
 
     def _drop(self, target: str, stored: Stored) -> None:
         self._targets[target].remove(stored)

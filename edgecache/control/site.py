@@ -102,7 +102,7 @@ class Site:
         ranged = caching.joined(fields, "range") or "" if found is None else ""
         key = (request.target, ranged)
         visit = self._visits.get(key)
-        if visit is not None and visit.epoch != self._shelf.epoch:
+        if visit is not None and visit.epoch != self._shelf.epoch(request.target):
             visit = None  # what it brings may be what was purged since
         collapsed = visit is not None
         if visit is not None:
@@ -149,7 +149,7 @@ class Site:
             keep_max=self._settings.object_max,
             if_error_s=self._settings.if_error_s,
             storable=storable,
-            epoch=self._shelf.epoch,
+            epoch=self._shelf.epoch(request.target),
         )
         visit.task = asyncio.create_task(self._run(visit))
         return visit
@@ -193,7 +193,7 @@ class Site:
         answer = visit.answer
         if answer is None:
             return
-        if visit.epoch != self._shelf.epoch:
+        if visit.epoch != self._shelf.epoch(visit.target):
             return
         if answer.stored is not None and answer.stored is not visit.found:
             self._shelf.put(answer.stored)

@@ -39,7 +39,7 @@ class Visit:
 
     def __init__(
         self, request: Request, wire: Wire, *, found: Stored | None, keep_max: int,
-        if_error_s: float, storable: bool, epoch: int = 0,
+        if_error_s: float, storable: bool, epoch: tuple[int, int],
     ) -> None:  # fmt: skip
         self.method = request.method
         self.target = request.target

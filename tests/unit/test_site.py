@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.looped import eventually, looped
-from tests.running import ScriptedOrigin, ok
+from tests.running import ScriptedOrigin, Step, ok
 from tests.site_front import KEEP_MAX, front
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -340,7 +340,7 @@ async def test_what_was_asked_before_a_purge_is_neither_kept_nor_joined(
     origin: ScriptedOrigin,
 ) -> None:
     gate = threading.Event()
-    answers = iter([[gate, ok(b"old", FRESH)]])
+    answers: Iterator[list[Step]] = iter([[gate, ok(b"old", FRESH)]])
     origin.scripts["/a"] = lambda _: next(answers, [ok(b"new", FRESH)])
     async with front(origin.url) as edge:
         early = asyncio.create_task(edge.get("/a"))

@@ -78,7 +78,7 @@ class Live(Section):
 
     segment: DurationMs = Field(2 * SECOND_MS, ge=500, le=10 * SECOND_MS)
     # A part is segment / parts; RFC 8216bis asks parts of one size, and players at least 200 ms.
-    parts: int = Field(6, ge=1, le=30)
+    parts: int = Field(8, ge=1, le=30)
     window: DurationMs = Field(30 * SECOND_MS, ge=6 * SECOND_MS, le=24 * 3600 * SECOND_MS)
     # How far back playlists reach, beyond `window` from the disk. 0: no further than `window`.
     dvr: DurationMs = Field(0, ge=0, le=24 * 3600 * SECOND_MS)

@@ -37,7 +37,7 @@ class Settings:
     """How streams are encoded and kept; times in seconds."""
 
     plan: Plan
-    parts: int = 6  # a segment
+    parts: int = 8  # a segment
     window_s: float = 30.0
     dvr_s: float = 0.0
     reconnect_s: float = 30.0

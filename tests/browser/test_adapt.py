@@ -1,9 +1,12 @@
-"""The rule that chooses a rendition at the live edge, run where it runs, on a made-up network."""
+"""The rules that choose a rendition and a rate at the live edge, run where they run, on a made-up
+network."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import Final
+
+import pytest
 
 from tests.browser.chromium import Browser
 from tests.browser.conftest import Demo
@@ -19,6 +22,18 @@ RUN: Final = """(async () => {
     levels.push(level);
   }
   return levels;
+})()"""
+# A viewer who begins `behind` seconds behind, for 40 s, asked 4 times a second.
+CHASE: Final = """(async () => {
+  const { rateFor } = await import("/static/chase.js");
+  const rates = [];
+  let behind = %s;
+  for (let step = 0; step < 160; step += 1) {
+    const rate = rateFor(behind, 0.8 + Math.min(0, behind));
+    behind -= (rate - 1) / 4;
+    rates.push(rate);
+  }
+  return { rates, behind, dry: rateFor(1, 0.1), far: rateFor(3.5, 9) };
 })()"""
 
 
@@ -43,3 +58,13 @@ def test_a_network_that_fails_and_recovers_ends_at_the_best(demo: Demo, browser:
     assert found[40] == 2
     assert found[45] == 0
     assert found[-1] == 2
+
+
+@pytest.mark.parametrize("behind", [1.2, 0.1, 0.0, -0.4])
+def test_the_distance_is_made_up_by_rate_alone(demo: Demo, browser: Browser, behind: float) -> None:
+    browser.open(f"{demo.b}/state")
+    found = browser.evaluate(CHASE % behind)
+    assert abs(found["behind"]) < 0.05
+    assert found["rates"][-1] == 1
+    assert all(0.95 <= rate <= 1.08 for rate in found["rates"])
+    assert found["dry"] == found["far"] == 1

@@ -21,7 +21,7 @@ def load(text: str, folder: Path, *overrides: str, **environ: str) -> Config:
 
 def test_defaults_are_a_small_ladder_on_a_grid() -> None:
     config = load_config(None, environ={}).value
-    assert (config.live.segment, config.live.parts) == (2000, 6)
+    assert (config.live.segment, config.live.parts) == (2000, 8)
     assert {track: rung.bitrate * 8 for track, rung in config.ladder.items()} == {
         "360p": 700_000,
         "180p": 250_000,

@@ -7,7 +7,7 @@
 // Laws: pure. Down one as soon as media is late; up one after it was in time for a while, which
 // doubles each time going up has failed. Does not know players.
 
-const LATE_S = 0.35; // less than a part in the buffer
+const LATE_S = 0.27; // less than a part in the buffer
 const CALM_MS = 5000;
 const CALM_MAX_MS = 120_000;
 

@@ -2,6 +2,8 @@
 //
 // Laws: hls.js tries the multivariant playlist once; trying again, and saying so, is the player's.
 
+import { bufferedAhead, rateFor } from "./chase.js";
+
 /** Media playlists: a stream that began anew lists no whole segment for its first two seconds, and
  * while its origin restarts a POP says 503. */
 const PATIENT = {
@@ -24,8 +26,7 @@ const ONCE = {
 
 const CONFIG = {
   lowLatencyMode: true,
-  maxLiveSyncPlaybackRate: 1.1, // by default hls.js never catches up
-  liveSyncOnStallIncrease: 0.34, // a part; by default one hiccup at the start costs 1 s for good
+  liveSyncOnStallIncrease: 0.27, // a part, for a while (#forgive); by default 1 s, for good
   // The browser evicts by itself. Trimmed by hls.js 1.7.4 between a part's load and its append, the
   // parts of that segment count as never loaded, and sound stops for up to 3 s.
   backBufferLength: Infinity,
@@ -35,6 +36,7 @@ const CONFIG = {
   manifestLoadPolicy: ONCE,
 };
 
+const FORGIVEN_MS = 60_000; // without a stall: back to the distance that the playlist asks for
 const MEDIA_ERRORS_MS = 10_000; // two within it: start over
 const CODECS = new Set([
   "manifestIncompatibleCodecsError", "bufferAddCodecError", "bufferIncompatibleCodecsError",
@@ -50,11 +52,16 @@ export class HlsEngine {
   #mediaErrors = [];
   #codecs = "";
   #edge = null;
+  #stalledAt = 0;
+  #video;
+  #chasing = true;
+  #keepUp = () => this.#keepsUp();
 
   constructor(video, stream, meter, tell) {
     const { Hls } = window;
     const hls = new Hls({ ...CONFIG, loader: meter.loader(Hls.DefaultConfig.loader) });
     this.hls = hls;
+    this.#video = video;
     this.clock = meter.clock;
     this.tell = tell;
     hls.on(Hls.Events.MANIFEST_LOADED, (_name, data) => this.#declared(data.levels));
@@ -64,9 +71,12 @@ export class HlsEngine {
     hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
     hls.loadSource(`/live/${stream}/master.m3u8`);
     hls.attachMedia(video);
+    video.addEventListener("timeupdate", this.#keepUp);
   }
 
   destroy() {
+    this.#video.removeEventListener("timeupdate", this.#keepUp);
+    this.#video.playbackRate = 1;
     this.hls.destroy();
   }
 
@@ -84,7 +94,16 @@ export class HlsEngine {
     else this.hls.loadLevel = index;
   }
 
-  chase() {} // it leaves alone who is a segment behind
+  chase(live) {
+    this.#chasing = live;
+    if (!live) this.#video.playbackRate = 1;
+  }
+
+  #keepsUp() {
+    const { latency, targetLatency } = this.hls;
+    if (!this.#chasing || this.#video.paused || !latency || !targetLatency) return;
+    this.#video.playbackRate = rateFor(latency - targetLatency, bufferedAhead(this.#video));
+  }
 
   get livePosition() {
     return this.hls.liveSyncPosition;
@@ -136,9 +155,13 @@ export class HlsEngine {
       this.#edge = edge;
       this.tell.progress();
     }
-    if (details.live) this.#leavePast(details);
+    if (details.live) {
+      this.#leavePast(details);
+      this.#forgive(details);
+    }
     if (details.live || this.recording) return;
     this.recording = true;
+    this.chase(false);
     this.tell.recorded();
   }
 
@@ -151,7 +174,15 @@ export class HlsEngine {
     if (stands && this.livePosition) media.currentTime = this.livePosition;
   }
 
+  /** hls.js keeps the distance that it adds for each stall. */
+  #forgive({ partHoldBack, holdBack }) {
+    if (!this.#stalledAt || performance.now() - this.#stalledAt < FORGIVEN_MS) return;
+    this.#stalledAt = 0;
+    this.hls.targetLatency = partHoldBack || holdBack;
+  }
+
   #error(data) {
+    if (data.details === "bufferStalledError") this.#stalledAt = performance.now();
     if (!data.fatal) return;
     const cannot = CODECS.has(data.details);
     if (data.type === "mediaError" && !cannot && this.#recovers()) return;

@@ -159,7 +159,8 @@ class Origin(Section):
     attempts: int = Field(3, ge=1, le=10)
     connections: int = Field(64, ge=1)  # per origin; a fill beyond it waits for one
     idle: DurationMs = Field(30 * SECOND_MS, ge=0)
-    # A miss on the next part of a stream that is being pushed waits this long for the push.
+    # A miss on what comes next of a track that is being pushed is pulled when its pushes pause for
+    # this long, or after `total`.
     push_wait: DurationMs = Field(SECOND_MS, ge=0)
     breaker_failures: int = Field(5, ge=1)  # in a row: the origin is left alone for breaker_open
     breaker_open: DurationMs = Field(2 * SECOND_MS, ge=10)

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from .model import Hops, MediaObject, PartObject, PlaylistVersion, Publication
 from .names import part_path, segment_path
 from .signals import Signal
+
+_AHEAD: Final = 4  # segments that are waited for; as an edge does (control/policy.py)
 
 
 def track_of(path: str) -> str:
@@ -272,15 +274,16 @@ class Window:
     # -- hints
 
     def hinted(self, path: str) -> bool:
-        """Is `path` the next part of its track (RFC 8216bis 4.4.5.3), or the segment that begins
-        with it? An MPD says when that is due and players ask on the dot."""
+        """Is `path` the next part of its track (RFC 8216bis 4.4.5.3), or a segment to come? An MPD
+        says when that is due and players ask on the dot, however late the encoder is."""
         track = track_of(path)
         if track not in self._hints:
             return False
         msn, index = self._hints[track]
-        if path == segment_path(self.stream, self.epoch, track, msn):
-            return index == 0
-        return path == part_path(self.stream, self.epoch, track, msn, index)
+        if path == part_path(self.stream, self.epoch, track, msn, index):
+            return True
+        due = range(msn + (index > 0), msn + _AHEAD + 1)
+        return any(path == segment_path(self.stream, self.epoch, track, n) for n in due)
 
     def hint_signal(self, track: str) -> Signal:
         return self._hint_signals.setdefault(track, Signal())

@@ -4,14 +4,13 @@ Law: everybody who waits gets the bytes as they arrive; a failure reaches them a
 that was cut is continued by Range + If-Match from the byte reached, on the same or the next origin,
 and never spliced from different bytes; a digest that the origin announced is checked before the
 last byte is shown. Bounds: fills at once (503), attempts, time to the head (504), body size (502).
-A miss on the next part of a stream that is being pushed is held for the push first. Does not know
-viewers' requests, only keys.
+A miss on what a track that is being pushed will bring next is held for it, as long as its pushes go
+on, and pulled when they pause. Does not know viewers' requests, only keys.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
@@ -153,8 +152,8 @@ class Filler:
         self.on_text: Callable[[bytes, Text], bool] = lambda _key, _text: False
         self._tasks: set[asyncio.Task[bool]] = set()
         self._running: set[Filling] = set()
-        self._held: dict[bytes, asyncio.Event] = {}
         self._newest: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
+        self._moved: dict[tuple[bytes, bytes, bytes], asyncio.Event] = {}  # of who is held
         self.lifetimes = Lifetimes(config.cache)
         self.counts: Counter[str] = Counter()
 
@@ -193,27 +192,33 @@ class Filler:
         return task
 
     def pushed(self, key: bytes) -> None:
-        """A push made `key` complete: whoever holds a miss for it can let go."""
+        """A push made `key` complete, or began it: whoever is held for its track looks again."""
         self.lifetimes.saw(key)
         name = policy.media_name(key)
-        if name is not None:
-            if name.track not in self._newest:
-                self._forget_epochs(*name.track)
-            newest = self._newest.get(name.track, (-1, -1))
-            self._newest[name.track] = max(newest, (name.msn, name.part))
-        held = self._held.get(key)
-        if held is not None:
-            held.set()
+        if name is None:
+            return
+        if name.track not in self._newest:
+            self._forget_epochs(*name.track)
+        newest = self._newest.get(name.track, (-1, -1))
+        self._newest[name.track] = max(newest, (name.msn, name.part))
+        moved = self._moved.pop(name.track, None)
+        if moved is not None:
+            moved.set()
 
     def forget(self, stream: str) -> None:
         """The stream is no longer pushed: its misses go straight to the origin."""
         for track in [track for track in self._newest if track[0] == stream.encode()]:
-            del self._newest[track]
+            self._forget_track(track)
 
     def _forget_epochs(self, stream: bytes, _epoch: bytes, track: bytes) -> None:
         """A track that starts anew leaves nothing of its former timelines."""
         for known in [known for known in self._newest if (known[0], known[2]) == (stream, track)]:
-            del self._newest[known]
+            self._forget_track(known)
+
+    def _forget_track(self, track: tuple[bytes, bytes, bytes]) -> None:
+        """Whoever is held for it is let go when its time is over."""
+        del self._newest[track]
+        self._moved.pop(track, None)
 
     async def close(self) -> None:
         """Cancel what runs; entries fail with it."""
@@ -227,7 +232,7 @@ class Filler:
         fill = filling.fill
         self._running.add(filling)
         try:
-            if await self._held_for_push(fill):
+            if await self._held_for_push(filling):
                 return True
             live = filling.route.rules.kind == "live"
             await (self._read if live and policy.is_text(fill.key) else self._pull)(filling)
@@ -267,20 +272,22 @@ class Filler:
             status = policy.answer_for(error.reason)
             filling.fill.fail(status, ttl_ms=self._negative_ms(filling))
 
-    async def _held_for_push(self, fill: Fill) -> bool:
-        """True: a push brought it. A hinted part is on its way already; pulling would only race
-        it."""
-        name = policy.media_name(fill.key)
+    async def _held_for_push(self, filling: Filling) -> bool:
+        """True: a push brought it; a pull would only race what is on its way. When the pushes pause
+        the origin is asked, which waits for the same thing."""
+        fill, name = filling.fill, policy.media_name(filling.key)
         if name is None or not policy.is_next(name, self._newest):
             return False
         self.counts["held"] += 1
-        arrived = self._held.setdefault(fill.key, asyncio.Event())
+        limits = self._config.origin
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._config.origin.push_wait / 1000):
-                    await arrived.wait()
-        finally:
-            self._held.pop(fill.key, None)
+            async with asyncio.timeout(limits.total / 1000):
+                while fill.live and policy.is_next(name, self._newest):
+                    moved = self._moved.setdefault(name.track, asyncio.Event())
+                    async with asyncio.timeout(limits.push_wait / 1000):
+                        await moved.wait()
+        except TimeoutError:
+            filling.held = True
         if not fill.live:
             self.counts["held_pushed"] += 1
         return not fill.live

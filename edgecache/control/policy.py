@@ -21,6 +21,7 @@ from .response import Head
 
 LOOP_TOKEN: Final = "edgecache"  # Cdn-Loop (RFC 8586): who has handled this request
 _FINISH_BYTES: Final = 8 << 20
+_AHEAD: Final = 4  # segments; players go by the clock, and an encoder may be late
 _VIEWER_FIELDS: Final = frozenset(
     (
         "content-type",
@@ -81,14 +82,15 @@ def media_name(key: bytes) -> MediaName | None:
 
 
 def is_next(name: MediaName, newest: Mapping[tuple[bytes, bytes, bytes], tuple[int, int]]) -> bool:
-    """Will a push bring `name` next? `newest`: track -> (msn, part) pushed last. A name further
-    ahead than one segment is nobody's next, one at or behind the newest has left the store and is
+    """Will a push bring `name` next? `newest`: track -> (msn, part) pushed last. A part is hinted,
+    so it is of the newest segment or the one behind it; a segment is asked for when the MPD's clock
+    says, however late its encoder is. One at or behind the newest has left the store and is
     pulled."""
     if name.track not in newest:
         return False
     msn, part = newest[name.track]
     if name.part < 0:
-        return msn < name.msn <= msn + 1
+        return msn < name.msn <= msn + _AHEAD
     return (msn, part) < (name.msn, name.part) and name.msn <= msn + 1
 
 

@@ -153,14 +153,16 @@ async def test_a_segment_that_is_due_comes_part_by_part_to_everybody() -> None:
 
 @looped
 async def test_the_origin_holds_a_segment_that_is_due() -> None:
+    """By the clock, which the encoder is a segment behind."""
     async with serving() as (origin, http):
         made = HandMade()
         publish(origin, made.opening("v"))
-        due, far = (names.segment_path("cam", made.epoch, "v", msn) for msn in (11, 12))
+        due, far = (names.segment_path("cam", made.epoch, "v", msn) for msn in (12, 16))
         async with http.get(far) as answer:
             assert answer.status == 404
         waiting = asyncio.create_task(http.get(due))
         await eventually(lambda: origin.store.gauges()["waiters"] == 1)
+        publish(origin, made.segment("v"))
         parts = made.segment("v")
         publish(origin, parts)
         async with await waiting as answer:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgecache._core import PUT_CREATED, Fill, Plane
+from edgecache.config import EdgeConfig, load_config
 from edgecache.config import Route as Rules
-from edgecache.config import load_config
 from edgecache.control import fill as fill_module
 from edgecache.control.fill import Filler
 from edgecache.control.routes import Route
@@ -21,6 +21,7 @@ from tests.looped import eventually, looped
 CONFIG = load_config(
     None, ["origin.total=500ms", "origin.first_byte=300ms", "origin.push_wait=200ms"]
 ).value
+PATIENT = load_config(None, ["origin.total=60s", "origin.push_wait=1s"]).value
 ETAG = b'ETag: "v1"\r\n'
 
 
@@ -51,12 +52,14 @@ def ok(body: bytes, extra: bytes = b"", length: int | None = None) -> bytes:
 
 
 @asynccontextmanager
-async def filling(*answers: bytes) -> AsyncIterator[tuple[Filler, Plane, Origin]]:
+async def filling(
+    *answers: bytes, config: EdgeConfig = CONFIG
+) -> AsyncIterator[tuple[Filler, Plane, Origin]]:
     origin = Origin(answers)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     upstreams = Upstreams([url] if answers else [], Patience(min_rate=0))
-    filler = Filler(lambda _: Route(Rules(), upstreams), CONFIG)
+    filler = Filler(lambda _: Route(Rules(), upstreams), config)
     plane = Plane(name=b"edge", budget_bytes=16 << 20)
     try:
         yield filler, plane, origin
@@ -170,6 +173,37 @@ async def test_a_next_part_is_held_until_it_is_pushed() -> None:
         await done(filler)
         assert filler.counts["held_pushed"] == 1
         assert origin.heads == []
+
+
+@looped
+async def test_a_segment_is_held_as_long_as_its_track_is_pushed() -> None:
+    """The encoder is more than two segments behind the clock that the viewer goes by."""
+    async with filling(ok(b"pulled"), config=PATIENT) as (filler, plane, origin):
+        track = b"/live/cam/t0/360p/"
+        filler.pushed(track + b"7.0.m4s")
+        filler.take([opened(plane, track + b"9.m4s")])
+        for msn in (7, 8):
+            for part in range(1, 8):
+                filler.pushed(track + b"%d.%d.m4s" % (msn, part))
+                await asyncio.sleep(0.1)
+        assert plane.put(track + b"9.m4s", b"pushed", b"", etag=b"x", ttl_ms=1000) == PUT_CREATED
+        filler.pushed(track + b"9.m4s")
+        await done(filler)
+        assert (filler.counts["held"], filler.counts["held_pushed"]) == (1, 1)
+        assert origin.heads == []
+
+
+@looped
+async def test_a_segment_that_is_passed_over_is_pulled_at_once() -> None:
+    async with filling(ok(b"pulled"), config=PATIENT) as (filler, plane, origin):
+        track = b"/live/cam/t0/360p/"
+        filler.pushed(track + b"7.0.m4s")
+        filler.take([opened(plane, track + b"8.m4s")])
+        await eventually(lambda: filler.counts["held"])
+        filler.pushed(track + b"9.0.m4s")
+        await done(filler)
+        assert filler.counts["completed"] == 1
+        assert len(origin.heads) == 1
 
 
 @looped

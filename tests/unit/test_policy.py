@@ -218,7 +218,8 @@ def test_streams_and_media_names() -> None:
         (7, -1, False),
         (6, 5, False),
         (9, 0, False),
-        (9, -1, False),
+        (11, -1, True),
+        (12, -1, False),
     ],
 )
 def test_only_what_comes_next_is_held_for_the_push(msn: int, part: int, held: bool) -> None:

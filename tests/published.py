@@ -9,7 +9,7 @@ import m3u8
 
 from origin.model import MPD_TYPE, PartObject, PlaylistVersion, Publication, digest_of
 from origin.presentation import IMMUTABLE
-from tests import mpd
+from tests import mpd, mpd_schema
 
 
 class Ledger:
@@ -78,7 +78,8 @@ class Ledger:
         self._media(version, playlist, base)
 
     def _mpd(self, text: str) -> None:
-        """A closed period implies nothing that is not there."""
+        """It is one, and a closed period implies nothing that is not there."""
+        assert mpd_schema.problems(text) == []
         assert mpd.inits(text, "/live/s/") <= self.objects.keys()
         assert mpd.segments(text, "/live/s/") <= self.complete
 

@@ -13,7 +13,7 @@ from origin import dash
 from origin.dash import Period
 from origin.names import epoch_of, init_path, part_path, segment_path
 from origin.timeline import NS, Part, Timeline, Timing
-from tests import mpd
+from tests import mpd, mpd_schema
 from tests.unit.test_manifest import AUDIO, PLAN, V180
 
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
@@ -120,6 +120,48 @@ def test_a_foreign_parser_reads_it(name: str) -> None:
         assert [r.id for r in video.representations] == ["360p", "180p"]
         assert [r.id for r in audio.representations] == ["audio"]
         assert {r.codecs for r in video.representations} == {"avc1.4D401E", "avc1.4D400D"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_what_the_standard_says(name: str) -> None:
+    assert mpd_schema.problems(CASES[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "wrong", "instead", "problem"),
+    [
+        ("begun", "</MPD>", "", "XML: "),
+        ("begun", "mpd:2011", "mpd:2012", "root: found {urn:mpeg:dash:schema:mpd:2012}MPD"),
+        ("begun", ' minBufferTime="PT0.341S"', "", "MPD@minBufferTime: missing"),
+        ("begun", ' type="dynamic"', ' kind="dynamic"', "MPD@kind: unknown"),
+        ("begun", 'bandwidth="800000"', 'bandwidth="0.8M"', "bandwidth: found '0.8M'"),
+        ("begun", 'start="PT200.000S"', 'start="200"', "MPD/Period@start: found '200'"),
+        ("begun", "2025-11-22T08:26:40.250Z", "2025-11-22 08:26", "publishTime: found"),
+        ("begun", "<Period ", "<UTCTiming schemeIdUri='a'/><Period ", "in another order"),
+        ("begun", "<Period ", "<BaseURL/><Period ", "MPD/BaseURL: unknown"),
+        ("begun", ' schemeIdUri="urn:mpeg:dash:utc:http-xsdate:2014"', "", "schemeIdUri: missing"),
+        ("begun", 'type="dynamic"', 'type="static"', "MPD@minimumUpdatePeriod: in a static one"),
+        ("ended", 'type="static"', 'type="dynamic"', "availabilityStartTime: missing in a dynamic"),
+        ("ended", "mediaPresentationDuration", "maxSubsegment", "MPD@maxSubsegment: unknown"),
+        ("begun", "isoff-live", "isoff-main", "MPD@profiles: without"),
+        ("restarted", 'id="1.113"', 'id="0.100"', "Period@id: found"),
+        ("restarted", 'start="PT231.000S"', 'start="PT220S"', "ends after 1.113 has begun"),
+        ("begun", 'id="180p"', 'id="360p"', "Representation@id: found"),
+        ("begun", 'referenceId="0"', 'referenceId="7"', "without its ProducerReferenceTime"),
+        ("begun", 'duration="2000"', 'duration="2500"', "@duration: found 5/2 s"),
+        ("begun", 'duration="2000" ', "", "@duration: missing"),
+        ("begun", "$Number$", "$Time$", "@media: found"),
+        ("begun", "/$Number$", "/$Number", "@media: found"),
+        ("begun", 'Offset="1.659"', 'Offset="2.0"', "@availabilityTimeOffset: found 2.0"),
+        ("begun", 'availabilityTimeOffset="1.659" ', "", "without availabilityTimeOffset"),
+        ("begun", ' codecs="mp4a.40.2"', "", "/audio@codecs: missing"),
+        ("begun", 'startWithSAP="1"', 'startWithSAP="0"', "neither aligned nor switchable"),
+    ],
+)
+def test_what_would_be_none_is_found_out(case: str, wrong: str, instead: str, problem: str) -> None:
+    assert wrong in CASES[case]
+    found = mpd_schema.problems(CASES[case].replace(wrong, instead))
+    assert any(problem in each for each in found), found
 
 
 def named(line: Timeline) -> set[str]:

@@ -39,10 +39,11 @@ class Fill:
         ttl_ms: int,
         grace_ms: int = 0,
         age_ms: int = 0,
+        pushed: bool = False,
     ) -> bool:
         """Head is known: waiters get it now. length -1: unknown (chunked to viewers). age_ms: how
-        old it was when it came, part of the Age that viewers see. False: the entry is no longer
-        ours to fill; stop."""
+        old it was when it came, part of the Age that viewers see. pushed: nobody was asked for it,
+        so its answers are hits. False: the entry is no longer ours to fill; stop."""
 
     def append(self, data: bytes | bytearray | memoryview) -> bool: ...
     def view(
@@ -145,7 +146,8 @@ class Plane:
 
     def version(self, key: bytes) -> tuple[int, int, int] | None: ...
     def lookup(self, key: bytes) -> dict[str, int | bytes] | None:
-        """state, status, size, waiters, pushed, age_ms, ttl_ms."""
+        """state, status, size, waiters, taken (whole bodies begun, told by workers once a second),
+        pushed, age_ms, ttl_ms."""
 
     def purge(self, key: bytes) -> bool: ...
     def purge_prefix(self, prefix: bytes) -> int: ...

@@ -352,6 +352,7 @@ class Daemon:
             "push_connections": self._push.connections,
             "publishers": self._ingest.publishers,
             "streams_watched": len(self._interest.watch.streams) if self._interest else 0,
+            "viewers": sum(self._interest.watch.viewers().values()) if self._interest else 0,
             "uptime_seconds": time.monotonic() - self._started_s,
             "reloads_applied": self._reloads["applied"],
             "reloads_rejected": self._reloads["rejected"],

@@ -5,10 +5,11 @@ next renewal and a POP that vanished is forgotten. A stream is watched if it mis
 playlists was asked for, within `interest.idle`: players that poll count for that like those that
 wait; so is each of its tracks, and those that are not are not pushed. How many watch is an
 estimate, told for every stream that is pushed here, hot ones too: the most requests that were
-parked at once on its playlists since the telling before. A low-latency player waits on its playlist
-nearly always; one that polls does not, and is not counted. Bounds: streams (beyond it new ones are
-only pulled, and not counted), looks (spread out beyond 10 000 playlists a second), each question's
-time, back-off. Does not know what is pushed, nor how.
+parked at once on its playlists since the telling before, and how often one of the newest segments
+was taken whole. A low-latency HLS player waits on its playlist nearly always, and takes parts; any
+other one, of HLS or DASH, takes each segment of its track once. Bounds: streams (beyond it new ones
+are only pulled, and not counted), looks (spread out beyond 10 000 playlists a second), each
+question's time, back-off. Does not know what is pushed, nor how.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import logging
 import re
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import xxhash
@@ -45,7 +47,7 @@ _PLAYLISTS_MAX: Final = 64  # of one stream that are looked at for viewers
 _SEGMENTS: Final = 4  # of a track that are looked at; players are that far behind
 _LOOK_S: Final = 0.1  # between two looks; a part lasts longer, and so does the wait for it
 _LOOKS_A_SECOND: Final = 10_000
-_AUDIO: Final = re.compile(rb"/audio(?:-[a-z0-9_-]+)?\.m3u8")
+_AUDIO: Final = re.compile(r"audio(?:-[a-z0-9_-]+)?")
 
 SignFields = Callable[[str, str, Sequence[tuple[str, str]]], str]
 """(method, target, fields) -> value of `Authorization`."""
@@ -69,25 +71,38 @@ class Watched:
     state: str = "new"  # then what the origin said: live, ended, unknown
 
 
+def _persons(counts: Iterable[tuple[str, int]]) -> int:
+    """Of requests by track. A player of separate audio makes two, a listener the audio's only: the
+    larger number is nobody twice."""
+    rows = [(bool(_AUDIO.fullmatch(track)), number) for track, number in counts]
+    video, audio = (sum(n for of, n in rows if of is kind) for kind in (False, True))
+    return max(video, audio)
+
+
 @dataclass
 class Audience:
     """Of one stream that is pushed here, asked for or not. `parked` now, `peak` since it was last
-    told, both in viewers; `pushed_s`: its newest playlist, monotonic. `segments`: the newest of
-    each track, for players that read no media playlist (DASH)."""
+    told, and who is `taking` segments, all in viewers; `pushed_s`: its newest playlist, monotonic.
+    `segments`: the newest of each track."""
 
     pushed_s: float
     parked: int = 0
     peak: int = 0
+    taking: int = 0
     playlists: set[bytes] = field(default_factory=set)
     segments: dict[str, deque[bytes]] = field(default_factory=dict)
 
-    def count(self, waiting: Mapping[bytes, int]) -> None:
-        """How many wait on each playlist. A player of separate audio waits on two, a listener on
-        the audio's only: the larger number is nobody twice."""
-        rows = [(bool(_AUDIO.search(key)), number) for key, number in waiting.items()]
-        video, audio = (sum(n for of, n in rows if of is kind) for kind in (False, True))
-        self.parked = max(video, audio)
+    @property
+    def viewers(self) -> int:
+        return self.peak + self.taking
+
+    def count(self, waiting: Mapping[bytes, int], taken: Mapping[str, int]) -> None:
+        """How many wait on each playlist, and took the most wanted of the newest segments of each
+        track: the one before that may still be growing, the one after it has not been asked for by
+        all."""
+        self.parked = _persons((policy.track_of(key), n) for key, n in waiting.items())
         self.peak = max(self.peak, self.parked)
+        self.taking = _persons(taken.items())
 
 
 class Watch:
@@ -133,13 +148,19 @@ class Watch:
                 newest.append(key)
 
     def look(
-        self, waiters: Callable[[bytes], int], asked: Callable[[bytes], bool], now_s: float
+        self,
+        waiters: Callable[[bytes], int],
+        asked: Callable[[bytes], bool],
+        now_s: float,
+        taken: Callable[[bytes], int] = lambda _key: 0,
     ) -> int:
-        """Hits and reloads never pass here, so who waits, and whether anybody `asked` since the
-        look before, is read off the store. Returns how many playlists were looked at."""
+        """Hits and reloads never pass here, so who waits, how many have taken it, and whether
+        anybody `asked` since the look before, is read off the store. Returns how many keys were
+        looked at."""
         for stream, audience in self.audiences.items():
             waiting = {key: waiters(key) for key in audience.playlists}
-            audience.count(waiting)
+            segments = audience.segments.items()
+            audience.count(waiting, {of: max(map(taken, newest)) for of, newest in segments})
             for key, number in waiting.items():
                 if asked(key) or number:
                     self.fresh |= self.note(stream, now_s, policy.track_of(key))
@@ -172,7 +193,7 @@ class Watch:
 
     def viewers(self) -> dict[str, int]:
         """Of every stream that is pushed here."""
-        return {stream: audience.peak for stream, audience in self.audiences.items()}
+        return {stream: audience.viewers for stream, audience in self.audiences.items()}
 
     def told(self) -> None:
         """The origin knows: count anew."""
@@ -225,6 +246,7 @@ class Interest:
             found[stream] = {
                 "state": watched.state if watched else "pushed",
                 "viewers_parked": audience.parked,
+                "viewers_taking": audience.taking,
                 "idle_s": round(now_s - watched.seen_s, 1) if watched else None,
                 "playlists": {
                     key.decode(): self._plane.version(key) for key in sorted(audience.playlists)
@@ -240,15 +262,18 @@ class Interest:
 
     async def _count(self) -> None:
         while True:
-            looked = self.watch.look(self._waiters, self._plane.asked, time.monotonic())
+            looked = self.watch.look(
+                partial(self._known, "waiters"), self._plane.asked, time.monotonic(),
+                partial(self._known, "taken"),
+            )  # fmt: skip
             if self.watch.fresh:
                 self.watch.fresh = False
                 self._new.set()
             await asyncio.sleep(max(_LOOK_S, looked / _LOOKS_A_SECOND))
 
-    def _waiters(self, key: bytes) -> int:
+    def _known(self, what: str, key: bytes) -> int:
         found = self._plane.lookup(key)
-        return int(found["waiters"]) if found is not None else 0
+        return int(found[what]) if found is not None else 0
 
     async def _renew(self) -> None:
         while True:

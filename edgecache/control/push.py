@@ -208,7 +208,7 @@ class PushReceiver:
         if segment is not None or len(self._segments) >= _SEGMENTS_MAX:
             return segment
         fill = self._plane.open(part.segment)
-        if fill is None or not fill.begin(200, part.fields, ttl_ms=part.ttl_ms):
+        if fill is None or not fill.begin(200, part.fields, ttl_ms=part.ttl_ms, pushed=True):
             return None
         segment = self._segments[part.segment] = _Segment(fill)
         self._on_stored(part.segment)

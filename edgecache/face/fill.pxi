@@ -39,7 +39,7 @@ cdef class Fill:
         return not entry_dead(self.entry) and self.owns()
 
     def begin(self, int status, bytes fields, *, int64_t length=-1, bytes etag=b"", int64_t ttl_ms,
-              int64_t grace_ms=0, int64_t age_ms=0):
+              int64_t grace_ms=0, int64_t age_ms=0, bint pushed=False):
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
         cdef Stamp stamp = _stamp(ttl_ms, grace_ms, age_ms)
@@ -49,7 +49,7 @@ cdef class Fill:
         self.fields, self.etag = fields, etag
         with nogil:
             self.begun = fill_begin(&self.plane.native, self.entry, status, head, length, tag,
-                                    stamp)
+                                    stamp, pushed)
         return self.begun
 
     def append(self, const unsigned char[::1] data not None):

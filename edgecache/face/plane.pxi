@@ -232,6 +232,7 @@ cdef class Plane:
             "state": STATES.get(state, b"failed"),
             "status": entry.status if state in STATES else entry.failed_status,
             "waiters": load_relaxed_u32(&entry.waiters),
+            "taken": load_relaxed_u32(&entry.taken),
             "size": entry_filled(entry) if bodied else 0,
             "pushed": int(entry.pushed),
             "age_ms": (now_us - entry.stored_us) // 1000 if entry.stored_us else 0,

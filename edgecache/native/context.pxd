@@ -137,6 +137,7 @@ cdef struct Hold:
     # of the waiters, from the front, to be looked at in this pass
     uint32_t wake_left
     uint32_t uses                        # exchanges that point here
+    uint32_t taken                       # whole bodies begun and not told to the entry yet
     bint interested                      # our bit is set in entry.interest
     bint queued                          # on the wake queue
     bint touched                         # used since the last sweep

@@ -17,7 +17,7 @@
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
     X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \
-    X(hits, "answers from a complete entry found at once") \
+    X(hits, "answers from an entry found complete, or growing by pushes") \
     X(stale, "answers from an object past its time, within its grace") \
     X(refreshes, "fills started to replace such an object") \
     X(live_hits, "answers from a playlist version that was already there") \

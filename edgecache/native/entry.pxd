@@ -68,6 +68,7 @@ cdef struct Entry:
     uint32_t dead                        # left the index
     uint32_t visited                     # asked for again: set by workers when clear
     uint32_t waiters                     # exchanges parked on or streaming from it, all workers
+    uint32_t taken                       # whole bodies begun, as far as workers have told
     uint64_t interest                    # bit per worker that wants READY messages
     uint64_t posted                      # bit per worker with a READY message under way
     # past its time: not to be asked for again until; UINT64_MAX: its replacement is on its way

@@ -288,6 +288,7 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
         return _not_modified(ctx, x, head, age_s)
     x.status = entry.status
     x.begun = True
+    x.hold.taken += not (x.ranged or x.head_only)
     x.pos = 0
     x.end = <uint64_t>length if length >= 0 else UINT64_MAX
     line = slice_of(head.bytes, head.line_len)

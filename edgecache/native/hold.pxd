@@ -26,10 +26,10 @@ from edgecache.native.types cimport Slice
 
 cdef extern from *:
     """
-    static inline void waiters_total(uint32_t *p, int n) { __atomic_fetch_add(p, (uint32_t)n,
-                                                                              __ATOMIC_RELAXED); }
+    static inline void add_relaxed_u32(uint32_t *p, int n) { __atomic_fetch_add(p, (uint32_t)n,
+                                                                                __ATOMIC_RELAXED); }
     """
-    void waiters_total(unsigned int *p, int n) nogil
+    void add_relaxed_u32(unsigned int *p, int n) nogil
 
 
 cdef inline void waiters_add(Waiters *list_, Exchange *exchange) noexcept nogil:
@@ -100,9 +100,17 @@ cdef inline Hold *hold_new(Context *ctx, Entry *entry) noexcept nogil:
     return hold
 
 
+cdef inline void _tell_taken(Hold *hold) noexcept nogil:
+    """Once a sweep: counting is no reason to write a line that others read."""
+    if hold.taken:
+        add_relaxed_u32(&hold.entry.taken, <int>hold.taken)
+        hold.taken = 0
+
+
 cdef inline void hold_drop(Context *ctx, Hold *hold) noexcept nogil:
     """Only without uses."""
     cdef Hold **link = &ctx.table[hold.entry.hash % HOLD_BUCKETS]
+    _tell_taken(hold)
     while link[0] != hold:
         link = &link[0].chain
     link[0] = hold.chain
@@ -175,6 +183,7 @@ cdef inline void hold_sweep(Context *ctx, bint all_idle) noexcept nogil:
     cdef Hold *after
     while hold != NULL:
         after = hold.next
+        _tell_taken(hold)
         if hold.uses == 0 and not hold.queued and (all_idle or not hold.touched
                                                    or entry_dead(hold.entry)):
             hold_drop(ctx, hold)
@@ -187,12 +196,12 @@ cdef inline void hold_sweep(Context *ctx, bint all_idle) noexcept nogil:
 
 cdef inline void hold_park(Hold *hold, Exchange *exchange) noexcept nogil:
     waiters_add(&hold.waiters, exchange)
-    waiters_total(&hold.entry.waiters, 1)
+    add_relaxed_u32(&hold.entry.waiters, 1)
 
 
 cdef inline void hold_unpark(Hold *hold, Exchange *exchange) noexcept nogil:
     waiters_remove(&hold.waiters, exchange)
-    waiters_total(&hold.entry.waiters, -1)
+    add_relaxed_u32(&hold.entry.waiters, -1)
     if hold.wake_left > hold.waiters.count:
         hold.wake_left = hold.waiters.count
 

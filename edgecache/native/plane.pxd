@@ -75,7 +75,7 @@ cdef inline Blob *_blob_for(Plane *plane, int64_t length) noexcept nogil:
 
 
 cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields, int64_t length,
-                            Slice etag, Stamp stamp) noexcept nogil:
+                            Slice etag, Stamp stamp, bint pushed) noexcept nogil:
     """False: somebody else settled the entry, or there is no room (then it fails with 503)."""
     cdef uint64_t now_us = clock_us()
     cdef uint64_t now_ms = now_us // 1000
@@ -85,8 +85,8 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
     if blob == NULL or head == NULL:
         fill_fail(plane, entry, 503, 0)
     else:
-        ours = entry_begin(&plane.store, entry, blob, head, status, length, now_ms + stamp.ttl_ms,
-                           now_ms + stamp.ttl_ms + stamp.grace_ms,
+        ours = entry_begin(&plane.store, entry, blob, head, status, length, pushed,
+                           now_ms + stamp.ttl_ms, now_ms + stamp.ttl_ms + stamp.grace_ms,
                            now_us - stamp.age_ms * 1000 if now_ms > stamp.age_ms else 0)
     if not ours:
         blob_release(blob)

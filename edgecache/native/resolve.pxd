@@ -11,7 +11,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcpy
 from edgecache.native.context cimport Context, Exchange, Hold
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, Entry, entry_fresh, entry_release, entry_state,
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, entry_fresh, entry_release,
+    entry_state,
 )
 from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_unuse, hold_use
 from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS, CACHE_STALE
@@ -69,8 +70,9 @@ cdef inline bint _take(Context *ctx, Exchange *x, Slice key) noexcept nogil:
         resolve_miss(ctx, hold.entry, C_misses)
     elif state == ENTRY_COMPLETE:
         x.cache = CACHE_HIT if entry_fresh(hold.entry, ctx.now_ms) else CACHE_STALE
-    elif state == ENTRY_LIVE or state == ENTRY_FAILED:
-        x.cache = CACHE_HIT
+    elif state == ENTRY_LIVE or state == ENTRY_FAILED or (state == ENTRY_FILLING
+                                                          and hold.entry.pushed):
+        x.cache = CACHE_HIT              # what is pushed is here, as far as anywhere
     else:
         x.cache = CACHE_COLLAPSED
         stat_add(&ctx.stats, C_collapsed, 1)

@@ -266,7 +266,7 @@ cdef inline LiveVersion *store_version(Store *store, Entry *entry, uint64_t *seq
 
 
 cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head, int status,
-                             int64_t length,
+                             int64_t length, bint pushed,
                              uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us) noexcept nogil:
     """RESERVED → FILLING: takes over blob and head. False: the entry is not ours to fill any more
     (both stay the caller's)."""
@@ -278,6 +278,7 @@ cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head,
         entry.blob = blob
         entry.length = length
         entry.head = head
+        entry.pushed = pushed
         entry.stored_us = now_us
         entry.expires_ms = expires_ms
         entry.drop_ms = drop_ms

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from edgecache._core import Fill
-from tests.native.kit import TYPE, Edge, Viewer, get
+from tests.native.kit import TYPE, Edge, Viewer, eventually, get
 
 SEGMENT = "/live/s/t/v/1042.m4s"
 PARTS = [bytes([65 + i]) * size for i, size in enumerate((50_000, 9, 200_000, 4096, 70_000))]
@@ -70,6 +70,34 @@ def test_parts_and_the_whole_leave_from_one_buffer(edges: Callable[..., Edge]) -
     assert not miss.live
     follower.close()
     player.close()
+
+
+def test_what_is_pushed_is_a_hit_at_any_time(edge: Edge) -> None:
+    """RFC 9211 2.1: nothing was forwarded, neither for who asked before its first byte, nor for who
+    asks while it grows."""
+    with edge.viewer() as early, edge.viewer() as late:
+        early.send(get(SEGMENT))
+        edge.await_parked(1)
+        fill = edge.plane.open(SEGMENT.encode())
+        assert fill is not None
+        assert fill.begin(200, TYPE, ttl_ms=60_000, pushed=True)
+        grow(fill, 0)
+        assert early.head()[1][b"cache-status"].endswith(b"; hit; detail=woken")
+        late.send(get(SEGMENT))
+        assert late.head()[1][b"cache-status"].endswith(b"; hit")
+        assert (edge.count("hits"), edge.count("collapsed")) == (1, 0)
+
+
+def test_whole_bodies_are_counted_once_each(edges: Callable[..., Edge]) -> None:
+    """However many workers; ranges, HEAD and what is known already are nobody who takes it."""
+    edge = edges(workers=2)
+    edge.plane.put(SEGMENT.encode(), WHOLE, TYPE, etag=b"e", ttl_ms=60_000)
+    for _ in range(7):
+        assert edge.ask(SEGMENT).status == 200
+    edge.ask(SEGMENT, "Range: bytes=0-9")
+    edge.ask(SEGMENT, 'If-None-Match: "e"')
+    edge.ask(SEGMENT, method="HEAD")
+    eventually(lambda: (edge.plane.lookup(SEGMENT.encode()) or {})["taken"] == 7)
 
 
 def test_a_closed_range_of_a_growing_body_waits_for_its_bytes(edge: Edge, fill: Fill) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from origin import names
 from origin.config import load_config
 from origin.server import Origin
 from tests.hand_made import HandMade
@@ -99,6 +100,37 @@ async def watch(pair: Pair, track: str) -> None:
         async with pair.viewer.get(path, params=want) as answer:
             assert answer.status == 200, await answer.text()
             await answer.read()
+
+
+async def take(pair: Pair, track: str) -> None:
+    """Every segment of a track as a player of DASH or of classic HLS gets them: whole, each once,
+    from the one on that is being made."""
+    msn = pair.made.version(track).msn
+    while True:
+        path = names.segment_path("cam", pair.made.epoch, track, msn)
+        async with pair.viewer.get(path) as answer:
+            assert answer.status == 200, await answer.text()
+            assert "hit" in answer.headers["Cache-Status"].split("; ")
+            await answer.read()
+        msn += 1
+
+
+@looped
+async def test_the_state_shows_who_takes_whole_segments() -> None:
+    async with pair(hot=True, more=("origin.push_wait=30s",)) as both:
+        await both.counted(0, 3 * LEASE_S)
+        low_latency = [watch(both, track) for track in TRACKS]
+        others = [take(both, track) for _ in range(VIEWERS) for track in TRACKS]
+        crowd = [asyncio.create_task(each) for each in (*low_latency, *others)]
+        try:
+            await both.counted(VIEWERS + 1, 10 * LEASE_S)
+            assert (await asyncio.to_thread(both.edge.metrics))["edge_viewers"] > VIEWERS / 2
+            assert not [task for task in crowd if task.done()]
+        finally:
+            for task in crowd:
+                task.cancel()
+            await asyncio.gather(*crowd, return_exceptions=True)
+        await both.counted(0, 10 * LEASE_S)
 
 
 @pytest.mark.parametrize("hot", [False, True])

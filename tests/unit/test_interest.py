@@ -151,6 +151,28 @@ def test_a_track_is_watched_by_its_segments_too() -> None:
     assert [key for key in looked if b"m4s" in key] == keys[2:]
 
 
+def test_who_takes_whole_segments_is_counted_by_the_newest() -> None:
+    """Players that poll, and those of DASH: one request a segment and track each. Who waits on
+    playlists takes parts, and is somebody else."""
+    watch = Watch(config())
+    watch.playlist("a", V, 0.0)
+    counts = {b"360p": (30, 29, 5), b"180p": (10, 10, 0), b"audio": (36, 35, 6)}  # oldest first
+    taken: dict[bytes, int] = {}
+    for track, numbers in counts.items():
+        for msn, number in enumerate(numbers):
+            key = b"/live/a/e/%b/%d.m4s" % (track, msn)
+            watch.segment("a", key)
+            taken[key] = number
+    watch.look(lambda _: 3, nobody, 0.0, taken.__getitem__)
+    assert watch.viewers() == {"a": 3 + 30 + 10}
+    for key in taken:
+        watch.segment("a", key.replace(b"/e/", b"/f/"))  # nobody came along
+        watch.segment("a", key.replace(b"/e/", b"/g/"))
+    watch.look(lambda _: 0, nobody, 0.1, lambda _: 0)
+    watch.told()
+    assert watch.viewers() == {"a": 0}
+
+
 def test_what_is_counted_is_bounded() -> None:
     watch = Watch(config("streams=1"))
     watch.playlist("a", V, 0.0)
@@ -226,7 +248,7 @@ async def test_viewers_of_what_is_pushed_are_told_without_a_lease() -> None:
         assert (seen.asked[0]["streams"], seen.asked[0]["viewers"]) == ([], {"hot": 0})
         assert interest.describe() == {
             "hot": {
-                "state": "pushed", "viewers_parked": 0, "idle_s": None,
+                "state": "pushed", "viewers_parked": 0, "viewers_taking": 0, "idle_s": None,
                 "playlists": {"/live/hot/360p.m3u8": None},
             }
         }  # fmt: skip

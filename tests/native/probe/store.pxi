@@ -39,8 +39,8 @@ cdef class EntryRef:
     def begin(self, int64_t length=-1, uint64_t expires_ms=UINT64_MAX):
         cdef Blob *blob = blob_new_memfd(&self.store.store.used)
         cdef Head *made = head_new(200, length, as_slice(b""), as_slice(b""))
-        if entry_begin(&self.store.store, self.entry, blob, made, 200, length, expires_ms,
-                       expires_ms, 1):
+        if entry_begin(&self.store.store, self.entry, blob, made, 200, length, False,
+                       expires_ms, expires_ms, 1):
             return True
         blob_release(blob)
         head_free(made)

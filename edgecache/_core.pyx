@@ -51,6 +51,7 @@ HISTOGRAM_HELP = {
     ec_histogram_names[i].decode(): ec_histogram_helps[i].decode() for i in range(HISTOGRAMS)
 }
 METHODS = (b"-", b"GET", b"HEAD", b"OPTIONS")
+LEFT = ("evicted", "expired", "purged", "replaced", "failed")            # as store.pxd orders them
 STATES = {ENTRY_RESERVED: b"reserved", ENTRY_FILLING: b"filling", ENTRY_COMPLETE: b"complete",
           ENTRY_LIVE: b"live"}
 DEFAULT_LIMITS = {  # units and meanings: native/types.pxd

@@ -229,6 +229,7 @@ class Admin(Section):
     """Health, metrics, purge. Loopback unless you know better; never the viewers' port."""
 
     listen: OptionalListen = "127.0.0.1:8081"
+    refresh: DurationMs = Field(SECOND_MS, ge=0)  # a metrics page is as old as this at most
 
 
 class Log(Section):

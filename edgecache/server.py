@@ -169,15 +169,14 @@ class Daemon:
         }
         if (interest := self._interest) is not None:
             counts["interest"] = lambda: interest.counts
-        page = Page(
-            EdgeCollector(
-                self._plane,
-                counts,
-                self._gauges,
-                origins=lambda: self._routes.origins,
-                hops=self._receiver.hops,
-            )
+        collector = EdgeCollector(
+            self._plane,
+            counts,
+            self._gauges,
+            origins=lambda: self._routes.origins,
+            hops=self._receiver.hops,
         )
+        page = Page(collector, self._config.admin.refresh / 1000)
         host = self._config.admin.listen.rpartition(":")[0]
         admin = Admin(
             self._plane,
@@ -348,8 +347,9 @@ class Daemon:
             "fills_running": self._filler.running,
             **self._hosting.gauges(),
             "playlists_followed": len(self._follower),
-            "segments_growing": self._receiver.growing,
+            **self._receiver.gauges(),
             "push_connections": self._push.connections,
+            "admin_connections": self._admin.connections,
             "publishers": self._ingest.publishers,
             "streams_watched": len(self._interest.watch.streams) if self._interest else 0,
             "viewers": sum(self._interest.watch.viewers().values()) if self._interest else 0,

@@ -180,6 +180,7 @@ class Filler:
     ) -> asyncio.Task[bool] | None:
         """The task says whether the body is whole; None: beyond the bound. `ahead`: nobody asked,
         so a failure is not remembered. `held`: the origin answers when it exists."""
+        self.counts["started"] += 1
         if len(self._tasks) >= _FILLS_MAX:
             self.counts["failed.crowded"] += 1
             fill.fail(503)
@@ -228,7 +229,6 @@ class Filler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, filling: Filling) -> bool:
-        self.counts["started"] += 1
         fill = filling.fill
         self._running.add(filling)
         try:
@@ -244,6 +244,7 @@ class Filler:
         except UpstreamError as error:
             self._fail(filling, error)
         except asyncio.CancelledError:
+            self.counts["stopped.cancelled"] += 1
             if fill.live:
                 fill.fail(503)
             raise

@@ -77,12 +77,15 @@ class Guests:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             sock.close()
         except BaseException:
+            self.counts["closed.stopped"] += 1
             sock.close()
             raise
         else:
             if goes_on:
+                self.counts["returned"] += 1
                 self._give_back(sock, rest)
             else:
+                self.counts["closed.answered"] += 1
                 await self._linger(sock)
 
     async def _turn(self, sock: socket.socket, head: bytes, rest: bytes) -> tuple[bool, bytes]:

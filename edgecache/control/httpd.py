@@ -40,6 +40,7 @@ class _Connection(asyncio.Protocol):
         self._eof = asyncio.Event()
         self._last = False  # nothing more is read; closes once the queue is answered
         self._busy = False
+        self.why = "done"  # it closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's.
@@ -104,7 +105,7 @@ class _Connection(asyncio.Protocol):
         waiting = self._busy or self._queue or self._last
         left = self._since + self._patience() - self._loop.time()
         if not waiting and left <= 0:
-            self._door.counts[f"closed.{self._reader.state}_timeout"] += 1
+            self.why = f"{self._reader.state}_timeout"
             self._transport.abort()
             return
         self._timer = self._loop.call_later(left if left > 0 else 0.5, self._tick)
@@ -115,7 +116,7 @@ class _Connection(asyncio.Protocol):
                 if not await self._answer(self._queue.popleft()):
                     break
         except TimeoutError:
-            self._door.counts["closed.write_timeout"] += 1
+            self.why = "write_timeout"
             self._transport.abort()
         self._transport.close()
 
@@ -165,7 +166,8 @@ class _Connection(asyncio.Protocol):
 
 
 class Door:
-    """One listening socket and its connections. `counts` is monotonic: `<what>.<label>`."""
+    """One listening socket and its connections. `counts` is monotonic: `<what>.<label>`; accepted =
+    closed + connections."""
 
     def __init__(
         self, name: str, handler: Handler, *, limits: Limits, admit: Admit | None = None
@@ -189,15 +191,16 @@ class Door:
         self._server = await loop.create_server(lambda: _Connection(self), sock=listener)
 
     def enter(self, connection: _Connection) -> bool:
+        self.counts["accepted"] += 1
         if len(self._connections) >= self.limits.connections:
-            self.counts["closed.crowded"] += 1
+            connection.why = "crowded"
             return False
         self._connections.add(connection)
-        self.counts["accepted"] += 1
         return True
 
     def leave(self, connection: _Connection) -> None:
         self._connections.discard(connection)
+        self.counts[f"closed.{connection.why}"] += 1
         if not self._connections:
             self._empty.set()
 

@@ -1,9 +1,9 @@
 """Prometheus exposition: the native counters as they are, and the control plane's beside them.
 
-Law: one scrape reads each value once; a page is kept for a second, so that many scrapers cost as
-much as one. Base units, `edge_` prefix, `_total` for what only grows; names in the native table
-that end in `_now` are gauges. Labels come from closed sets only (reasons, kinds, statuses), never
-from viewers.
+Law: one scrape reads each value once; a page is kept for `admin.refresh`, so that many scrapers
+cost as much as one. Base units, `edge_` prefix, `_total` for what only grows; names in the native
+table that end in `_now` are gauges. Labels come from closed sets only (reasons, kinds, statuses),
+never from viewers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -27,8 +27,6 @@ from ..histogram import Histogram
 if TYPE_CHECKING:
     from .._core import Plane
     from .upstream import Origin
-
-_PAGE_S: Final = 1.0
 
 Counts = Callable[[], Counter[str]]
 Gauges = Callable[[], Mapping[str, float]]
@@ -150,9 +148,10 @@ def _upstreams(origins: Sequence[Origin]) -> Iterator[Metric]:
 
 
 class Page:
-    """The rendered exposition, at most a second old."""
+    """The rendered exposition, at most `refresh_s` old."""
 
-    def __init__(self, collector: EdgeCollector) -> None:
+    def __init__(self, collector: EdgeCollector, refresh_s: float) -> None:
+        self._refresh_s = refresh_s
         self._registry = CollectorRegistry()
         self._registry.register(collector)
         self._made_s = 0.0
@@ -160,7 +159,7 @@ class Page:
 
     def render(self) -> bytes:
         now = time.monotonic()
-        if not self._text or now - self._made_s >= _PAGE_S:
+        if not self._text or now - self._made_s >= self._refresh_s:
             self._text = generate_latest(self._registry)
             self._made_s = now
         return self._text

@@ -77,6 +77,7 @@ class PushReceiver:
         self._segments: dict[bytes, _Segment] = {}
         self._waiting = 0
         self._put_answers = _put_answers()
+        self._running = 0  # being handled
         self.counts: Counter[str] = Counter()
         self.hops: dict[str, Histogram] = {}  # of parts, as their Edge-Timing names them
         self.streams: dict[str, float] = {}  # stream -> monotonic time of its newest push
@@ -85,15 +86,33 @@ class PushReceiver:
     def growing(self) -> int:
         return len(self._segments)
 
+    def gauges(self) -> dict[str, float]:
+        return {"segments_growing": self.growing, "pushes_running": self._running}
+
     def admit(self, request: Request) -> Response | None:
         """Before the body is read: who is it? Strangers are answered and closed."""
         try:
             self._verifier.verify(request.method, request.target, request.fields)
         except SignatureError as error:
+            self.counts["received"] += 1
             return self._refuse(error.status, error.reason, f"not accepted: {error.reason}", True)
         return None
 
     async def handle(self, request: Request) -> Response:
+        """received = accepted + refused + running, in requests; received_bytes = bytes +
+        discarded_bytes, once they are answered."""
+        self.counts["received"] += 1
+        self._running += 1
+        try:
+            answer = await self._handle(request)
+        finally:
+            self._running -= 1
+        kept = answer.status in (201, 204)
+        self.counts["received_bytes"] += len(request.body)
+        self.counts["bytes" if kept else "discarded_bytes"] += len(request.body)
+        return answer
+
+    async def _handle(self, request: Request) -> Response:
         try:
             if request.method == "DELETE":
                 return self._remove(key_of(request.target))
@@ -144,7 +163,6 @@ class PushReceiver:
         """PUT_* -> the contract's status."""
         status, label = self._put_answers[result]
         if status in (200, 201):
-            self.counts["bytes"] += len(pushed.body) if status == 201 else 0
             return self._accept(status, kind if status == 201 else label, pushed.key)
         return self._refuse(status, label, f"{pushed.key.decode()}: {label}")
 
@@ -183,6 +201,9 @@ class PushReceiver:
         if not segment.grow(part.body):
             self._break(part.segment, segment)
             return self._store(part, "lone_part")
+        if part.segment_digest not in (None, segment.hash.hexdigest().encode()):
+            self._break(part.segment, segment)
+            return self._refuse(422, "segment_digest", "edge-segment-digest: found another digest")
         result = segment.fill.view(
             part.key, part.offset, len(part.body), part.fields,
             etag=part.digest, ttl_ms=part.ttl_ms,
@@ -191,7 +212,11 @@ class PushReceiver:
         segment.wake()
         for hop, ms in part.hops_ms.items():
             self._hop(hop, ms / 1000)
-        return self._finish(segment, part) or answer
+        if part.segment_digest is not None:
+            del self._segments[part.segment]
+            segment.fill.commit(etag=part.segment_digest)
+            self.counts["segments.committed"] += 1
+        return answer
 
     def _hop(self, name: str, seconds: float) -> None:
         """Only our own origins are listened to, but a label set stays bounded anyway."""
@@ -228,18 +253,6 @@ class PushReceiver:
                         await segment.grown.wait()
         finally:
             self._waiting -= 1
-
-    def _finish(self, segment: _Segment, part: Part) -> Response | None:
-        """After the last part; a refusal when the whole is not what it should be."""
-        if part.segment_digest is None:
-            return None
-        if segment.hash.hexdigest().encode() != part.segment_digest:
-            self._break(part.segment, segment)
-            return self._refuse(422, "segment_digest", "edge-segment-digest: found another digest")
-        del self._segments[part.segment]
-        segment.fill.commit(etag=part.segment_digest)
-        self.counts["segments.committed"] += 1
-        return None
 
     def _break(self, key: bytes, segment: _Segment) -> None:
         segment.broken = True

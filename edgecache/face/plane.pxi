@@ -270,11 +270,11 @@ cdef class Plane:
             "store_bytes_now": load_relaxed_u64(&self.native.store.used),
             "store_budget_bytes": self.native.store.budget,
             "store_entries_now": load_relaxed_u64(&self.native.store.entries),
-            "store_evicted": load_relaxed_u64(&self.native.store.evicted),
-            "store_expired": load_relaxed_u64(&self.native.store.expired),
-            "store_purged": load_relaxed_u64(&self.native.store.purged),
+            "store_created": load_relaxed_u64(&self.native.store.created),
             "store_refused": load_relaxed_u64(&self.native.store.refused),
         })
+        for index, why in enumerate(LEFT):
+            totals[f"store_{why}"] = load_relaxed_u64(&self.native.store.left[index])
         return totals
 
     def histograms(self):

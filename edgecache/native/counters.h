@@ -1,6 +1,7 @@
 /* One table for every counter and histogram of the data plane: enum, exposed name and help text.
  * `edge_<name>` in /metrics; gauges end in _now. The ledger closes: accepted = closed +
- * connections_now; parked = woken + park_timeout + park_gone + park_drained + parked_now. */
+ * connections_now; parked = woken + park_timeout + park_gone + park_drained + parked_now;
+ * requests = status_* + handed_over + unanswered + those that are parked and have no answer yet. */
 #ifndef EDGECACHE_COUNTERS_H
 #define EDGECACHE_COUNTERS_H
 
@@ -38,6 +39,8 @@
     X(bytes_out, "bytes written to viewers, heads included") \
     X(bytes_in, "bytes read from viewers") \
     X(cut, "answers cut because their fill failed in mid-body") \
+    X(unfinished, "answers begun that did not leave whole, for whatever reason: reset") \
+    X(unanswered, "requests without an answer: the viewer left first, or there was no memory") \
     X(log_dropped, "access-log records dropped because the ring was full") \
     X(loops, "event-loop turns") \
     X(connections_now, "connections open") \

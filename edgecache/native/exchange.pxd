@@ -42,8 +42,8 @@ from edgecache.native.send cimport (
 )
 from edgecache.native.stats cimport (
     C_hits, C_live_hits, C_log_dropped, C_not_modified, C_park_timeout, C_parked, C_parked_now,
-    C_ranges, C_shed, C_stale, C_woken, H_fill_wait, H_live_wait, H_wake_lag, stat_add, stat_status,
-    stat_time,
+    C_ranges, C_shed, C_stale, C_unanswered, C_woken, H_fill_wait, H_live_wait, H_wake_lag,
+    stat_add, stat_status, stat_time,
 )
 from edgecache.native.types cimport Slice, cbyte, slice_of
 
@@ -71,6 +71,8 @@ cdef inline void _leave_list(Context *ctx, Exchange *x) noexcept nogil:
 cdef inline void exchange_free(Context *ctx, Exchange *x) noexcept nogil:
     """Lets go of everything it holds, wherever it stands."""
     _leave_list(ctx, x)
+    if not x.begun:
+        stat_add(&ctx.stats, C_unanswered, 1)
     if x.out != NULL:
         pool_give(&ctx.output_pool, x.out)
     version_release(x.version)

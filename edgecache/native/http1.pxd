@@ -32,7 +32,8 @@ from edgecache.native.send cimport (
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
-    C_closed_write_timeout, C_park_drained, C_park_gone, C_requests, C_shed, stat_add,
+    C_closed_write_timeout, C_park_drained, C_park_gone, C_requests, C_shed, C_unanswered,
+    C_unfinished, stat_add,
 )
 from edgecache.native.sys cimport SHUT_WR, close, shutdown
 from edgecache.native.target cimport Target, target_parse
@@ -57,6 +58,7 @@ cdef inline void http1_close(Context *ctx, Conn *conn, int reason) noexcept nogi
             stat_add(&ctx.stats, C_park_drained if ctx.stopping else C_park_gone, 1)
         # mid-answer: a reset, so that nobody takes the end for an end
         if x.begun:
+            stat_add(&ctx.stats, C_unfinished, 1)
             socket_reset_on_close(conn.fd)
         exchange_log(ctx, x)
         exchange_free(ctx, x)
@@ -110,10 +112,18 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
     return exchange_decide(ctx, x)
 
 
+cdef inline Exchange *_exchange(Context *ctx, Conn *conn) noexcept nogil:
+    """For the request that was just counted. NULL: no memory, and it stays without an answer."""
+    cdef Exchange *x = exchange_new(ctx, conn)
+    if x == NULL:
+        stat_add(&ctx.stats, C_unanswered, 1)
+    return x
+
+
 cdef inline Progress _refuse(Context *ctx, Conn *conn, int status) noexcept nogil:
     """A request that cannot be trusted: one answer, then close; never look for a next request in
     those bytes."""
-    cdef Exchange *x = exchange_new(ctx, conn)
+    cdef Exchange *x = _exchange(ctx, conn)
     if x == NULL:
         return PROGRESS_BROKEN
     conn.flags |= CONN_CLOSE
@@ -142,6 +152,7 @@ cdef inline bint _for_a_site(Context *ctx, Conn *conn, size_t head_len) noexcept
 cdef inline Progress _hand_over(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
     cdef Guest *guest = conn_give(ctx, conn, <uint32_t>head_len)
     if guest == NULL:
+        stat_add(&ctx.stats, C_unanswered, 1)
         return PROGRESS_BROKEN
     if not guest_put(&ctx.leaving, guest):
         stat_add(&ctx.stats, C_shed, 1)
@@ -163,7 +174,7 @@ cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcep
     conn.input_off += <uint32_t>head_len
     conn.scanned = 0
     conn.requests += 1
-    x = exchange_new(ctx, conn)
+    x = _exchange(ctx, conn)
     if x == NULL:
         return PROGRESS_BROKEN
     if not request.keep_alive or ctx.draining:

@@ -39,6 +39,8 @@ cdef extern from "counters.h" nogil:
         C_bytes_out "EC_C_bytes_out"
         C_bytes_in "EC_C_bytes_in"
         C_cut "EC_C_cut"
+        C_unfinished "EC_C_unfinished"
+        C_unanswered "EC_C_unanswered"
         C_log_dropped "EC_C_log_dropped"
         C_loops "EC_C_loops"
         C_connections_now "EC_C_connections_now"

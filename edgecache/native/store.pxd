@@ -48,15 +48,23 @@ cdef enum PutResult:
     PUT_STALE
 
 
+cdef enum:                               # why an entry is not in the index any more
+    LEFT_EVICTED                         # for space
+    LEFT_EXPIRED
+    LEFT_PURGED
+    LEFT_REPLACED                        # by what was filled or pushed in its place
+    LEFT_FAILED                          # its fill ended without a body, and nobody is to know
+    LEFT_REASONS
+
+
 cdef struct Store:
     pthread_mutex_t lock
     uint64_t seed[4]
     uint64_t budget
     uint64_t used                        # bytes taken now; blobs, entries and versions keep it
     uint64_t entries                     # in the index
-    uint64_t evicted
-    uint64_t expired
-    uint64_t purged
+    uint64_t created                     # = entries + all of `left`
+    uint64_t left[LEFT_REASONS]
     uint64_t refused                     # writes for which there was no room
     Order order                          # in which objects leave
     Entry *graveyard                     # left the index under the lock, released after it
@@ -67,6 +75,7 @@ cdef inline bint store_init(Store *store, uint64_t budget) noexcept nogil:
     memset(store, 0, sizeof(Store))
     store.buckets = <Entry **>calloc(STORE_BUCKETS, sizeof(Entry *))
     if store.buckets == NULL or getrandom(store.seed, sizeof(store.seed), 0) != sizeof(store.seed):
+        free(store.buckets)
         return False
     store.budget = budget
     pthread_mutex_init(&store.lock, NULL)
@@ -101,16 +110,18 @@ cdef inline void _insert(Store *store, Entry *entry) noexcept nogil:
     entry.chain = bucket[0]
     bucket[0] = entry
     count_add(&store.entries, 1)
+    count_add(&store.created, 1)
     order_insert(&store.order, entry)
 
 
-cdef inline void _chain_remove(Store *store, Entry *entry) noexcept nogil:
+cdef inline void _chain_remove(Store *store, Entry *entry, int why) noexcept nogil:
     cdef Entry **link = &store.buckets[entry.hash % STORE_BUCKETS]
     while link[0] != entry:
         EC_ASSERT(link[0] != NULL)
         link = &link[0].chain
     link[0] = entry.chain
     count_add(&store.entries, <uint64_t>-1)
+    count_add(&store.left[why], 1)
     store_release_u32(&entry.dead, 1)
     entry.chain = store.graveyard
     store.graveyard = entry
@@ -132,7 +143,7 @@ cdef inline void _view_unlink(Entry *view) noexcept nogil:
     link[0] = view.next_view
 
 
-cdef inline void _remove(Store *store, Entry *entry) noexcept nogil:
+cdef inline void _remove(Store *store, Entry *entry, int why) noexcept nogil:
     """Out of the index, with its views: dead. Readers that hold it go on."""
     cdef Entry *view
     if entry.parent != NULL:
@@ -141,9 +152,9 @@ cdef inline void _remove(Store *store, Entry *entry) noexcept nogil:
         while entry.views != NULL:
             view = entry.views
             entry.views = view.next_view
-            _chain_remove(store, view)
+            _chain_remove(store, view, why)
         order_remove(&store.order, entry)
-    _chain_remove(store, entry)
+    _chain_remove(store, entry, why)
 
 
 cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key, uint64_t now_ms,
@@ -155,8 +166,7 @@ cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key, uint64_t 
     if entry != NULL:
         until_ms = entry.drop_ms if stale else load_relaxed_u64(&entry.expires_ms)
     if entry != NULL and entry_settled(entry) and until_ms <= now_ms:
-        _remove(store, entry)
-        count_add(&store.expired, 1)
+        _remove(store, entry, LEFT_EXPIRED)
         return NULL
     return entry
 
@@ -179,8 +189,7 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
             if entry == NULL:
                 break
             if not order_spares(&store.order, entry):
-                _remove(store, entry)
-                count_add(&store.evicted, 1)
+                _remove(store, entry, LEFT_EVICTED)
                 break
         _unlock(store)
     if _over(store, more, store.budget + store.budget // 16):
@@ -244,7 +253,7 @@ cdef inline bint _indexed(Store *store, Entry *entry) noexcept nogil:
 cdef inline void _take_over(Store *store, Entry *entry, Entry *stale) noexcept nogil:
     """Into the index in the place of `stale`, unless something else happened to that."""
     if not stale.dead:
-        _remove(store, stale)
+        _remove(store, stale, LEFT_REPLACED)
         entry_acquire(entry)
         _insert(store, entry)
 
@@ -323,7 +332,7 @@ cdef inline void entry_fail(Store *store, Entry *entry, int status,
         entry.drop_ms = expires_ms
         entry_become(entry, ENTRY_FAILED)
         if expires_ms == 0 and _indexed(store, entry):
-            _remove(store, entry)
+            _remove(store, entry, LEFT_FAILED)
     _unlock(store)
     entry_release(stale)
 
@@ -351,7 +360,7 @@ cdef inline PutResult store_complete(
     else:
         if entry != NULL and entry_state(entry) != ENTRY_RESERVED:
             # a negative entry, or a fill that lost the race: its own readers finish on it
-            _remove(store, entry)
+            _remove(store, entry, LEFT_REPLACED)
             entry = NULL
         if entry == NULL:
             entry = entry_new(key, hash, &store.used)
@@ -391,7 +400,7 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
     pthread_mutex_lock(&store.lock)
     entry = _find_fresh(store, hash, key, version.published_us // 1000, False)
     if entry != NULL and entry_state(entry) != ENTRY_LIVE and entry_state(entry) != ENTRY_RESERVED:
-        _remove(store, entry)
+        _remove(store, entry, LEFT_REPLACED)
         entry = NULL
     if entry == NULL and room:
         entry = entry_new(key, hash, &store.used)
@@ -419,15 +428,12 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
 cdef inline Entry *store_purge_entry(Store *store, Slice key) noexcept nogil:
     """What left, with a reference for the caller; NULL: nothing there."""
     cdef uint64_t hash = store_hash(store, key)
-    cdef uint64_t before
     cdef Entry *entry
     pthread_mutex_lock(&store.lock)
     entry = _find(store, hash, key)
     if entry != NULL:
         entry_acquire(entry)
-        before = store.entries
-        _remove(store, entry)
-        count_add(&store.purged, before - store.entries)
+        _remove(store, entry, LEFT_PURGED)
     _unlock(store)
     return entry
 
@@ -448,13 +454,12 @@ cdef inline uint64_t store_purge_prefix(Store *store, Slice prefix) noexcept nog
             chain = entry.chain
             if entry.key_len >= prefix.len and memcmp(entry.key, prefix.data, prefix.len) == 0:
                 before = store.entries
-                _remove(store, entry)
+                _remove(store, entry, LEFT_PURGED)
                 count += before - store.entries
                 chain = store.buckets[bucket]            # views of it may have left this bucket too
             entry = chain
         if bucket % 1024 == 1023:
             _unlock(store)
-    total_add(&store.purged, <int64_t>count)
     return count
 
 
@@ -466,8 +471,7 @@ cdef inline void _expire_queue(Store *store, Queue *queue, uint64_t now_ms,
         newer = entry.newer
         queue.cursor = newer
         if entry.drop_ms <= now_ms and entry_settled(entry):
-            _remove(store, entry)
-            count_add(&store.expired, 1)
+            _remove(store, entry, LEFT_EXPIRED)
         entry = newer
         steps -= 1
 
@@ -484,7 +488,7 @@ cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept
 cdef inline void store_destroy(Store *store) noexcept nogil:
     pthread_mutex_lock(&store.lock)
     while order_turn(&store.order) != NULL:
-        _remove(store, order_turn(&store.order))
+        _remove(store, order_turn(&store.order), LEFT_PURGED)
     _unlock(store)
     EC_ASSERT(store.entries == 0)
     free(store.buckets)

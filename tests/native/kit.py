@@ -305,16 +305,20 @@ class Edge:
 def ledger(c: dict[str, int]) -> dict[str, int]:
     """What does not add up, by law; empty is right. `c`: counters of a plane at rest."""
     answers_ = c["status_2xx"] + c["status_3xx"] + c["status_4xx"] + c["status_5xx"]
-    unanswered = c["requests"] - answers_ - c["handed_over"]
+    unanswered = c["requests"] - answers_ - c["handed_over"] - c["unanswered"]
+    left = ("evicted", "expired", "purged", "replaced", "failed")
+    gone = sum(c[f"store_{why}"] for why in left)
     released = c["park_gone"] + c["park_drained"] + c["parked_now"]
     reasons = ("header_timeout", "idle", "write_timeout", "bad_request")
     laws = {
         "accepted = closed + connections_now": c["accepted"] - c["closed"] - c["connections_now"],
         "parked = woken + timeout + gone + drained + parked_now": c["parked"]
         - c["woken"] - c["park_timeout"] - released,
-        "requests = answers + handed_over, but for who left while parked": unanswered
-        if unanswered < 0 or unanswered > released
+        "requests = answers + handed_over + unanswered + parked_now": unanswered
+        if not 0 <= unanswered <= c["parked_now"]
         else 0,
+        "store_created = store_entries_now + left": c["store_created"]
+        - c["store_entries_now"] - gone,
         "closed for a reason <= closed": max(
             0, sum(c[f"closed_{r}"] for r in reasons) - c["closed"] - c["connections_now"]
         ),

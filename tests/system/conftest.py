@@ -1,4 +1,5 @@
-"""What system tests stand on: an origin that counts, and one daemon for each file of tests."""
+"""What system tests stand on: an origin that counts, one daemon for each file of tests, and the
+ledger that each test must leave closed."""
 
 from __future__ import annotations
 
@@ -6,7 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.running import Edge, ScriptedOrigin
+from tests.running import Edge, ScriptedOrigin, serving
+
+
+@pytest.fixture(autouse=True)
+def ledgers_close() -> Iterator[None]:
+    """Whatever a test was about, afterwards nothing is lost in any daemon that still runs."""
+    yield
+    for daemon in serving():
+        daemon.balanced()
 
 
 @pytest.fixture(scope="module")

@@ -208,7 +208,7 @@ def test_admission_counts_its_refusals(plane: Plane) -> None:
     replayed = door.admit(asked)
     assert replayed is not None
     assert replayed.status == 403
-    assert door.counts == {"refused.unsigned": 1, "refused.replayed": 1}
+    assert door.counts == {"received": 2, "refused.unsigned": 1, "refused.replayed": 1}
 
 
 @looped

@@ -3,7 +3,8 @@ from edgecache.native.entry cimport (
     Entry, entry_acquire, entry_dead, entry_filled, entry_release, entry_state,
 )
 from edgecache.native.store cimport (
-    EVICT_STEPS, Store, entry_begin, entry_commit, entry_fail, store_acquire, store_complete,
+    EVICT_STEPS, LEFT_EVICTED, LEFT_EXPIRED, LEFT_FAILED, LEFT_PURGED, LEFT_REPLACED, Store,
+    entry_begin, entry_commit, entry_fail, store_acquire, store_complete,
     store_destroy, store_expire, store_hash, store_init, store_make_room, store_publish,
     store_purge_entry, store_purge_prefix,
 )
@@ -134,5 +135,7 @@ cdef class StoreOf:
 
     def figures(self):
         return {"used": self.store.used, "entries": self.store.entries,
-                "evicted": self.store.evicted, "expired": self.store.expired,
-                "purged": self.store.purged, "refused": self.store.refused}
+                "created": self.store.created, "evicted": self.store.left[LEFT_EVICTED],
+                "expired": self.store.left[LEFT_EXPIRED], "purged": self.store.left[LEFT_PURGED],
+                "replaced": self.store.left[LEFT_REPLACED],
+                "failed": self.store.left[LEFT_FAILED], "refused": self.store.refused}

@@ -1,0 +1,62 @@
+"""The ledger of a POP: what its counters promise each other, read from /metrics alone.
+
+A law is an equation between names of the exposition, without `edge_` and `_total`; a name stands
+for all its labels together. `0..name` may count in part: what is under way and has reached one side
+only. Laws hold at any time, but the workers' counters are read one after the other while they run:
+who finds one broken looks again, and a real loss stays. Pure; does not know HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+LAWS: Final = (
+    "accepted = closed + connections_now",
+    "parked = woken + park_timeout + park_gone + park_drained + parked_now",
+    "requests = status_2xx + status_3xx + status_4xx + status_5xx + handed_over + unanswered"
+    " + 0..parked_now",
+    "handed_over = site_taken",
+    "site_taken = site_returned + site_closed + site_requests",
+    "store_created = store_entries_now + store_evicted + store_expired + store_purged"
+    " + store_replaced + store_failed",
+    "fill_started = fill_completed + fill_failed + fill_stopped + fill_refused + fill_held_pushed"
+    " + fills_running",
+    "push_received = push_accepted + push_refused + pushes_running",
+    "push_received_bytes = push_bytes + push_discarded_bytes",
+    "push_door_accepted = push_door_closed + push_connections",
+    "admin_door_accepted = admin_door_closed + admin_connections",
+)
+_SAMPLE: Final = re.compile(r"^edge_([a-z0-9_]+?)(?:_total)?(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+def read(exposition: str) -> dict[str, float]:
+    """Name -> value, all labels together."""
+    found: dict[str, float] = {}
+    for name, value in _SAMPLE.findall(exposition):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def _side(terms: str, counts: Mapping[str, float]) -> tuple[float, float]:
+    """Least and most that a sum of terms may be."""
+    least = most = 0.0
+    for term in terms.split(" + "):
+        name = term.strip().removeprefix("0..")
+        value = counts.get(name, 0.0)
+        most += value
+        least += 0.0 if "0.." in term else value
+    return least, most
+
+
+def broken(counts: Mapping[str, float]) -> dict[str, float]:
+    """Law -> by how much its left side is too large (or too small: negative). Empty: all hold."""
+    found = {}
+    for law in LAWS:
+        left, right = law.split(" = ")
+        total = _side(left, counts)[0]
+        least, most = _side(right, counts)
+        if not least <= total <= most:
+            found[law] = total - (least if total < least else most)
+    return found

@@ -16,6 +16,8 @@ import typer
 from . import __version__
 
 if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
     from .config import EdgeConfig
     from .settings import Loaded
 
@@ -34,7 +36,8 @@ app = typer.Typer(
 ConfigFile = Annotated[Path | None, typer.Option("-c", "--config", help="TOML file")]
 Override = Annotated[list[str] | None, typer.Option("-o", "--option", help="key=value")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="a port; 0: a free one")]
-AdminUrl = Annotated[str, typer.Option("--admin", help="admin door of the daemon")]
+AdminUrl = Annotated[str, typer.Option("--admin", help="admin door: http://… or unix:/path")]
+TokenFile = Annotated[Path | None, typer.Option("--token-file", help="what the door asks for")]
 
 
 def _die(code: int, lines: Sequence[str]) -> NoReturn:
@@ -44,12 +47,13 @@ def _die(code: int, lines: Sequence[str]) -> NoReturn:
 
 
 def _load(config: Path | None, overrides: Sequence[str]) -> Loaded[EdgeConfig]:
-    from .config import load_config, load_secrets
+    from .config import load_config, load_secrets, load_token
     from .errors import ConfigError
 
     try:
         loaded = load_config(config, overrides)
         load_secrets(loaded.value)
+        load_token(loaded.value)
     except ConfigError as error:
         _die(_EX_CONFIG, error.problems)
     return loaded
@@ -141,23 +145,24 @@ def demo(
 
 
 @app.command()
-def explain(url: str, admin: AdminUrl = _ADMIN) -> None:
+def explain(url: str, admin: AdminUrl = _ADMIN, token_file: TokenFile = None) -> None:
     """Say where the answer to URL comes from now, and why."""
     from urllib.parse import quote
 
-    print(_ask(admin, "GET", f"/explain?url={quote(url, safe='')}"), end="")
+    print(_ask(admin, token_file, "GET", f"/explain?url={quote(url, safe='')}"), end="")
 
 
 @app.command()
 def purge(
     key: Annotated[str, typer.Argument(help="path; with a / at its end: everything below it")],
     admin: AdminUrl = _ADMIN,
+    token_file: TokenFile = None,
 ) -> None:
     """Forget KEY at this POP. Returns once no new request can get the old bytes."""
     from urllib.parse import quote
 
     kind = "prefix" if key.endswith("/") else "key"
-    print(_ask(admin, "POST", f"/purge?{kind}={quote(key, safe='')}"), end="")
+    print(_ask(admin, token_file, "POST", f"/purge?{kind}={quote(key, safe='')}"), end="")
 
 
 @app.command()
@@ -172,13 +177,18 @@ def version() -> None:
     print(f"edgecache {__version__} ({core})")
 
 
-def _ask(admin: str, method: str, target: str) -> str:
+def _ask(admin: str, token_file: Path | None, method: str, target: str) -> str:
     import http.client
-    from urllib.parse import urlsplit
 
-    connection = http.client.HTTPConnection(urlsplit(admin).netloc, timeout=_TIMEOUT_S)
+    fields = {"Content-Length": "0", "Host": "localhost"}
+    if token_file is not None:
+        try:
+            fields["Authorization"] = f"Bearer {token_file.read_text().strip()}"
+        except OSError as error:
+            _die(1, [f"--token-file: found {token_file}: {error.strerror}"])
+    connection = _connection(admin)
     try:
-        connection.request(method, target, headers={"Content-Length": "0"})
+        connection.request(method, target, headers=fields)
         answer = connection.getresponse()
         text = answer.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -188,6 +198,23 @@ def _ask(admin: str, method: str, target: str) -> str:
     if answer.status != 200:
         _die(1, [text.strip()])
     return text
+
+
+def _connection(admin: str) -> HTTPConnection:
+    """To an http:// URL or a Unix socket."""
+    import http.client
+    import socket
+    from urllib.parse import urlsplit
+
+    class Local(http.client.HTTPConnection):
+        def connect(self) -> None:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(admin.removeprefix("unix:"))
+
+    if admin.startswith("unix:"):
+        return Local("localhost", timeout=_TIMEOUT_S)
+    return http.client.HTTPConnection(urlsplit(admin).netloc, timeout=_TIMEOUT_S)
 
 
 def main() -> None:

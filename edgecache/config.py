@@ -7,6 +7,8 @@ starts nothing.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
 import resource
@@ -39,6 +41,22 @@ def split_address(text: str) -> tuple[str, int]:
 def _listen(text: str) -> str:
     split_address(text)
     return text
+
+
+def _admin_listen(text: str) -> str:
+    """An address, "" or `unix:` and an absolute path."""
+    if text.startswith("unix:"):
+        if not text.removeprefix("unix:").startswith("/"):
+            raise ValueError('an absolute path behind "unix:"')
+        return text
+    return _listen(text) if text else text
+
+
+def _is_loopback(listen: str) -> bool:
+    host = split_address(listen)[0]
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _url(text: str) -> str:
@@ -77,6 +95,7 @@ def _query(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Listen = Annotated[str, AfterValidator(_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
+AdminListen = Annotated[str, AfterValidator(_admin_listen)]
 Url = Annotated[str, AfterValidator(_url)]
 OptionalUrl = Annotated[str, AfterValidator(lambda text: _url(text) if text else text)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
@@ -207,6 +226,9 @@ class Push(Section):
     connections: int = Field(64, ge=1)  # beyond it the connection is closed
     pending: int = Field(256, ge=0)  # parts waiting for the one before them; beyond it 409
     gap: DurationMs = Field(SECOND_MS, ge=0)  # such a part waits this long, then 409
+    # What one stream may hold here by pushes that have not expired; beyond it 429, and the others
+    # are left alone; 0: half of cache.memory.
+    stream: Size = Field(0, ge=0)
 
 
 class Ingest(Section):
@@ -226,10 +248,20 @@ class Interest(Section):
 
 
 class Admin(Section):
-    """Health, metrics, purge. Loopback unless you know better; never the viewers' port."""
+    """Health, metrics, purge. On loopback or a Unix socket (mode 600), or with a token; never the
+    viewers' port."""
 
-    listen: OptionalListen = "127.0.0.1:8081"
+    listen: AdminListen = "127.0.0.1:8081"
+    # Needed for everything but health, as `Authorization: Bearer …`; none: whoever reaches it.
+    token_file: Path | None = None
     refresh: DurationMs = Field(SECOND_MS, ge=0)  # a metrics page is as old as this at most
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        open_to_all = self.listen and not self.listen.startswith("unix:")
+        if open_to_all and not _is_loopback(self.listen) and self.token_file is None:
+            raise ValueError("found an address beyond loopback, allowed with admin.token_file only")
+        return self
 
 
 class Log(Section):
@@ -328,14 +360,29 @@ def load_secrets(config: EdgeConfig) -> dict[str, bytes]:
     for kid, key in config.keys.items():
         if key.secret is not None:
             secrets[kid] = key.secret.get_secret_value().encode()
-            continue
-        try:
-            secrets[kid] = Path(str(key.secret_file)).read_bytes().strip()
-        except OSError as error:
-            problems.append(f"keys.{kid}.secret_file: found {key.secret_file}: {error.strerror}")
-            continue
-        if len(secrets[kid]) < 16:
-            problems.append(f"keys.{kid}.secret_file: found under 16 bytes, allowed 16 or more")
+        else:
+            secrets[kid] = _secret(f"keys.{kid}.secret_file", key.secret_file, problems)
     if problems:
         raise ConfigError(problems)
     return secrets
+
+
+def load_token(config: EdgeConfig) -> bytes:
+    """Of the admin door; empty: none is wanted. Raises ConfigError."""
+    problems: list[str] = []
+    path = config.admin.token_file
+    token = _secret("admin.token_file", path, problems) if path else b""
+    if problems:
+        raise ConfigError(problems)
+    return token
+
+
+def _secret(setting: str, path: Path | None, problems: list[str]) -> bytes:
+    try:
+        secret = Path(str(path)).read_bytes().strip()
+    except OSError as error:
+        problems.append(f"{setting}: found {path}: {error.strerror}")
+        return b""
+    if len(secret) < 16:
+        problems.append(f"{setting}: found under 16 bytes, allowed 16 or more")
+    return secret

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from . import __version__, logs, signing
-from .config import EdgeConfig, load_secrets
+from .config import EdgeConfig, load_secrets, load_token
 from .control import clock, congestion, sockets
 from .control.admin import Admin, State
 from .control.admission import Admission
@@ -85,7 +85,7 @@ class Daemon:
     def __init__(self, loaded: Loaded[EdgeConfig], reload: Reload) -> None:
         config = self._config = loaded.value
         self._reload = reload
-        self._secrets = load_secrets(config)
+        self._secrets, self._token = load_secrets(config), load_token(config)
         self._redact()
         self._sockets = self._listen()
         self._routes = Routes(config)
@@ -134,7 +134,7 @@ class Daemon:
         return found
 
     def _redact(self) -> None:
-        for secret in self._secrets.values():
+        for secret in (*self._secrets.values(), self._token):
             logs.redact(secret.decode("latin-1"))
 
     def _sign(self, method: str, target: str, fields: signing.Fields = ()) -> str:
@@ -185,6 +185,7 @@ class Daemon:
             state=self.state,
             shelf=self._hosting.shelf,
             hosts=frozenset((host, self._config.pop.name)),
+            token=self._token,
         )
         return Door("admin", admin.handle, limits=Limits(connections=32))
 

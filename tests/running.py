@@ -158,6 +158,7 @@ class Edge:
     options: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     arguments: Sequence[str] = ()
+    token: str = ""  # of the admin door
 
     def __enter__(self) -> Self:
         doors = ("http.listen", "admin.listen", "push.listen")
@@ -173,7 +174,7 @@ class Edge:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         try:
-            ready = self.logged("serving")
+            self.ready = ready = self.logged("serving")
         except BaseException:
             self.__exit__()
             raise
@@ -227,10 +228,13 @@ class Edge:
         host, _, port = (door or self.http).rpartition(":")
         return socket.create_connection((host, int(port)), timeout=LIMIT_S)
 
+    def _page(self) -> str:
+        fields = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return ask(self.admin, "GET", "/metrics", fields).body.decode()
+
     def metrics(self) -> dict[str, float]:
         """`name` or `name{labels}` -> value, as of now."""
-        text = ask(self.admin, "GET", "/metrics", {}).body.decode()
-        found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)
+        found = re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", self._page(), re.MULTILINE)
         return {name: float(value) for name, value in found}
 
     def complete(self, path: str) -> None:
@@ -255,7 +259,7 @@ class Edge:
         """Wait until its ledger closes. Counters that are read while they change are off for a
         moment; what is lost stays so."""
         deadline = time.monotonic() + LIMIT_S
-        while off := broken(read(ask(self.admin, "GET", "/metrics", {}).body.decode())):
+        while off := broken(read(self._page())):
             assert time.monotonic() < deadline, f"the ledger does not close: {off}"
             time.sleep(0.02)
 
@@ -264,8 +268,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def serving() -> list[Edge]:
-    """The daemons that a test has left running."""
-    return [edge for edge in _edges if edge.process.poll() is None]
+    """The daemons that a test has left running, with a door to ask at."""
+    return [edge for edge in _edges if edge.process.poll() is None and edge.admin[:1].isdigit()]
 
 
 def ask(

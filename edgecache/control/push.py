@@ -3,8 +3,9 @@
 Law: nothing is visible before its digest matched; the first write wins, other bytes for a known
 name are a conflict (409) and never an overwrite. Parts grow their segment: a part that is ahead of
 its segment waits for the one before it, at most `push.gap`; then it is stored alone and the segment
-is left to be pulled. Bounds: body size (413 at the head), parts waiting (409), segments growing and
-their silence (dropped). Does not know viewers, nor who subscribed to what.
+is left to be pulled. Bounds: body size (413 at the head), what a stream holds (429), parts waiting
+(409), segments growing and their silence (dropped). Does not know viewers, nor who subscribed to
+what.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..signing import Verifier
 from . import policy
 from .http1 import Request, Response, refusal
 from .pushed import Object, Part, PushError, Version, key_of, parse
+from .quota import Quota
 
 if TYPE_CHECKING:
     from .._core import Fill, Plane
@@ -77,6 +79,7 @@ class PushReceiver:
         self._segments: dict[bytes, _Segment] = {}
         self._waiting = 0
         self._put_answers = _put_answers()
+        self._quota = Quota(config.push.stream or config.cache.memory // 2)
         self._running = 0  # being handled
         self.counts: Counter[str] = Counter()
         self.hops: dict[str, Histogram] = {}  # of parts, as their Edge-Timing names them
@@ -90,12 +93,18 @@ class PushReceiver:
         return {"segments_growing": self.growing, "pushes_running": self._running}
 
     def admit(self, request: Request) -> Response | None:
-        """Before the body is read: who is it? Strangers are answered and closed."""
+        """Before the body is read: who is it, and is there room for its stream? Strangers are
+        answered and closed."""
         try:
             self._verifier.verify(request.method, request.target, request.fields)
         except SignatureError as error:
             self.counts["received"] += 1
             return self._refuse(error.status, error.reason, f"not accepted: {error.reason}", True)
+        key = request.target.encode("latin-1")
+        stream = policy.stream_of(key)
+        if request.method == "PUT" and not self._quota.takes(stream, key, request.length):
+            self.counts["received"] += 1
+            return self._refuse(429, "stream", f"{stream or 'others'}: push.stream is full")
         return None
 
     async def handle(self, request: Request) -> Response:
@@ -132,6 +141,7 @@ class PushReceiver:
         """Once a second or so: let go of segments that stopped growing, and of streams long silent,
         which are returned."""
         now = time.monotonic()
+        self._quota.sweep()
         for key, segment in list(self._segments.items()):
             if now - segment.touched_s > _SILENT_S:
                 self.counts["segments.silent"] += 1
@@ -163,11 +173,17 @@ class PushReceiver:
         """PUT_* -> the contract's status."""
         status, label = self._put_answers[result]
         if status in (200, 201):
+            if status == 201:
+                self._charge(pushed.key, len(pushed.body), pushed.ttl_ms)
             return self._accept(status, kind if status == 201 else label, pushed.key)
         return self._refuse(status, label, f"{pushed.key.decode()}: {label}")
 
+    def _charge(self, key: bytes, size: int, ttl_ms: int) -> None:
+        self._quota.charge(policy.stream_of(key), key, size, ttl_ms)
+
     def _remove(self, key: bytes) -> Response:
         self._plane.purge(key)
+        self._quota.release(policy.stream_of(key), key)
         self.counts["accepted.removal"] += 1
         return Response(204)
 
@@ -187,6 +203,9 @@ class PushReceiver:
         status, label = self._put_answers[result]
         if status == 507:
             return self._refuse(status, label, f"{version.key.decode()}: {label}")
+        if label != "stale":
+            size = sum(len(body) for body in version.bodies if body is not None)
+            self._charge(version.key, size, version.ttl_ms)
         return self._accept(204, "stale" if label == "stale" else "version", version.key)
 
     async def _grow(self, part: Part) -> Response:

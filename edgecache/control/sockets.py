@@ -9,8 +9,10 @@ addresses of the same name.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -28,7 +30,10 @@ class ListenError(EdgeError):
 
 
 def listen(setting: str, address: str, count: int = 1) -> list[socket.socket]:
-    """`count` sockets on one address, which the kernel balances. Port 0: one free port for all."""
+    """`count` sockets on one address, which the kernel balances. Port 0: one free port for all.
+    `unix:/path`: one socket that only our own user may connect to."""
+    if address.startswith("unix:"):
+        return [_listen_unix(setting, address.removeprefix("unix:"))]
     host, port = split_address(address)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -46,6 +51,30 @@ def listen(setting: str, address: str, count: int = 1) -> list[socket.socket]:
         text = f"{setting}: found {address}, which cannot be listened on: {error.strerror or error}"
         raise ListenError(text) from None
     return sockets
+
+
+def _listen_unix(setting: str, path: str) -> socket.socket:
+    """A file that a dead daemon left is taken over; one that somebody listens on is not."""
+    item = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(path) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                os.unlink(path)
+        before = os.umask(0o177)
+        try:
+            item.bind(path)
+        finally:
+            os.umask(before)
+        item.listen(_BACKLOG)
+        item.setblocking(False)
+    except OSError as error:
+        item.close()
+        text = f"{setting}: found unix:{path}, which cannot be listened on: {error.strerror}"
+        raise ListenError(text) from None
+    return item
 
 
 def _bind(item: socket.socket, where: object, *, reuse_port: bool) -> None:
@@ -81,7 +110,9 @@ def spread(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
 
 
 def shown(item: socket.socket) -> str:
-    """`host:port` of a bound socket."""
+    """`host:port` of a bound socket, or `unix:/path`."""
+    if item.family == socket.AF_UNIX:
+        return f"unix:{item.getsockname()}"
     host, port = item.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -1,0 +1,113 @@
+"""Who may use the operators' door: a token, a Unix socket, and nobody's web page (battery G9)."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import LIMIT_S, ROOT, Edge, ask, read_all
+
+pytestmark = pytest.mark.timeout(60)
+
+TOKEN = "a-token-of-operators"
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgecache", *map(str, arguments)],
+        capture_output=True, text=True, timeout=LIMIT_S, cwd=ROOT,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("token") / "admin"
+    file.write_text(TOKEN + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def guarded(token_file: Path) -> Iterator[Edge]:
+    with Edge([f"admin.token_file={token_file}", "http.workers=1"], token=TOKEN) as daemon:
+        yield daemon
+        assert TOKEN not in "".join(daemon.lines)
+        assert TOKEN not in Path(f"/proc/{daemon.process.pid}/cmdline").read_text()
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/state", "/explain?url=/a", "/nothing"])
+@pytest.mark.parametrize(
+    "given", ["", "Bearer", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN]
+)
+def test_without_the_token_there_is_only_health(guarded: Edge, path: str, given: str) -> None:
+    answer = ask(guarded.admin, "GET", path, {"Authorization": given} if given else {})
+    assert answer.status == 401
+    assert answer.fields["www-authenticate"] == "Bearer"
+    assert b"edge_" not in answer.body
+    for health in ("/healthz", "/readyz"):
+        assert ask(guarded.admin, "GET", health, {}).status == 200
+
+
+def test_with_the_token_the_other_rules_stay(guarded: Edge) -> None:
+    known = {"Authorization": f"Bearer {TOKEN}"}
+    assert ask(guarded.admin, "GET", "/metrics", known).status == 200
+    for path, fields, status in (
+        ("/purge?prefix=/", {"Origin": "http://evil.example"}, 403),
+        ("/purge?prefix=/", {"Origin": "null"}, 403),
+        ("/purge?prefix=/", {"Host": "evil.example"}, 421),
+        ("/purge?prefix=/", {}, 200),
+    ):
+        assert ask(guarded.admin, "POST", path, {**known, **fields}, b"").status == status
+
+
+def test_the_commands_take_it_from_a_file(guarded: Edge, token_file: Path) -> None:
+    admin = f"http://{guarded.admin}"
+    assert command("purge", "/a", "--admin", admin).returncode == 1
+    run = command("purge", "/a", "--admin", admin, "--token-file", token_file)
+    assert "purged" in run.stdout, run.stderr
+    gone = command("purge", "/a", "--admin", admin, "--token-file", "/nonexistent")
+    assert gone.stderr == "error: --token-file: found /nonexistent: No such file or directory\n"
+
+
+def test_beyond_loopback_a_token_is_needed(token_file: Path) -> None:
+    for listen in ("0.0.0.0:0", "192.0.2.1:80", "[::]:0", "pop.example:80"):
+        run = command("serve", "-t", "-o", f"admin.listen={listen}")
+        assert run.returncode == 78
+        assert "admin.token_file" in run.stderr
+    run = command("serve", "-t", "-o", "admin.listen=:0", "-o", f"admin.token_file={token_file}")
+    assert run.returncode == 0, run.stderr
+    token_file.with_name("short").write_text("short")
+    run = command("serve", "-t", "-o", f"admin.token_file={token_file.with_name('short')}")
+    assert run.stderr == "error: admin.token_file: found under 16 bytes, allowed 16 or more\n"
+
+
+def test_a_unix_socket_is_for_its_owner(tmp_path: Path) -> None:
+    """A file that a killed daemon left is taken over; one in use is not, and no other file is."""
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with Edge([f"admin.listen=unix:{path}", "http.workers=1"]) as edge:
+        assert edge.admin == f"unix:{path}"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with socket.socket(socket.AF_UNIX) as operator:
+            operator.connect(str(path))
+            operator.sendall(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
+            assert read_all(operator).endswith(b"ok\n")
+        assert "purged" in command("purge", "/a", "--admin", f"unix:{path}").stdout
+        taken = command("serve", "--listen", "127.0.0.1:0", "-o", f"admin.listen=unix:{path}")
+        assert taken.returncode == 1
+        assert taken.stderr.startswith(f"error: admin.listen: found unix:{path}, ")
+        assert edge.stop() == 0
+    file = tmp_path / "file"
+    file.write_text("mine")
+    run = command("serve", "--listen", "127.0.0.1:0", "-o", f"admin.listen=unix:{file}")
+    assert run.returncode == 1
+    assert file.read_text() == "mine"

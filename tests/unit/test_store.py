@@ -142,7 +142,7 @@ async def test_the_hinted_part_is_waited_for() -> None:
     assert store.gauges()["waiters"] == 0
 
 
-@pytest.mark.parametrize("name", ["11.2", "12.0", "10.3", "9", "12", "nothing"])
+@pytest.mark.parametrize("name", ["11.2", "12.0", "10.3", "9", "16", "nothing"])
 @looped
 async def test_what_is_not_hinted_is_unknown(name: str) -> None:
     store, _ = live(parts=1)

@@ -15,6 +15,7 @@ import re
 import secrets
 import sqlite3
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -200,12 +201,14 @@ class Catalog:
         self._add_stream(stream, int(time.time()))
         self._db.execute("UPDATE streams SET discontinuities = ? WHERE name = ?", (count, stream))
 
-    def settle(self) -> int:
-        """At start nothing is live: what an earlier process left so ended with it. Returns how
-        many."""
+    def settle(self, resumed: Collection[str] = ()) -> int:
+        """At start nothing lives but what is `resumed`: what else an earlier process left so ended
+        with it. Returns how many."""
+        marks = ",".join("?" * len(resumed))
         cursor = self._db.execute(
-            "UPDATE streams SET state = 'ended', ended_s = ? WHERE state = 'live'",
-            (int(time.time()),),
+            "UPDATE streams SET state = 'ended', ended_s = ?"
+            f" WHERE state = 'live' AND name NOT IN ({marks})",
+            (int(time.time()), *resumed),
         )
         return cursor.rowcount
 

@@ -84,6 +84,9 @@ class Live(Section):
     dvr: DurationMs = Field(0, ge=0, le=24 * 3600 * SECOND_MS)
     # A publisher that is gone this long ends the stream.
     reconnect: DurationMs = Field(30 * SECOND_MS, ge=SECOND_MS)
+    # An origin that was killed and is back goes on with a stream whose newest media is this old at
+    # most, and waits `reconnect` for its publisher; it ends older ones. Needs `data.dir`. 0: never.
+    resume: DurationMs = Field(60 * SECOND_MS, ge=0)
     # Ended streams kept for pull; beyond it the oldest is forgotten in memory (its files stay).
     ended: int = Field(64, ge=0, le=10_000)
 

@@ -29,7 +29,8 @@ from xml.etree import ElementTree
 from edgecache.units import xs_date
 from origin import names
 from origin.model import AUDIO_TYPE, VIDEO_TYPE, Rendition
-from origin.timeline import NS, Generation, Timeline, Timing, Track
+from origin.timeline import Generation, Timeline, Track
+from origin.timing import NS, Timing
 
 _MS: Final = 1_000_000
 _CATCH_UP: Final = (0.95, 1.1)  # playback rates that keep the latency; hls.js gets the same
@@ -40,8 +41,9 @@ Element = ElementTree.Element
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
     """A run of segments that every track has. wall_ns: date of its first sample; duration_ns: None
-    while it grows. number: of the generation, which names the init sections."""
+    while it grows. epoch, number: of the generation, as in paths."""
 
+    epoch: str
     number: int
     first_msn: int
     wall_ns: int
@@ -111,6 +113,7 @@ def _period(
         if duration_ns <= 0:
             return None
     return Period(
+        epoch=generation.epoch,
         number=generation.number,
         first_msn=first,
         wall_ns=generation.anchor_wall_ns + start_ns,
@@ -237,7 +240,7 @@ def _reference(adaptation: Element, timing: Timing, period: Period, time_url: st
 
 def _template(timeline: Timeline, period: Period) -> dict[str, str]:
     timing = timeline.timing
-    prefix = f"{timeline.epoch}/$RepresentationID$"
+    prefix = f"{period.epoch}/$RepresentationID$"
     template = {
         "timescale": "1000",
         "duration": str(timing.segment_ms),

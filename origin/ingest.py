@@ -20,15 +20,19 @@ from edgecache.flv import FlvError
 
 from . import ladder, names
 from .broker import BrokerError
+from .chronicle import Chronicle, Row, head
 from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Publication
+from .presentation import Presentation
+from .resume import Taken
 from .stream import BusyError, LiveStream, Settings, State
-from .timeline import Timing
+from .timing import Timing
 
 log = logging.getLogger(__name__)
 
 Publish = Callable[[str, Publication], None]
+Record = Callable[[str, list[Row]], None]
 OnState = Callable[[str, Literal["live", "ended"]], None]
 
 
@@ -140,7 +144,8 @@ def settings_of(config: Config) -> Settings:
 
 
 class Ingest:
-    """All live streams. `publish(stream, publication)` gets everything, in truth order."""
+    """All live streams. `publish(stream, publication)` gets everything, in truth order; `record`
+    then what the next process needs of it, None: nobody goes on with it."""
 
     def __init__(
         self,
@@ -149,6 +154,7 @@ class Ingest:
         ffmpeg: Ffmpeg,
         publish: Publish,
         on_state: OnState,
+        record: Record | None = None,
         had: Discontinuities | None = None,
         streams: int = 16,
         idle_s: float = 10.0,
@@ -157,6 +163,8 @@ class Ingest:
         self._ffmpeg = ffmpeg
         self._publish = publish
         self._on_state = on_state
+        self._record = record
+        self._chronicles: dict[str, Chronicle] = {}
         self._had = had
         self._limit = streams
         self._idle_s = idle_s
@@ -214,6 +222,27 @@ class Ingest:
         """The newest epoch of `stream`."""
         return self._streams.get(stream)
 
+    def resume(self, stream: str, taken: Taken) -> bool:
+        """Go on with what an earlier process left, as if its publisher were gone. False: the ladder
+        or the grid is another one now."""
+        made, plan = taken.presentation, self._settings.plan
+        same_grid = (made.timing.segment_ms, made.timing.parts) == (
+            round(plan.segment_s * 1000),
+            self._settings.parts,
+        )
+        now = ladder.renditions(ladder.only(plan, made.timeline.tracks))
+        if not same_grid or now != made.planned:
+            return False
+        self._chronicles[stream] = taken.chronicle
+        self._make(
+            stream,
+            epoch=made.timeline.epoch,
+            first_discontinuity=taken.discontinuities,
+            resumed=made,
+        )
+        self._spread(stream, taken.publications)
+        return True
+
     async def end(self, stream: str) -> None:
         """End it when its publisher is gone, without waiting for the publisher's return."""
         if known := self._streams.get(stream):
@@ -232,18 +261,34 @@ class Ingest:
         known = self._streams.get(stream)
         if known is not None and known.state != "ended":
             return known
-        live = LiveStream(
+        return self._make(
             stream,
             epoch=names.epoch_of(self._epoch_s(known)),
-            settings=self._settings,
-            ffmpeg=self._ffmpeg,
             first_msn=self._first_msn(known),
             first_discontinuity=self._had.discontinuities(stream) if self._had else 0,
+        )
+
+    def _make(
+        self,
+        stream: str,
+        *,
+        epoch: str,
+        first_discontinuity: int,
+        first_msn: int | None = None,
+        resumed: Presentation | None = None,
+    ) -> LiveStream:
+        live = self._streams[stream] = LiveStream(
+            stream,
+            epoch=epoch,
+            settings=self._settings,
+            ffmpeg=self._ffmpeg,
+            first_msn=first_msn,
+            first_discontinuity=first_discontinuity,
+            resumed=resumed,
             on_state=lambda state: self._turned(stream, state),
             on_discontinuity=lambda count: self._discontinued(stream, count),
         )
         live.subscribe(lambda publications: self._spread(stream, publications))
-        self._streams[stream] = live
         return live
 
     def _turned(self, stream: str, state: State) -> None:
@@ -257,6 +302,19 @@ class Ingest:
     def _spread(self, stream: str, publications: Sequence[Publication]) -> None:
         for publication in publications:
             self._publish(stream, publication)
+        if self._record is not None and (rows := self._rows(stream, publications)):
+            self._record(stream, rows)
+
+    def _rows(self, stream: str, publications: Sequence[Publication]) -> list[Row]:
+        live, known = self._streams[stream], self._chronicles.get(stream)
+        made = live.presentation
+        assert made is not None, "published without a presentation"
+        if known is not None and known.timeline is made.timeline:
+            return known.rows(publications)
+        known = self._chronicles[stream] = Chronicle(made.timeline)
+        before = live.first_discontinuity
+        first = head(made.timeline, made.planned, discontinuities=before)
+        return [first, *known.rows(publications)]
 
     @staticmethod
     def _epoch_s(before: LiveStream | None) -> int:

@@ -8,7 +8,7 @@ Every flag was tried on ffmpeg 5.1.9 and 9.0.2; what each is for stands beside i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -118,6 +118,15 @@ def fit(plan: Plan, source_height: int) -> Plan:
         return replace(plan, rungs=())
     kept = tuple(rung for rung in plan.rungs if rung.height <= source_height)
     return replace(plan, rungs=kept or plan.rungs[-1:])
+
+
+def only(plan: Plan, tracks: Collection[str]) -> Plan:
+    """`plan` as far as it makes `tracks`."""
+    return replace(
+        plan,
+        rungs=tuple(rung for rung in plan.rungs if rung.track in tracks),
+        sounds=tuple(sound for sound in plan.sounds if sound.track in tracks),
+    )
 
 
 def renditions(plan: Plan) -> tuple[Rendition, ...]:

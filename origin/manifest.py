@@ -15,7 +15,8 @@ from itertools import islice
 from origin import names
 from origin.markers import Marker
 from origin.model import Rendition
-from origin.timeline import NS, Part, Segment, Timeline, Timing, Track
+from origin.timeline import Part, Segment, Timeline, Track
+from origin.timing import NS, Timing
 
 
 def multivariant_playlist(stream: str, renditions: Sequence[Rendition]) -> str:

@@ -57,7 +57,7 @@ class Markers:
 
     def __init__(self) -> None:
         self.told: deque[Told] = deque()
-        self._removed: deque[tuple[str, int]] = deque()  # id, media time
+        self.gone: deque[tuple[str, int]] = deque()  # id, media time
 
     def __len__(self) -> int:
         return len(self.told)
@@ -84,17 +84,17 @@ class Markers:
         for name, end_ns in ends.items():
             if end_ns < first_wall_ns:
                 self._remove(name, at_ns)
-        while self._removed and self._removed[0][1] < at_ns - recent_ns:
-            self._removed.popleft()
+        while self.gone and self.gone[0][1] < at_ns - recent_ns:
+            self.gone.popleft()
 
     @property
     def removed(self) -> list[str]:
         """Ids of those that left lately, oldest first."""
-        return [name for name, _ in self._removed]
+        return [name for name, _ in self.gone]
 
     def _remove(self, name: str, at_ns: int) -> None:
         self.told = deque(told for told in self.told if told.marker.id != name)
-        self._removed.append((name, at_ns))
+        self.gone.append((name, at_ns))
 
 
 def _agree(known: Marker, marker: Marker) -> None:

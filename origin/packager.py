@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Final
 
 from origin.cmaf import Frame, Init
-from origin.timeline import NS, Timing
+from origin.timing import NS, Timing
 
 MAX_AHEAD: Final = 8  # segments a frame may jump; an encoder that jumps further is wrong
 

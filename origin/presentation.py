@@ -11,9 +11,8 @@ Knows nothing of processes, files or who is watching.
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,13 +33,12 @@ from origin.model import (
     Rendition,
     digest_of,
 )
-from origin.packager import Cut, Packager
-from origin.timeline import NS, Part, Timeline, Timing, Track
+from origin.packager import CLOSING, Cut, Packager
+from origin.timeline import Part, Timeline, Track
+from origin.timing import NS, Timing
+from origin.versions import INIT_TTL_MS, Versioned
 
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
-
-# An init section is wanted as long as its generation runs; whoever lost it by then pulls it again.
-INIT_TTL_MS: Final = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +91,7 @@ class Presentation:
         )
         start = names.epoch_seconds(epoch) * 1000 // timing.segment_ms
         self.timing = timing
+        self.planned = tuple(renditions)
         self.timeline = Timeline(
             stream=stream,
             epoch=epoch,
@@ -102,20 +101,18 @@ class Presentation:
         )
         # what has left the live window is the disk's, and a cache that wants it pulls it again
         self.media_ttl_ms = (timing.live_ns + timing.linger_ns) // 1_000_000
-        # RFC 8216bis B.1: half a target duration for whoever does not block; a blocking answer
-        # could be kept for 6, but one version has one header
-        self.playlist_cache = f"public, max-age={max(1, timing.target_duration // 2)}"
+        # values that never block count from the epoch, so that they grow across epochs, too
+        self._versioned = Versioned(
+            timing, media_ttl_ms=self.media_ttl_ms, revision=names.epoch_seconds(epoch)
+        )
         self.dropped: Counter[str] = Counter()  # of ended generations; see `drops`
         self.out_of_step = 0  # parts that left further ahead of another track than they should
         self.lag_ns = 0  # wall clock of the newest part less the date of its last sample
         self._stream = stream
-        self._epoch = epoch
         self._lines: dict[str, _Line] = {}
         self._announced: list[Rendition] = []
         self._periods: tuple[dash.Period, ...] = ()  # as in the newest MPD
         self._wall_ns = 0  # when the newest bytes came
-        # values that never block count from the epoch, for the same reason
-        self._revision = names.epoch_seconds(epoch)
 
     def begin_generation(self, *, wall_ns: int) -> Start:
         """A new encoder starts. wall_ns: when the media it is fed first arrived (unix ns); dates in
@@ -168,6 +165,34 @@ class Presentation:
                 out += self._versions(track)
         return out
 
+    def take_up(self, begun: Mapping[str, bytes]) -> list[Publication]:
+        """Go on where an earlier process was ended: its timeline is in place, and `begun` has the
+        bytes of every track's open segment. Those are closed as at the end of a generation, and all
+        playlists are published."""
+        for name, data in begun.items():
+            line, segment = _Line(), self.timeline.tracks[name].open
+            assert segment is not None, f"{name}: bytes of a segment that is not open"
+            line.offset = len(data)
+            line.hash.update(data)
+            line.held.append(
+                Cut(
+                    msn=segment.msn,
+                    index=len(segment.parts),
+                    body=CLOSING,
+                    start_ns=segment.end_ns,
+                    end_ns=segment.end_ns,
+                    independent=False,
+                    final=True,
+                )
+            )
+            self._lines[name] = line
+        out = self.end_generation()
+        told = {item.path for item in out}
+        for name, track in self.timeline.tracks.items():
+            if track.segments and names.media_path(self._stream, name) not in told:
+                out += self._versions(track)
+        return out
+
     def mark(self, marker: Marker) -> None:
         """A timed event, in the playlists from their next versions on. Raises MarkerError."""
         self.timeline.mark(marker)
@@ -199,7 +224,7 @@ class Presentation:
             return []
         generation = self.timeline.generations[-1]
         planned = self.timeline.tracks[name].rendition
-        path = names.init_path(self._stream, self._epoch, name, generation.number)
+        path = names.init_path(self._stream, generation.epoch, name, generation.number)
         known = replace(
             planned,
             codecs=init.codec,
@@ -257,7 +282,8 @@ class Presentation:
         """The part, taken into the timeline."""
         line.hash.update(cut.body)
         track = self.timeline.tracks[name]
-        path = names.part_path(self._stream, self._epoch, name, cut.msn, cut.index)
+        epoch = self.timeline.generations[-1].epoch
+        path = names.part_path(self._stream, epoch, name, cut.msn, cut.index)
         part = PartObject(
             path=path,
             body=cut.body,
@@ -265,7 +291,7 @@ class Presentation:
             content_type=self._type(track.rendition),
             cache_control=IMMUTABLE,
             ttl_ms=self.media_ttl_ms,
-            segment_path=names.segment_path(self._stream, self._epoch, name, cut.msn),
+            segment_path=names.segment_path(self._stream, epoch, name, cut.msn),
             offset=line.offset,
             final=cut.final,
             segment_digest=line.hash.hexdigest() if cut.final else None,
@@ -300,49 +326,25 @@ class Presentation:
         name = track.rendition.track
         # what ends must be newer than a version that only lacked ENDLIST
         version = (track.next_msn + 1, 0, 0) if self.timeline.ended else track.version
-        return self._playlist(
+        return self._versioned.playlist(
             names.media_path(self._stream, name),
             version,
             manifest.media_playlist(self.timeline, name),
             manifest.delta_playlist(self.timeline, name),
             manifest.delta_playlist(self.timeline, name, v2=True),
+            ended=self.timeline.ended,
         )
 
     def _iframes(self, track: Track) -> PlaylistVersion:
         name = track.rendition.track
         msn = track.next_msn + 1 if self.timeline.ended else track.version[0]
-        return self._playlist(
+        return self._versioned.playlist(
             names.iframe_path(self._stream, name),
             (msn, 0, 0),
             manifest.iframe_playlist(self.timeline, name),
             manifest.delta_playlist(self.timeline, name, iframes=True),
             manifest.delta_playlist(self.timeline, name, iframes=True, v2=True),
-        )
-
-    def _playlist(
-        self, path: str, version: tuple[int, int, int], full: str, *deltas: str | None
-    ) -> PlaylistVersion:
-        msn, parts, last_parts = version
-        ended = self.timeline.ended
-        delta, delta2 = (text.encode() if text else None for text in deltas)
-        return PlaylistVersion(
-            path=path,
-            msn=msn,
-            parts=parts,
-            last_parts=last_parts,
-            hold_ms=self.timing.hold_ms,
-            advance=self.timing.advance,
-            ended=ended,
-            # a live playlist that got no part for 3 target durations is worse than an error; one
-            # that ended stays as long as its segments
-            ttl_ms=self.media_ttl_ms if ended else self.timing.hold_ms,
-            cache_control=self.playlist_cache,
-            full=full.encode(),
-            full_gzip=_gzip(full.encode()),
-            delta=delta,
-            delta_gzip=_gzip(delta) if delta else None,
-            delta2=delta2,
-            delta2_gzip=_gzip(delta2) if delta2 else None,
+            ended=self.timeline.ended,
         )
 
     def _multivariant(self) -> list[Publication]:
@@ -357,7 +359,7 @@ class Presentation:
             return []
         self._announced = renditions
         text = manifest.multivariant_playlist(self._stream, renditions)
-        return [self._value(names.multivariant_path(self._stream), PLAYLIST_TYPE, text)]
+        return [self._versioned.value(names.multivariant_path(self._stream), PLAYLIST_TYPE, text)]
 
     def _mpd(self) -> list[Publication]:
         """The MPD when it changed, from the first multivariant playlist on: when a period begins,
@@ -369,32 +371,8 @@ class Presentation:
             return []
         self._periods = found
         text = dash.manifest(self.timeline, found, published_ns=self._wall_ns)
-        return [self._value(names.mpd_path(self._stream), MPD_TYPE, text)]
-
-    def _value(self, path: str, content_type: str, text: str) -> PlaylistVersion:
-        """A version that nobody waits for."""
-        full = text.encode()
-        self._revision += 1
-        return PlaylistVersion(
-            path=path,
-            msn=self._revision,
-            parts=0,
-            last_parts=0,
-            hold_ms=0,
-            advance=0,
-            ended=False,
-            ttl_ms=INIT_TTL_MS,
-            cache_control=self.playlist_cache,
-            content_type=content_type,
-            full=full,
-            full_gzip=_gzip(full),
-        )
+        return [self._versioned.value(names.mpd_path(self._stream), MPD_TYPE, text)]
 
     @staticmethod
     def _type(rendition: Rendition) -> str:
         return VIDEO_TYPE if rendition.kind == "video" else AUDIO_TYPE
-
-
-def _gzip(text: bytes) -> bytes:
-    """Deterministic, so that a version has one digest. Level 6: of 3 KiB about 60 µs."""
-    return gzip.compress(text, compresslevel=6, mtime=0)

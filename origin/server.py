@@ -16,6 +16,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,7 @@ from .model import PartObject, Publication
 from .overview import Overview
 from .page import Pages
 from .pusher import Limits, PopPusher
+from .resume import Reach, take_up
 from .store import Store
 from .subscriptions import HotPop, Subscriptions
 
@@ -109,6 +111,7 @@ class Origin:
             ffmpeg=self._ffmpeg,
             publish=self.publish,
             on_state=self._on_state,
+            record=self._disk.record if self._disk and config.live.resume else None,
             had=self,
             streams=config.encoder.streams,
         )
@@ -231,7 +234,7 @@ class Origin:
             if self._config.admin.listen:
                 operators = held.enter_context(_listen("admin.listen", self._config.admin.listen))
             held.pop_all()
-        self._catalog.settle()
+        self._catalog.settle(self._resume())
         if operators:
             self.admin_port = operators.getsockname()[1]
             self._admin = await _serve(self._operators(), operators, shutdown_s=0.1)
@@ -242,6 +245,29 @@ class Origin:
         log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg)})
         if not self._secrets:
             log.warning("keys: none, so nobody can publish or subscribe")
+
+    def _resume(self) -> list[str]:
+        """Go on with what an earlier process left, or end it. Returns the streams that live."""
+        live, disk = self._config.live, self._disk
+        reach = Reach(window_s=live.window / 1000, dvr_s=live.dvr / 1000)
+        found = []
+        for stream in disk.interrupted() if disk else ():
+            assert disk is not None
+            try:
+                taken = take_up(disk, stream, reach)
+            except (ValueError, LookupError, TypeError, OSError) as error:
+                log.warning("not to be resumed, forgotten: %r", error, extra={"stream": stream})
+                disk.forget(stream)
+                continue
+            self.store.restore(taken.window)
+            age_s = time.time() - taken.newest_s
+            log.info("resumed", extra={"stream": stream, "age_s": round(age_s, 1)})
+            if age_s <= live.resume / 1000 and self._ingest.resume(stream, taken):
+                found.append(stream)
+                continue
+            for publication in (*taken.publications, *taken.presentation.end()):
+                self.publish(stream, publication)
+        return found
 
     async def stop(self) -> None:
         """Everything ended, in order; bounded by `http.drain` and the encoders. Idempotent."""

@@ -95,8 +95,9 @@ class Store:
             self.counters["evicted"] += 1
             if self._disk is None or is_part(stored.path):
                 continue
-            listed = self._archive_s > 0 and stored.path.split("/")[3] == window.epoch
+            listed = self._archive_s > 0 and stored.path.split("/")[3] in window.epochs
             if listed and (file := self._disk.holds(stored.path)):
+                self._disk.archived(stored.path)
                 window.keep(stored, file, now + self._archive_s)
                 self.counters["archived"] += 1
                 continue
@@ -109,8 +110,8 @@ class Store:
     def _add_object(self, window: Window, item: MediaObject, now: float) -> None:
         epoch = item.path.split("/")[3]
         if epoch != window.epoch:
-            if self._disk and window.ended:
-                self._disk.drop_index(window.stream)
+            if self._disk:
+                self._disk.begin(window.stream)
             window.start_epoch(epoch, now + _LINGER_S)
         known = window.find(item.path)
         if known is not None:
@@ -126,6 +127,8 @@ class Store:
             return
         self.counters["objects"] += 1
         self.counters["bytes"] += len(item.body)
+        if self._disk and isinstance(item, PartObject):
+            self._disk.grow(stored.path, item.offset, item.body)
         if self._disk and stored.complete:
             self._disk.write(stored.path, tuple(stored.chunks))
 
@@ -139,6 +142,10 @@ class Store:
             if self._disk:
                 self._disk.finish(window)
             self._forget_oldest()
+
+    def restore(self, window: Window) -> None:
+        """A live window of an earlier process, before anything of it is published."""
+        self._windows[window.stream] = window
 
     def _forget_oldest(self) -> None:
         ended = [name for name, window in self._windows.items() if window.ended]

@@ -55,7 +55,8 @@ class LiveStream:
     """await publisher_connected(), feed() and drain(), await publisher_gone(); end() when told to.
 
     first_msn: larger than any of the stream's earlier epochs; None: by the wall clock.
-    first_discontinuity: likewise; on_discontinuity(n): numbers below n are taken now.
+    first_discontinuity: likewise; on_discontinuity(n): numbers below n are taken now. resumed: what
+    an earlier process made of this stream, whose publisher may come back.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class LiveStream:
         ffmpeg: Ffmpeg,
         first_msn: int | None = None,
         first_discontinuity: int = 0,
+        resumed: Presentation | None = None,
         on_state: Callable[[State], None] | None = None,
         on_discontinuity: Callable[[int], None] | None = None,
     ) -> None:
@@ -75,7 +77,7 @@ class LiveStream:
         self._settings = settings
         self._ffmpeg = ffmpeg
         self._first_msn = first_msn
-        self._first_discontinuity = first_discontinuity
+        self.first_discontinuity = first_discontinuity
         self._on_state = on_state
         self._on_discontinuity = on_discontinuity
         self._loop = asyncio.get_running_loop()
@@ -84,8 +86,10 @@ class LiveStream:
         self._fed_by: Broker | None = None  # whose media the encoder has; outlives its publisher
         self._recent = Recent()
         self._encoder: Encoder | None = None
-        self._presentation: Presentation | None = None
-        self._plan = settings.plan
+        self._presentation = resumed
+        self._plan = (
+            ladder.only(settings.plan, resumed.timeline.tracks) if resumed else settings.plan
+        )
         self._codecs = ("", "")  # of the source that the encoder was started for
         self._start: Start | None = None
         self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
@@ -99,6 +103,8 @@ class LiveStream:
         self._publisher = ""
         self.state: State = "waiting"
         self.publications = 0
+        if resumed:
+            self._await_publisher()
 
     # -- for whoever distributes
 
@@ -191,8 +197,11 @@ class LiveStream:
             self._session.release()
         log.info("publisher gone", extra={"stream": self.name, "why": self._failure})
         if self._broker is None and self.state != "ended":
-            self._turn("reconnecting" if self._presentation else "waiting")
-            self._timer = self._loop.call_later(self._settings.reconnect_s, self._give_up)
+            self._await_publisher()
+
+    def _await_publisher(self) -> None:
+        self._turn("reconnecting" if self._presentation else "waiting")
+        self._timer = self._loop.call_later(self._settings.reconnect_s, self._give_up)
 
     async def end(self) -> None:
         """The stream is over: ENDLIST. The caller has ended the publisher before. Idempotent."""
@@ -251,7 +260,7 @@ class LiveStream:
                 dvr_s=self._settings.dvr_s,
                 first_msn=self._first_msn,
             )
-            self._presentation.timeline.discontinuities = self._first_discontinuity
+            self._presentation.timeline.discontinuities = self.first_discontinuity
         self._encoder = Encoder(
             name=self.name,
             launch=self._launch,
@@ -300,16 +309,9 @@ class LiveStream:
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
         self._fed_by = self._broker
         if self._on_discontinuity is not None:
-            self._on_discontinuity(self._first_discontinuity + start.generation + 1)
-        log.info(
-            "encoder starts",
-            extra={
-                "stream": self.name,
-                "generation": start.generation,
-                "msn": start.msn,
-                "replayed_ms": replay.duration_ms,
-            },
-        )
+            self._on_discontinuity(self.first_discontinuity + start.generation + 1)
+        told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
+        log.info("encoder starts", extra={"stream": self.name, **told})
         return Launch(
             argv=lambda fds: ladder.argv(
                 self._plan, self._ffmpeg, fds=fds, offset_s=start.offset_s

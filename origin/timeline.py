@@ -12,123 +12,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from math import ceil
-from typing import Final
 
 from origin import names
 from origin.markers import Marker, Markers
 from origin.model import Rendition
-
-NS: Final = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """The constants of a stream's grid and of its playlists: the same in all renditions, for life
-    (RFC 8216bis 6.2.4). parts: per segment. window_ns: what the playlists list; live_ns: the newest
-    of it, which everybody watches and memory holds."""
-
-    segment_ms: int
-    parts: int
-    part_target_ns: int
-    window_ns: int
-    live_ns: int
-
-    @classmethod
-    def plan(
-        cls,
-        renditions: Sequence[Rendition],
-        *,
-        segment_s: float = 2.0,
-        part_s: float = 1 / 3,
-        window_s: float = 60.0,
-        dvr_s: float = 0.0,
-    ) -> Timing:
-        """Part target: the longest part any planned frame rate or sample rate can give. dvr_s: how
-        far back playlists reach when that is more than the live window. Raises ValueError naming
-        the setting."""
-        segment_ms = round(segment_s * 1000)
-        if not 500 <= segment_ms <= 20_000:
-            raise ValueError(f"segment {segment_s} s, allowed 0.5 to 20 s")
-        parts = round(segment_s / part_s) if part_s > 0 else 0
-        if parts < 1 or abs(parts * part_s - segment_s) > 0.01 * segment_s:
-            raise ValueError(f"part {part_s} s, want a whole fraction of segment {segment_s} s")
-        part = Fraction(segment_ms, 1000 * parts)
-        longest = max((_longest(part, rendition) for rendition in renditions), default=part)
-        timing = cls(
-            segment_ms=segment_ms,
-            parts=parts,
-            part_target_ns=ceil(longest * NS / 10_000) * 10_000,  # playlists carry 10 µs
-            window_ns=round(max(window_s, dvr_s) * NS),
-            live_ns=round(window_s * NS),
-        )
-        for rendition in renditions:
-            frame = _frame(rendition)
-            most = timing.part_target_ns // (frame * NS) * frame * NS
-            if most < timing.part_least_ns:
-                raise ValueError(
-                    f"part {part_s:.3f} s: found {rendition.track} with frames of"
-                    f" {float(frame):.3f} s, allowed parts that whole frames fill to 85 % of the"
-                    " longest (4.4.4.9)"
-                )
-        if window_s < 3 * timing.target_duration:
-            raise ValueError(f"window {window_s} s, want 3 target durations or more (6.2.2)")
-        return timing
-
-    @property
-    def segment_ns(self) -> int:
-        return self.segment_ms * 1_000_000
-
-    @property
-    def part_least_ns(self) -> int:
-        """The least a part may last that is not the last one of its segment (4.4.4.9)."""
-        return -(-self.part_target_ns * 85 // 100)
-
-    @property
-    def early_ms(self) -> int:
-        """How long before its time a key frame may open a segment."""
-        return min(self.segment_ms // 4, 490)
-
-    @property
-    def target_duration(self) -> int:
-        """Seconds; what the longest segment rounds to (4.4.3.1)."""
-        return max(1, (self.segment_ms + self.early_ms + 500) // 1000)
-
-    @property
-    def linger_ns(self) -> int:
-        """How long a segment that left the playlist can still be had. It must be there its own and
-        the playlist's duration after it first appeared (6.2.2); that is over two segments after it
-        left, and the rest is for who is slow."""
-        return 3 * self.target_duration * NS + 2 * self.segment_ns
-
-    @property
-    def skip_until_s(self) -> int:
-        """Skip boundary: 6 target durations, the least allowed (4.4.3.8)."""
-        return 6 * self.target_duration
-
-    @property
-    def hold_ms(self) -> int:
-        """Longest a playlist reload may block: 3 target durations (6.2.5.2)."""
-        return 3000 * self.target_duration
-
-    @property
-    def advance(self) -> int:
-        """Advance Part Limit (6.2.5.2), in whole parts."""
-        return 3 * NS // min(self.part_target_ns, NS)
-
-
-def _longest(part: Fraction, rendition: Rendition) -> Fraction:
-    """Cut by a grid of `part`, frames of f seconds give at most ceil(part ÷ f) of them a part."""
-    frame = _frame(rendition)
-    return ceil(part / frame) * frame
-
-
-def _frame(rendition: Rendition) -> Fraction:
-    """Seconds that a frame of the plan lasts."""
-    if rendition.kind == "audio":
-        return Fraction(1024, rendition.sample_rate or 48_000)  # AAC
-    return 1 / Fraction(rendition.frame_rate or 30).limit_denominator(1001)
+from origin.timing import NS, Timing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +32,12 @@ class Part:
 
 @dataclass(slots=True, kw_only=True)
 class Generation:
-    """One run of the encoder. anchor_wall_ns: wall clock at media time 0 of the grid. number: as in
-    the init paths. discontinuity: set by its first segment, which is when it begins for viewers.
-    gaps: numbers that some track lacks, in the window and the last one before it."""
+    """One run of the encoder. epoch, number: as in the paths of what it makes. anchor_wall_ns: wall
+    clock at media time 0 of the grid. discontinuity: set by its first segment, which is when it
+    begins for viewers. gaps: numbers that some track lacks, in the window and the last one before
+    it."""
 
+    epoch: str
     number: int
     first_msn: int
     anchor_wall_ns: int
@@ -229,7 +119,8 @@ class Track:
 
 
 class Timeline:
-    """All tracks of one stream and epoch. Methods are called in the order things happened."""
+    """All tracks of one stream. epoch: of the names that are given from now on. Methods are called
+    in the order things happened."""
 
     def __init__(
         self,
@@ -261,6 +152,7 @@ class Timeline:
         floor = max(ends, default=0) - first_msn * self.timing.segment_ns
         # Whole milliseconds, because players cut dates there: video on the grid is dated exactly.
         generation = Generation(
+            epoch=self.epoch,
             number=len(self.generations),
             first_msn=first_msn,
             anchor_wall_ns=-(-max(anchor, floor) // 1_000_000) * 1_000_000,
@@ -279,8 +171,10 @@ class Timeline:
         """A part of segment `msn`, the open one or one that is opened; skipped ones are gaps."""
         track = self.tracks[name]
         if track.open is None:
-            self._fill(track, msn)
-            self._append(track, start_ns=part.start_ns, end_ns=part.start_ns)
+            self.skip(track, msn, self._begun())
+            start_ns = part.start_ns
+            segment = self._new(track, self._begun(), start_ns=start_ns, end_ns=start_ns)
+            self.append(track, segment)
         segment = track.segments[-1]
         if segment.msn != msn:
             raise ValueError(f"{name}: part of segment {msn} while {segment.msn} is open")
@@ -296,7 +190,7 @@ class Timeline:
         track = self.tracks[name]
         if track.open is not None:
             track.open.complete = True
-            self._evict(track)
+            self.evict(track)
 
     def level(self) -> list[str]:
         """Make all tracks end with the same segment: gaps where one is missing. Returns whose
@@ -307,7 +201,7 @@ class Timeline:
             self.close(name)
         for name, track in self.tracks.items():
             if track.next_msn < msn:
-                self._fill(track, msn)
+                self.skip(track, msn, self._begun())
                 behind.append(name)
         return behind
 
@@ -350,14 +244,16 @@ class Timeline:
             del track.made[number]
         return paths
 
-    def _fill(self, track: Track, msn: int) -> None:
+    def skip(self, track: Track, msn: int, generation: Generation) -> None:
+        """Gaps up to segment `msn`, in `generation`."""
         while track.next_msn < msn:
             start = track.next_msn * self.timing.segment_ns
             end = start + self._lost_ns(track.next_msn)
-            segment = self._append(track, start_ns=start, end_ns=end)
+            segment = self._new(track, generation, start_ns=start, end_ns=end)
             segment.gap = segment.complete = True
-            segment.generation.gaps.add(segment.msn)
-            self._evict(track)
+            generation.gaps.add(segment.msn)
+            self.append(track, segment)
+            self.evict(track)
 
     def _lost_ns(self, msn: int) -> int:
         """Duration of a gap: what the other tracks have of that segment, so that what follows has
@@ -366,26 +262,35 @@ class Timeline:
         made = [s.duration_ns for t in tracks for s in t.segments if s.msn == msn and s.complete]
         return max(made, default=self.timing.segment_ns)
 
-    def _append(self, track: Track, *, start_ns: int, end_ns: int) -> Segment:
+    def _begun(self) -> Generation:
+        """The newest generation, which has begun for viewers with this."""
         generation = self.generations[-1]
         if generation.discontinuity is None:
             generation.discontinuity = self.discontinuities
             self.discontinuities += 1
+        return generation
+
+    def _new(self, track: Track, generation: Generation, *, start_ns: int, end_ns: int) -> Segment:
+        """The next segment of the track, which has nothing yet."""
         before = track.segments[-1] if track.segments else None
-        segment = Segment(
+        name = track.rendition.track
+        return Segment(
             msn=track.next_msn,
-            path=names.segment_path(self.stream, self.epoch, track.rendition.track, track.next_msn),
+            path=names.segment_path(self.stream, generation.epoch, name, track.next_msn),
             generation=generation,
             tagged=before is not None and before.generation is not generation,
             start_ns=start_ns,
             end_ns=end_ns,
         )
+
+    def append(self, track: Track, segment: Segment) -> None:
+        """Take the track's next segment, as far as it is."""
         track.segments.append(segment)
         track.fresh.append(segment)
-        track.next_msn += 1
-        return segment
+        track.next_msn = segment.msn + 1
 
-    def _evict(self, track: Track) -> None:
+    def evict(self, track: Track) -> None:
+        """Of what is complete, what no longer fits the window."""
         listed = sum(s.duration_ns for s in track.segments)
         while listed - track.segments[0].duration_ns >= self.timing.window_ns:
             segment = track.segments.popleft()

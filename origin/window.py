@@ -174,7 +174,8 @@ class Window:
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
-        self.epoch = ""
+        self.epoch = ""  # of what is made now
+        self.epochs: set[str] = set()  # of what is listed
         self.ended = False
         self.objects: dict[str, StoredObject] = {}  # parts and segments, oldest first
         self.archive: dict[str, StoredObject] = {}  # segments that are on disk only, oldest first
@@ -200,7 +201,7 @@ class Window:
     def start_epoch(self, epoch: str, linger_until_s: float) -> None:
         """A new timeline: its versions count afresh; media of the one before goes at
         `linger_until_s`."""
-        self.epoch = epoch
+        self.epoch, self.epochs = epoch, {epoch}
         self.ended = False
         self._hints.clear()
         self._segments.clear()

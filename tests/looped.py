@@ -13,13 +13,15 @@ P = ParamSpec("P")
 LIMIT_S = 20.0
 
 
-def looped(case: Callable[P, Coroutine[object, object, None]]) -> Callable[P, None]:
+def looped(
+    case: Callable[P, Coroutine[object, object, None]], limit_s: float = LIMIT_S
+) -> Callable[P, None]:
     """On uvloop, as both daemons run."""
 
     @functools.wraps(case)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 await case(*args, **kwargs)
 
         uvloop.run(bounded())

@@ -216,7 +216,10 @@ class PushReceiver:
                 self.counts["segments.gap"] += 1
                 self._break(part.segment, segment)
         if segment is None or segment.broken or part.offset != segment.fill.filled:
-            return self._store(part, "lone_part")  # the segment will be pulled if it is asked for
+            answer = self._store(part, "lone_part")  # the segment will be pulled if it is asked for
+            if answer.status == 409 and segment is not None and not segment.broken:
+                self._break(part.segment, segment)  # its maker was restarted and has it otherwise
+            return answer
         if not segment.grow(part.body):
             self._break(part.segment, segment)
             return self._store(part, "lone_part")

@@ -12,7 +12,8 @@ import pytest
 from origin import dash
 from origin.dash import Period
 from origin.names import epoch_of, init_path, part_path, segment_path
-from origin.timeline import NS, Part, Timeline, Timing
+from origin.timeline import Part, Timeline
+from origin.timing import NS, Timing
 from tests import mpd, mpd_schema
 from tests.unit.test_manifest import AUDIO, PLAN, V180
 
@@ -259,5 +260,10 @@ def test_a_period_begins_with_its_init_sections() -> None:
         line.set_init(rendition.track, path, rendition)
     newest = dash.periods(line, running=True)[-1]
     assert newest == Period(
-        number=1, first_msn=101, wall_ns=WALL + 9 * NS, duration_ns=None, renditions=tuple(PLAN)
+        epoch=EPOCH,
+        number=1,
+        first_msn=101,
+        wall_ns=WALL + 9 * NS,
+        duration_ns=None,
+        renditions=tuple(PLAN),
     )

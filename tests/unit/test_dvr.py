@@ -11,7 +11,7 @@ from origin.disk import Disk
 from origin.model import Rendition
 from origin.presentation import Presentation
 from origin.store import Store, StoreError
-from origin.timeline import NS, Timing
+from origin.timing import NS, Timing
 from tests.hand_made import HandMade, fill, flush
 from tests.looped import looped
 

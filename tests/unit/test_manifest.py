@@ -11,7 +11,8 @@ from origin import manifest
 from origin.markers import Marker
 from origin.model import Rendition
 from origin.names import init_path, part_path
-from origin.timeline import NS, Part, Timeline, Timing
+from origin.timeline import Part, Timeline
+from origin.timing import NS, Timing
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 WALL = 1_763_800_000 * NS

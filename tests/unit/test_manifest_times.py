@@ -10,7 +10,8 @@ from origin import manifest
 from origin.cmaf import Frame, Init
 from origin.model import Rendition
 from origin.packager import Packager
-from origin.timeline import NS, Part, Timeline, Timing
+from origin.timeline import Part, Timeline
+from origin.timing import NS, Timing
 
 START = 881_900_000  # msn: decode times count from 1970
 WALL = 1_763_800_000 * NS + 123_456_789

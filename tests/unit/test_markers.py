@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from origin.markers import MAX_MARKERS, Marker, MarkerError, Markers
-from origin.timeline import NS
+from origin.timing import NS
 
 START = 1_763_800_000 * NS
 OUT = Marker(id="a", start_ns=START, kind="ad", planned_ns=30 * NS, scte35_out="fc30")

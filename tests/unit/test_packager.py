@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from origin.cmaf import Demuxer, Frame, Init
 from origin.model import Rendition
 from origin.packager import CLOSING, Cut, Packager, fragment
-from origin.timeline import NS, Timing
+from origin.timing import NS, Timing
 
 VIDEO = Init(
     body=b"",

@@ -187,6 +187,21 @@ async def test_a_silent_segment_is_let_go(plane: Plane, monkeypatch: pytest.Monk
 
 
 @looped
+async def test_a_segment_that_its_maker_has_otherwise_is_let_go(plane: Plane) -> None:
+    """An origin that was killed just after it had pushed a part does not know of it, and closes the
+    segment without: whoever waits for the rest of it here would wait for nothing."""
+    door = receiver(plane)
+    await door.handle(part(0, b"aaa", 0))
+    await door.handle(part(1, b"bb", 3))
+    assert (await door.handle(part(1, b"bb", 3))).status == 200
+    assert door.growing == 1
+    assert (await door.handle(part(1, b"end", 3, digest(b"aaaend")))).status == 409
+    assert door.growing == 0
+    assert looked(plane, SEGMENT.encode()).get("state") != b"filling"
+    door.close()
+
+
+@looped
 async def test_a_purged_segment_does_not_stop_its_parts(plane: Plane) -> None:
     door = receiver(plane)
     await door.handle(part(0, b"aaa", 0))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from origin.model import Rendition
-from origin.timeline import NS, Part, Timeline, Timing
+from origin.timeline import Part, Timeline
+from origin.timing import NS, Timing
 
 VIDEO = Rendition(track="v", kind="video", bandwidth=1, average_bandwidth=1, frame_rate=30)
 AUDIO = Rendition(track="a", kind="audio", bandwidth=1, average_bandwidth=1)

@@ -84,6 +84,8 @@ class Live(Section):
     dvr: DurationMs = Field(0, ge=0, le=24 * 3600 * SECOND_MS)
     # A publisher that is gone this long ends the stream.
     reconnect: DurationMs = Field(30 * SECOND_MS, ge=SECOND_MS)
+    # A second publisher of a stream: false refuses it, true lets it in and ends the first one's.
+    takeover: bool = False
     # An origin that was killed and is back goes on with a stream whose newest media is this old at
     # most, and waits `reconnect` for its publisher; it ends older ones. Needs `data.dir`. 0: never.
     resume: DurationMs = Field(60 * SECOND_MS, ge=0)

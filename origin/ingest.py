@@ -2,7 +2,8 @@
 
 Laws: no framework; a body is any asynchronous iterator of bytes. Bounds: streams that have a
 publisher or wait for one (beyond: 503), silence inside a body (`idle_s`). A second publisher of a
-stream is refused (409). Every body ends in one counted result, whatever happens to it.
+stream is refused (409), or takes it over (`takeover`): then the first is refused (410). Every body
+ends in one counted result, whatever happens to it.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Discontinuities(Protocol):
 
 
 class RefusedError(EdgeError):
-    """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy) or 503 (no
-    room)."""
+    """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy), 410 (taken over)
+    or 503 (no room)."""
 
     source: Source = "downstream"
 
@@ -157,6 +158,7 @@ class Ingest:
         record: Record | None = None,
         had: Discontinuities | None = None,
         streams: int = 16,
+        takeover: bool = False,
         idle_s: float = 10.0,
     ) -> None:
         self._settings = settings
@@ -169,7 +171,9 @@ class Ingest:
         self._limit = streams
         self._idle_s = idle_s
         self._streams: dict[str, LiveStream] = {}
-        self._bodies: set[asyncio.Task[Result]] = set()
+        self._takeover = takeover
+        self._bodies: dict[asyncio.Task[Result], str] = {}  # and their streams
+        self._replaced: set[asyncio.Task[Result]] = set()
         self._stopping = False
         # results.<status>, bytes
         self.counts: Counter[str] = Counter()
@@ -183,23 +187,31 @@ class Ingest:
             try:
                 known.check()
             except BrokerError as error:
-                raise RefusedError(409, str(error)) from None
+                if not self._takeover:
+                    raise RefusedError(409, str(error)) from None
         elif sum(one.state != "ended" for one in self._streams.values()) >= self._limit:
             raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
 
     async def serve(self, stream: str, body: Body, *, publisher: str) -> Result:
         """A whole FLV byte stream. Raises RefusedError unless it ended well or was cut."""
         self.check(stream)
+        if self._takeover:
+            await self._replace(stream)
         live = self._live(stream)
         chunks = body.iter_any()
         task = asyncio.ensure_future(
             receive(live, chunks, idle_s=self._idle_s, publisher=publisher)
         )
-        self._bodies.add(task)
+        self._bodies[task] = stream
         try:
             result = await task
+        except asyncio.CancelledError:
+            if task not in self._replaced:
+                raise
+            result = Result(410, 0, "another publisher took this stream over")
         finally:
-            self._bodies.discard(task)
+            del self._bodies[task]
+            self._replaced.discard(task)
         self.counts[f"results.{result.status}"] += 1
         self.counts["bytes"] += result.received
         log.info(
@@ -209,6 +221,15 @@ class Ingest:
         if result.status not in (200, 499):
             raise RefusedError(result.status, result.reason)
         return result
+
+    async def _replace(self, stream: str) -> None:
+        """End the publisher that the stream has; what it sent is put out first."""
+        tasks = [task for task, name in self._bodies.items() if name == stream and not task.done()]
+        self._replaced.update(tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def describe(self, stream: str) -> dict[str, object]:
         """Renditions, publisher and encoder of `stream`; empty for one that was never live here."""

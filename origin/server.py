@@ -114,6 +114,7 @@ class Origin:
             record=self._disk.record if self._disk and config.live.resume else None,
             had=self,
             streams=config.encoder.streams,
+            takeover=config.live.takeover,
         )
         self._runner: web.AppRunner | None = None
         self._admin: web.AppRunner | None = None

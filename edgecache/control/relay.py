@@ -27,7 +27,14 @@ log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.1
 _RETRY_MAX_S: Final = 1.0
-_FINAL: Final = {400: "refused", 401: "unsigned", 403: "forbidden", 404: "unknown", 415: "refused"}
+_FINAL: Final = {
+    400: "refused",
+    401: "unsigned",
+    403: "forbidden",
+    404: "unknown",
+    410: "replaced",
+    415: "refused",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,8 +65,9 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site() -> AsyncIterator[Site]:
+async def site(**live: object) -> AsyncIterator[Site]:
     settings = {
+        "live": live,
         "http": {"listen": "127.0.0.1:0", "drain": "200ms"},
         "keys": {"k1": {"secret": SECRET}},
         "ladder": {"90p": RUNG},
@@ -139,6 +140,25 @@ async def test_from_rtmp_to_parts_and_back_again(
     assert final.ended
     assert final.full.count(b"#EXT-X-DISCONTINUITY\n") == 1
     assert at.router.counts["rejected.busy"] == 1
+
+
+@on_loop
+async def test_a_second_publisher_may_take_over_and_the_first_is_told() -> None:
+    async with site(takeover=True) as at, publisher(at.url) as first:
+        await at.until(lambda: len(at.parts("90p")) > 6)
+        before = at.parts("90p")[-1].msn
+        async with publisher(at.url) as second:
+            _, errors = await first.communicate()
+            assert b"another publisher took this stream over" in errors
+            await at.until(lambda: at.parts("90p")[-1].msn > before + 1)
+            assert second.returncode is None
+        live = at.origin._ingest.stream("cam")
+        assert live is not None
+        await live.end()
+        msns = sorted({part.msn for part in at.parts("90p")})
+        assert msns == list(range(msns[0], msns[-1] + 1))
+        assert {part.path.split("/")[3] for part in at.parts("90p")} == {live.epoch}
+        assert at.router.counts["rejected.replaced"] == 1
 
 
 @pytest.mark.parametrize("key", ["cam.wrong", "nothing"])

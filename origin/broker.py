@@ -70,6 +70,11 @@ class Source:
         return f"{picture}, {self.audio}"
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """Of the picture, (0, 0) when unknown; None without one."""
+        return (self.width, self.height) if self.video else None
+
+    @property
     def codecs(self) -> tuple[str, str]:
         """A change of these needs another encoder."""
         return self.video, self.audio

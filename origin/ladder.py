@@ -1,6 +1,6 @@
 """What one stream is encoded into, and the ffmpeg command that does it.
 
-Laws: pure values and functions; no rung is larger than its source; the command decodes once,
+Laws: pure values and functions; no picture is larger than its source; the command decodes once,
 encodes each sound once, reads one pipe and writes one pipe a track, and can open nothing else. All
 renditions have their keyframes at the same multiples of the segment. Knows nothing of processes.
 Every flag was tried on ffmpeg 5.1.9 and 9.0.2; what each is for stands beside it.
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Final
 
 from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Rendition
+
+Size = tuple[int, int]  # of a picture: width, height in pixels
 
 AUDIO_TRACK: Final = "audio"
 SAMPLE_RATE: Final = 48_000
@@ -35,9 +38,14 @@ class Rung:
     preset: str = "veryfast"
 
     @property
+    def short(self) -> int:
+        """The shorter side, which rungs are named by."""
+        return min(self.width, self.height)
+
+    @property
     def threads(self) -> int:
         """zerolatency makes one slice a thread: a 32-core host would cut pictures to shreds."""
-        return 1 if self.height <= 480 else 2 if self.height <= 720 else 4
+        return 1 if self.short <= 480 else 2 if self.short <= 720 else 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +119,31 @@ def plan_of(config: Config) -> Plan:
     )
 
 
-def fit(plan: Plan, source_height: int) -> Plan:
-    """`plan` without rungs above the source; at least the smallest stays. A height of 0 means that
-    the source has no picture: audio only."""
-    if source_height <= 0:
+def fit(plan: Plan, size: Size | None) -> Plan:
+    """`plan` without rungs above a source of `size`; at least the smallest stays. None: it has no
+    picture; (0, 0): it is not known how large, and everything stays. The shorter side counts, so
+    that a picture held upright has as many rungs."""
+    if size is None:
         return replace(plan, rungs=())
-    kept = tuple(rung for rung in plan.rungs if rung.height <= source_height)
+    kept = tuple(rung for rung in plan.rungs if 0 < rung.short <= min(size) or not min(size))
     return replace(plan, rungs=kept or plan.rungs[-1:])
+
+
+def shape(plan: Plan, size: Size) -> Plan:
+    """`plan` in the sizes that a source of `size` gets: within each rung's box, which is turned for
+    an upright picture, in the source's proportions, and never enlarged. (0, 0): as planned."""
+    if not min(size):
+        return plan
+    return replace(plan, rungs=tuple(_shaped(rung, size) for rung in plan.rungs))
+
+
+def _shaped(rung: Rung, size: Size) -> Rung:
+    upright = size[0] < size[1]
+    box = (rung.height, rung.width) if upright else (rung.width, rung.height)
+    factor = min(Fraction(1), Fraction(box[0], size[0]), Fraction(box[1], size[1]))
+    # 4:2:0 wants even numbers
+    width, height = (max(2, min(2 * round(n * factor / 2), n - n % 2)) for n in size)
+    return replace(rung, width=width, height=height)
 
 
 def only(plan: Plan, tracks: Collection[str]) -> Plan:

@@ -20,6 +20,7 @@ from . import cues, encoder, ladder
 from .broker import Broker, BrokerError, Source
 from .encoder import Encoder, Launch
 from .ffmpeg import Ffmpeg
+from .hops import hops_of
 from .ladder import Plan
 from .ledger import Recent, durations, stamped
 from .markers import MarkerError
@@ -91,6 +92,7 @@ class LiveStream:
             ladder.only(settings.plan, resumed.timeline.tracks) if resumed else settings.plan
         )
         self._codecs = ("", "")  # of the source that the encoder was started for
+        self._shaped = self._plan  # as the encoder makes it
         self._start: Start | None = None
         self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
         self._failure = ""
@@ -170,7 +172,7 @@ class LiveStream:
             return
         if self._encoder is None:
             self._begin(broker.source)
-        elif broker.source.codecs != self._codecs:
+        elif broker.source.codecs != self._codecs or self._shape(broker.source) != self._shaped:
             self._recode(broker.source)
         else:
             self._encoder.write(fresh)
@@ -248,8 +250,7 @@ class LiveStream:
         """The first encoder of a publisher's session."""
         self._check_source(source)
         if self._presentation is None:
-            self._plan = ladder.fit(self._settings.plan, source.height if source.video else 0)
-            plan = self._plan
+            plan = self._plan = ladder.fit(self._settings.plan, source.size)
             self._presentation = Presentation(
                 self.name,
                 epoch=self.epoch,
@@ -293,8 +294,12 @@ class LiveStream:
             except MarkerError as error:
                 log.warning("marker refused: %s", error, extra={"stream": self.name})
 
+    def _shape(self, source: Source) -> Plan:
+        return ladder.shape(self._plan, source.size or (0, 0))
+
     def _recode(self, source: Source) -> None:
-        """Other codecs need another decoder; a new size of the same codec ffmpeg follows itself."""
+        """Other codecs need another decoder, and what would come out in other sizes begins anew; a
+        new size that changes neither ffmpeg follows itself."""
         assert self._encoder is not None
         self._check_source(source)
         self._encoder.restart("source", its_fault=False)
@@ -302,8 +307,10 @@ class LiveStream:
     def _launch(self) -> Launch:
         """What the next life of the encoder needs; its output is a new generation."""
         assert self._broker is not None
+        assert self._broker.source is not None
         assert self._presentation is not None
         self._end_generation()
+        plan = self._shaped = self._shape(self._broker.source)
         replay = self._broker.replay()
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
@@ -313,10 +320,8 @@ class LiveStream:
         told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
         log.info("encoder starts", extra={"stream": self.name, **told})
         return Launch(
-            argv=lambda fds: ladder.argv(
-                self._plan, self._ffmpeg, fds=fds, offset_s=start.offset_s
-            ),
-            tracks=len(self._plan.tracks),
+            argv=lambda fds: ladder.argv(plan, self._ffmpeg, fds=fds, offset_s=start.offset_s),
+            tracks=len(plan.tracks),
             replay=replay.data,
         )
 
@@ -336,27 +341,11 @@ class LiveStream:
             self._encoder.restart("garbage")
 
     def _hops(self, part: PartObject, read_s: float) -> Hops | None:
-        """Of a part whose bytes ffmpeg gave at `read_s`; None when it is of no frame: what closes a
-        segment."""
         assert self._presentation is not None
         assert self._fed_by is not None
-        timeline = self._presentation.timeline
-        track = timeline.tracks[part.track]
-        newest = next(each for each in reversed(track.segments) if each.msn == part.msn)
-        if not newest.parts or newest.parts[-1].path != part.path:
-            return None
-        began_ns = timeline.generations[-1].first_msn * self._presentation.timing.segment_ns
-        found = self._fed_by.arrived(track.rendition.kind, (newest.end_ns - began_ns) / 1e6)
-        if found is None:
-            return None
-        arrived_s, late_s = found
-        hops = Hops(
-            capture_s=late_s,
-            encode_s=read_s - arrived_s,
-            package_s=time.monotonic() - read_s,
-            ready_s=time.time(),
-        )
-        self._recent.add(durations(hops))
+        hops = hops_of(part, self._presentation.timeline, self._fed_by, read_s)
+        if hops is not None:
+            self._recent.add(durations(hops))
         return hops
 
     def _publish(self, publications: Sequence[Publication]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from edgecache import flv
 from origin import encoder, ffmpeg, ladder, testpattern
 from origin.ingest import Ingest, RefusedError, Result, receive
 from origin.model import PartObject, PlaylistVersion, Publication
@@ -75,6 +77,10 @@ class Output:
     def of(self, track: str) -> list[PartObject]:
         return [part for _, part in self.parts if part.track == track]
 
+    def sizes(self) -> list[str]:
+        """Of the pictures that the newest multivariant playlist offers."""
+        return re.findall(r"EXT-X-STREAM-INF.*RESOLUTION=(\w+)", self.playlist("master"))
+
     def playlist(self, track: str) -> str:
         name = f"/{track}.m3u8"
         found = [i for i in self.items if isinstance(i, PlaylistVersion) and i.path.endswith(name)]
@@ -132,8 +138,11 @@ def assert_continuous(parts: list[PartObject]) -> None:
         assert after.offset == (0 if before.final else before.offset + len(before.body))
 
 
-def pattern(tool: ffmpeg.Ffmpeg, seconds: float | None = None) -> list[str]:
-    chosen = testpattern.Pattern(width=320, height=180, bitrate=400_000, seconds=seconds)
+def pattern(
+    tool: ffmpeg.Ffmpeg, seconds: float | None = None, size: tuple[int, int] = (320, 180)
+) -> list[str]:
+    width, height = size
+    chosen = testpattern.Pattern(width=width, height=height, bitrate=400_000, seconds=seconds)
     return testpattern.argv(tool, "pipe:1", chosen)
 
 
@@ -220,16 +229,41 @@ async def test_publisher_that_returns_keeps_the_names(tool: ffmpeg.Ffmpeg) -> No
     async with publishing(stream, pattern(tool)):
         await output.until(lambda: len(output.of("180p")) > 4)
     assert stream.describe()["state"] == "reconnecting"
-    async with publishing(stream, pattern(tool)):
+    async with publishing(stream, pattern(tool, size=(240, 180))):
         first = len(output.of("180p"))
         await output.until(lambda: len(output.of("180p")) > first + 4)
         assert stream.describe()["state"] == "live"
+        assert output.sizes() == ["240x180", "120x90"]  # proportions are the source's
         async with source(pattern(tool)) as second:
             refused = await receive(stream, chunks(second))
         assert refused.status == 409
     listed = output.playlist("180p")
     assert listed.count("#EXT-X-DISCONTINUITY\n") == 1
     assert all(f"/{EPOCH}/" in part.path for part in output.of("180p"))
+    await stream.end()
+
+
+@on_loop
+async def test_a_smaller_picture_in_mid_stream_is_not_enlarged(tool: ffmpeg.Ffmpeg) -> None:
+    async def turning(*parts: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
+        """One FLV stream whose publisher goes over to another size."""
+        for number, process in enumerate(parts):
+            header = len(flv.HEADER) if number else 0
+            async for data in chunks(process):
+                yield data[header:]
+                header = 0
+
+    stream, output = make(tool)
+    async with (
+        source(pattern(tool, 2)) as large,
+        source(pattern(tool, 4, size=(160, 90))) as small,
+    ):
+        assert (await receive(stream, turning(large, small))).status == 200
+    assert output.sizes() == ["160x90", "160x90"]
+    listed = output.playlist("180p")
+    assert listed.count("#EXT-X-DISCONTINUITY\n") == 1
+    assert re.findall(r"init\d", listed) == ["init0", "init1"]
+    assert_continuous(output.of("180p"))
     await stream.end()
 
 

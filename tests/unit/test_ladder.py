@@ -25,11 +25,33 @@ FULL = ladder.Plan(rungs=ladder.PRODUCTION)
         (719, ["480p", "360p", "240p"]),
         (240, ["240p"]),
         (144, ["240p"]),
-        (0, []),
     ],
 )
 def test_no_rung_above_the_source(height: int, kept: list[str]) -> None:
-    assert [rung.track for rung in ladder.fit(FULL, height).rungs] == kept
+    for size in ((height * 16 // 9, height), (height, height * 16 // 9)):
+        assert [rung.track for rung in ladder.fit(FULL, size).rungs] == kept
+
+
+def test_without_a_picture_there_is_no_rung_and_of_unknown_size_all() -> None:
+    assert ladder.fit(FULL, None).rungs == ()
+    assert ladder.fit(FULL, (0, 0)) == ladder.shape(FULL, (0, 0)) == FULL
+
+
+@pytest.mark.parametrize(
+    ("size", "shaped"),
+    [
+        ((1920, 1080), [(1920, 1080), (1280, 720), (854, 480), (640, 360), (426, 240)]),
+        ((1440, 1080), [(1440, 1080), (960, 720), (640, 480), (480, 360), (320, 240)]),
+        ((1080, 1920), [(1080, 1920), (720, 1280), (480, 854), (360, 640), (240, 426)]),
+        ((1920, 800), [(1920, 800), (1280, 534), (854, 356), (640, 266), (426, 178)]),
+        ((640, 360), [(640, 360), (640, 360), (640, 360), (640, 360), (426, 240)]),
+        ((175, 143), [(174, 142)] * 5),
+    ],
+)
+def test_proportions_are_the_sources_and_nothing_is_enlarged(
+    size: tuple[int, int], shaped: list[tuple[int, int]]
+) -> None:
+    assert [(rung.width, rung.height) for rung in ladder.shape(FULL, size).rungs] == shaped
 
 
 def test_threads_are_pinned() -> None:
@@ -85,7 +107,7 @@ def test_command_of_the_small_ladder() -> None:
 
 
 def test_command_without_a_picture() -> None:
-    command = ladder.argv(ladder.fit(SMALL, 0), TOOL, fds=[7], offset_s=0.0)
+    command = ladder.argv(ladder.fit(SMALL, None), TOOL, fds=[7], offset_s=0.0)
     assert "-filter_complex" not in command
     assert "libx264" not in command
 
@@ -100,7 +122,7 @@ def test_hostile_input_opens_nothing(environ: dict[str, str] | None) -> None:
     """An HLS playlist that names a file is not read as one: the demuxer is forced."""
     tool = find(environ=environ)
     read, write = os.pipe()
-    plan = ladder.fit(SMALL, 0)
+    plan = ladder.fit(SMALL, None)
     text = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"
     done = subprocess.run(
         ladder.argv(plan, tool, fds=[write], offset_s=0.0),

@@ -101,6 +101,21 @@ class Live(Section):
         return self
 
 
+class Slate(Section):
+    """What viewers see while a publisher is gone, until it is back or `live.reconnect` is over."""
+
+    show: Literal["nothing", "clock", "still"] = "nothing"
+    after: DurationMs = Field(1 * SECOND_MS, ge=0)  # a short loss is only a discontinuity
+    colour: str = Field("#101820", pattern=r"^#[0-9a-fA-F]{6}$")
+    still: Path | None = None  # a picture that ffmpeg reads
+
+    @model_validator(mode="after")
+    def _still(self) -> Self:
+        if self.show == "still" and self.still is None:
+            raise ValueError('slate.still: allowed a file with slate.show = "still"')
+        return self
+
+
 class Key(Section):
     """One shared secret between our own processes; `secret` or `secret_file`, not both."""
 
@@ -195,6 +210,7 @@ class Config(Section):
     http: Http = Http()
     data: Data = Data()
     live: Live = Live()
+    slate: Slate = Slate()
     keys: dict[str, Key] = Field(default_factory=dict)
     pops: dict[str, Pop] = Field(default_factory=dict)
     push: Push = Push()

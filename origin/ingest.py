@@ -9,15 +9,14 @@ ends in one counted result, whatever happens to it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from edgecache.errors import ConfigError, EdgeError, Source
-from edgecache.flv import FlvError
 
 from . import ladder, names
 from .broker import BrokerError
@@ -26,8 +25,10 @@ from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Publication
 from .presentation import Presentation
+from .receive import Result, receive
 from .resume import Taken
-from .stream import BusyError, LiveStream, Settings, State
+from .slate import Slate, chunks
+from .stream import LiveStream, Settings, State
 from .timing import Timing
 
 log = logging.getLogger(__name__)
@@ -63,64 +64,6 @@ class Body(Protocol):
     def iter_any(self) -> AsyncIterator[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a body ended: `status` as an HTTP answer (200: the publisher said goodbye, 499: it was
-    cut), bytes received, and why."""
-
-    status: int
-    received: int
-    reason: str
-
-
-async def receive(
-    stream: LiveStream, chunks: AsyncIterator[bytes], *, idle_s: float = 10.0, publisher: str = ""
-) -> Result:
-    """One publisher's FLV byte stream into `stream`. Never raises for what a publisher does."""
-    try:
-        await stream.publisher_connected(publisher)
-    except BusyError as error:
-        return Result(409, 0, str(error))
-    except BrokerError as error:
-        return Result(503, 0, str(error))
-    received = 0
-    try:
-        while True:
-            chunk = await _next(chunks, idle_s)
-            if not chunk:
-                return Result(200, received, "end of body")
-            received += len(chunk)
-            stream.feed(chunk)
-            await stream.drain()
-    except (FlvError, BrokerError) as error:
-        return Result(400, received, str(error))
-    except TimeoutError:
-        return Result(408, received, f"nothing came for {idle_s:g} s")
-    except _CutError as error:
-        return Result(499, received, str(error))
-    finally:
-        await stream.publisher_gone()
-
-
-class _CutError(Exception):
-    """The body broke off."""
-
-
-async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes:
-    """The next bytes, b"" at the end. Raises TimeoutError, or _CutError for whatever the server's
-    body raises when its connection breaks."""
-    try:
-        async with asyncio.timeout(idle_s):
-            async for chunk in chunks:
-                if chunk:
-                    return chunk
-    except TimeoutError:
-        raise
-    except Exception as error:
-        raise _CutError(f"cut: {error.__class__.__name__}") from error
-    return b""
-
-
 def settings_of(config: Config) -> Settings:
     """The encoding half of the configuration. Raises ConfigError when no playlist could be made of
     it: before anybody publishes."""
@@ -144,6 +87,16 @@ def settings_of(config: Config) -> Settings:
     return settings
 
 
+def slate_of(config: Config) -> Slate | None:
+    """None: nothing is shown."""
+    told = config.slate
+    if told.show == "nothing":
+        return None
+    still = told.still if told.show == "still" else None
+    colour = told.colour.replace("#", "0x")
+    return Slate(colour=colour, still=still, after_s=told.after / 1000)
+
+
 class Ingest:
     """All live streams. `publish(stream, publication)` gets everything, in truth order; `record`
     then what the next process needs of it, None: nobody goes on with it."""
@@ -159,6 +112,7 @@ class Ingest:
         had: Discontinuities | None = None,
         streams: int = 16,
         takeover: bool = False,
+        slate: Slate | None = None,
         idle_s: float = 10.0,
     ) -> None:
         self._settings = settings
@@ -172,6 +126,9 @@ class Ingest:
         self._idle_s = idle_s
         self._streams: dict[str, LiveStream] = {}
         self._takeover = takeover
+        self._slate = slate
+        self._shows: set[asyncio.Task[None]] = set()
+        self._slates: set[asyncio.Task[Result]] = set()  # of the bodies
         self._bodies: dict[asyncio.Task[Result], str] = {}  # and their streams
         self._replaced: set[asyncio.Task[Result]] = set()
         self._stopping = False
@@ -187,7 +144,7 @@ class Ingest:
             try:
                 known.check()
             except BrokerError as error:
-                if not self._takeover:
+                if not all(self._yields(task) for task in self._bodies_of(stream)):
                     raise RefusedError(409, str(error)) from None
         elif sum(one.state != "ended" for one in self._streams.values()) >= self._limit:
             raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
@@ -195,13 +152,10 @@ class Ingest:
     async def serve(self, stream: str, body: Body, *, publisher: str) -> Result:
         """A whole FLV byte stream. Raises RefusedError unless it ended well or was cut."""
         self.check(stream)
-        if self._takeover:
-            await self._replace(stream)
+        await self._replace(stream)
         live = self._live(stream)
-        chunks = body.iter_any()
-        task = asyncio.ensure_future(
-            receive(live, chunks, idle_s=self._idle_s, publisher=publisher)
-        )
+        came = body.iter_any()
+        task = asyncio.ensure_future(receive(live, came, idle_s=self._idle_s, publisher=publisher))
         self._bodies[task] = stream
         try:
             result = await task
@@ -212,6 +166,7 @@ class Ingest:
         finally:
             del self._bodies[task]
             self._replaced.discard(task)
+            self._gap(live)
         self.counts[f"results.{result.status}"] += 1
         self.counts["bytes"] += result.received
         log.info(
@@ -222,14 +177,56 @@ class Ingest:
             raise RefusedError(result.status, result.reason)
         return result
 
+    def _bodies_of(self, stream: str) -> list[asyncio.Task[Result]]:
+        return [task for task, name in self._bodies.items() if name == stream and not task.done()]
+
+    def _yields(self, task: asyncio.Task[Result]) -> bool:
+        """Does a publisher that comes take this one's place?"""
+        return self._takeover or task in self._slates
+
     async def _replace(self, stream: str) -> None:
-        """End the publisher that the stream has; what it sent is put out first."""
-        tasks = [task for task, name in self._bodies.items() if name == stream and not task.done()]
+        """End what yields; what it sent is put out first."""
+        tasks = [task for task in self._bodies_of(stream) if self._yields(task)]
         self._replaced.update(tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _gap(self, live: LiveStream) -> None:
+        """A publisher is gone and may come back: the slate is shown meanwhile."""
+        if self._slate is None or self._stopping or live.state != "reconnecting":
+            return
+        show = asyncio.create_task(self._show(live, self._slate), name=f"slate-{live.name}")
+        self._shows.add(show)
+        show.add_done_callback(self._shows.discard)
+
+    async def _show(self, live: LiveStream, slate: Slate) -> None:
+        """At most as long as a publisher is awaited; then the stream ends."""
+        await asyncio.sleep(slate.after_s)
+        if live.state != "reconnecting" or not live.shape.rungs or self._bodies_of(live.name):
+            return
+        body = asyncio.create_task(self._slate_body(live, slate))
+        self._bodies[body] = live.name
+        self._slates.add(body)
+        try:
+            await asyncio.wait([body], timeout=self._settings.reconnect_s)
+            if body.done():  # replaced, or it could not be made: then as without it
+                return
+            body.cancel()
+            await asyncio.wait([body])
+            await live.end()
+        finally:
+            body.cancel()
+            del self._bodies[body]
+            self._slates.discard(body)
+            self._replaced.discard(body)
+
+    async def _slate_body(self, live: LiveStream, slate: Slate) -> Result:
+        async with contextlib.aclosing(chunks(slate, self._ffmpeg, live.shape)) as shown:
+            result = await receive(live, shown, publisher="slate")
+        log.warning("the slate ended", extra={"stream": live.name, "reason": result.reason})
+        return result
 
     def describe(self, stream: str) -> dict[str, object]:
         """Renditions, publisher and encoder of `stream`; empty for one that was never live here."""
@@ -262,6 +259,7 @@ class Ingest:
             resumed=made,
         )
         self._spread(stream, taken.publications)
+        self._gap(self._streams[stream])
         return True
 
     async def end(self, stream: str) -> None:
@@ -272,7 +270,7 @@ class Ingest:
     async def stop(self) -> None:
         """Cut all publishers and end all streams. Bounded by the encoders' stop_s."""
         self._stopping = True
-        bodies = tuple(self._bodies)
+        bodies = (*self._bodies, *self._shows)
         for task in bodies:
             task.cancel()
         await asyncio.gather(*bodies, return_exceptions=True)

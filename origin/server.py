@@ -37,7 +37,7 @@ from .config import Config, secrets_of
 from .control import BODY_MAX, Control
 from .disk import Disk
 from .ffmpeg import Ffmpeg, find
-from .ingest import Ingest, settings_of
+from .ingest import Ingest, settings_of, slate_of
 from .ledger import Ledger
 from .metrics import Answers, OriginCollector
 from .model import PartObject, Publication
@@ -115,6 +115,7 @@ class Origin:
             had=self,
             streams=config.encoder.streams,
             takeover=config.live.takeover,
+            slate=slate_of(config),
         )
         self._runner: web.AppRunner | None = None
         self._admin: web.AppRunner | None = None

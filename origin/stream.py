@@ -91,7 +91,7 @@ class LiveStream:
         self._plan = (
             ladder.only(settings.plan, resumed.timeline.tracks) if resumed else settings.plan
         )
-        self._codecs = ("", "")  # of the source that the encoder was started for
+        self._source: Source | None = None  # that the encoder was started for, or follows
         self._shaped = self._plan  # as the encoder makes it
         self._start: Start | None = None
         self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
@@ -118,6 +118,11 @@ class LiveStream:
     def presentation(self) -> Presentation | None:
         """None until the source is known."""
         return self._presentation
+
+    @property
+    def shape(self) -> Plan:
+        """What the encoder makes, or made last."""
+        return self._shaped
 
     @property
     def encoder_pid(self) -> int | None:
@@ -172,9 +177,7 @@ class LiveStream:
             return
         if self._encoder is None:
             self._begin(broker.source)
-        elif broker.source.codecs != self._codecs or self._shape(broker.source) != self._shaped:
-            self._recode(broker.source)
-        else:
+        elif broker.source == self._source or not self._recode(broker.source):
             self._encoder.write(fresh)
         self._tell(broker)
 
@@ -278,7 +281,7 @@ class LiveStream:
         if self._presentation is not None and bool(source.video) != bool(self._plan.rungs):
             began = "with" if self._plan.rungs else "without"
             raise BrokerError(f"stream {self.name} began {began} a picture; end it first")
-        self._codecs = source.codecs
+        self._source = source
 
     def _tell(self, broker: Broker) -> None:
         """Events that the publisher told, dated where they stand in its media."""
@@ -297,12 +300,16 @@ class LiveStream:
     def _shape(self, source: Source) -> Plan:
         return ladder.shape(self._plan, source.size or (0, 0))
 
-    def _recode(self, source: Source) -> None:
+    def _recode(self, source: Source) -> bool:
         """Other codecs need another decoder, and what would come out in other sizes begins anew; a
-        new size that changes neither ffmpeg follows itself."""
+        new size that changes neither ffmpeg follows itself (False)."""
         assert self._encoder is not None
+        before = self._source
         self._check_source(source)
+        if before and before.codecs == source.codecs and self._shape(source) == self._shaped:
+            return False
         self._encoder.restart("source", its_fault=False)
+        return True
 
     def _launch(self) -> Launch:
         """What the next life of the encoder needs; its output is a new generation."""

@@ -57,6 +57,11 @@ class Site:
     def parts(self, track: str) -> list[PartObject]:
         return [i for _, i in self.items if isinstance(i, PartObject) and i.track == track]
 
+    def playlist(self, track: str) -> PlaylistVersion:
+        path = f"/live/cam/{track}.m3u8"
+        listed = [i for _, i in self.items if isinstance(i, PlaylistVersion) and i.path == path]
+        return listed[-1]
+
     async def until(self, met: Callable[[], object]) -> None:
         async with asyncio.timeout(15):
             while not met():
@@ -65,9 +70,10 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def site(**live: object) -> AsyncIterator[Site]:
+async def site(*, slate: str = "nothing", **live: object) -> AsyncIterator[Site]:
     settings = {
         "live": live,
+        "slate": {"show": slate, "after": "100ms"},
         "http": {"listen": "127.0.0.1:0", "drain": "200ms"},
         "keys": {"k1": {"secret": SECRET}},
         "ladder": {"90p": RUNG},
@@ -132,11 +138,7 @@ async def test_from_rtmp_to_parts_and_back_again(
         assert told["generation"] == 1
         assert {part.path.split("/")[3] for part in at.parts("90p")} == {live.epoch}
         await live.end()
-    final = [
-        item
-        for _, item in at.items
-        if isinstance(item, PlaylistVersion) and item.path == "/live/cam/90p.m3u8"
-    ][-1]
+    final = at.playlist("90p")
     assert final.ended
     assert final.full.count(b"#EXT-X-DISCONTINUITY\n") == 1
     assert at.router.counts["rejected.busy"] == 1
@@ -159,6 +161,32 @@ async def test_a_second_publisher_may_take_over_and_the_first_is_told() -> None:
         assert msns == list(range(msns[0], msns[-1] + 1))
         assert {part.path.split("/")[3] for part in at.parts("90p")} == {live.epoch}
         assert at.router.counts["rejected.replaced"] == 1
+
+
+@on_loop
+async def test_a_slate_is_shown_until_the_publisher_is_back_or_given_up() -> None:
+    async with site(slate="clock", reconnect="3s") as at:
+        async with publisher(at.url):
+            await at.until(lambda: len(at.parts("90p")) > 6)
+        live = at.origin._ingest.stream("cam")
+        assert live is not None
+        await at.until(lambda: live.describe()["publisher"] == "slate" and generation(at) == 1)
+        shown = len(at.parts("90p"))
+        await at.until(lambda: len(at.parts("90p")) > shown + 4)
+        async with publisher(at.url) as back:
+            await at.until(lambda: generation(at) == 2)
+            assert live.describe()["publisher"] == "127.0.0.1"
+            assert back.returncode is None
+        await at.until(lambda: generation(at) == 3)
+        await at.until(lambda: live.state == "ended" and at.playlist("90p").ended)
+        assert at.playlist("90p").full.count(b"#EXT-X-DISCONTINUITY\n") == 3
+        msns = sorted({part.msn for part in at.parts("90p")})
+        assert msns == list(range(msns[0], msns[-1] + 1))
+
+
+def generation(at: Site) -> int:
+    """Of the newest init section in the playlist."""
+    return int(at.playlist("90p").full.rpartition(b"/init")[2].partition(b".")[0])
 
 
 @pytest.mark.parametrize("key", ["cam.wrong", "nothing"])

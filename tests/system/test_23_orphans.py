@@ -16,7 +16,7 @@ _HOST = """
 import asyncio, sys
 from origin import ffmpeg, ladder, testpattern
 from origin.stream import LiveStream, Settings
-from origin.ingest import receive
+from origin.receive import receive
 async def main():
     tool = ffmpeg.find()
     rung = ladder.Rung(track="90p", width=160, height=90, bitrate=100_000, preset="ultrafast")

@@ -43,6 +43,7 @@ def test_the_example_names_every_key() -> None:
         "pops",
         "data.dir",
         "encoder.ffmpeg",
+        "slate.still",
     }  # no default to show
 
 

@@ -1,0 +1,74 @@
+"""One publisher's body into a live stream, and how it ended.
+
+Laws: no framework; a body is any asynchronous iterator of bytes. Whatever a publisher does is a
+`Result`, never an exception. Bound: silence (`idle_s`). Does not know other publishers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from edgecache.flv import FlvError
+
+from .broker import BrokerError
+from .stream import BusyError, LiveStream
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a body ended: `status` as an HTTP answer (200: the publisher said goodbye, 499: it was
+    cut), bytes received, and why."""
+
+    status: int
+    received: int
+    reason: str
+
+
+async def receive(
+    stream: LiveStream, chunks: AsyncIterator[bytes], *, idle_s: float = 10.0, publisher: str = ""
+) -> Result:
+    """One publisher's FLV byte stream into `stream`. Never raises for what a publisher does."""
+    try:
+        await stream.publisher_connected(publisher)
+    except BusyError as error:
+        return Result(409, 0, str(error))
+    except BrokerError as error:
+        return Result(503, 0, str(error))
+    received = 0
+    try:
+        while True:
+            chunk = await _next(chunks, idle_s)
+            if not chunk:
+                return Result(200, received, "end of body")
+            received += len(chunk)
+            stream.feed(chunk)
+            await stream.drain()
+    except (FlvError, BrokerError) as error:
+        return Result(400, received, str(error))
+    except TimeoutError:
+        return Result(408, received, f"nothing came for {idle_s:g} s")
+    except _CutError as error:
+        return Result(499, received, str(error))
+    finally:
+        await stream.publisher_gone()
+
+
+class _CutError(Exception):
+    """The body broke off."""
+
+
+async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes:
+    """The next bytes, b"" at the end. Raises TimeoutError, or _CutError for whatever the server's
+    body raises when its connection breaks."""
+    try:
+        async with asyncio.timeout(idle_s):
+            async for chunk in chunks:
+                if chunk:
+                    return chunk
+    except TimeoutError:
+        raise
+    except Exception as error:
+        raise _CutError(f"cut: {error.__class__.__name__}") from error
+    return b""

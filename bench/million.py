@@ -29,7 +29,7 @@ def main(
     viewers: Annotated[int, typer.Option(min=1)] = 1_000_000,
     pops: Annotated[int, typer.Option(min=1)] = 50,
     ramp: Annotated[float, typer.Option(min=0, help="seconds in which they join")] = 60.0,
-    part: Annotated[float, typer.Option(min=0, help="seconds; 0: classic")] = 1 / 3,
+    part: Annotated[float, typer.Option(min=0, help="seconds; 0: classic")] = 1 / 4,
     segment: Annotated[float, typer.Option(min=0.5, help="seconds")] = 2.0,
     video: Annotated[float, typer.Option(min=0.01, help="Mb/s as played")] = 3.0,
     audio: Annotated[float, typer.Option(min=0, help="kb/s apart; 0: in the video")] = 128.0,

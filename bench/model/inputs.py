@@ -24,7 +24,7 @@ class Stream:
     """`part_s` 0: classic HLS, whole segments and polled playlists. `ladder_bps`: every rendition
     that is pushed; viewers play `video_bps` on average. `audio_bps` 0: in the video's segments."""
 
-    part_s: float = 1 / 3
+    part_s: float = 1 / 4
     segment_s: float = 2.0
     window_s: float = 30.0
     video_bps: float = 3e6

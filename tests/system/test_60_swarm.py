@@ -92,8 +92,8 @@ def test_low_latency_viewers_of_the_demo(facts: dict[str, Any]) -> None:
         facts["playlists"][1], "--viewers", str(VIEWERS), "--seconds", str(SECONDS), "--ramp", "2"
     )
     assert sound(run, VIEWERS)
-    # video and audio, a playlist and a part every third of a second
-    assert run["requests_s_viewer"] == pytest.approx(12, rel=0.05)
+    # video and audio, a playlist and a part every quarter of a second
+    assert run["requests_s_viewer"] == pytest.approx(16, rel=0.05)
     assert run["ms"]["blocked"]["p50"] < 400
     assert run["ms"]["startup"]["p100"] < 1500
 

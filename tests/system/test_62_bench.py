@@ -67,7 +67,7 @@ def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Pat
     """Impatience included: further signals do not cut the clearing up short."""
     with started(tmp_path, "hit_playlist", "--servers", "edgecache", "--rounds", "50") as run:
         deadline = time.monotonic() + WAIT_S
-        while not any("edgecache" in command_of(pid) for pid in tree(run.pid)[1:]):
+        while not any("\0serve\0" in command_of(pid) for pid in tree(run.pid)[1:]):
             assert run.poll() is None, run.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -28,20 +28,20 @@ SMALL = World(audience=Audience(viewers=20_000, pops=4, ramp_s=20.0))
 
 
 def test_a_viewer_asks_as_often_as_the_swarm_does() -> None:
-    """Twelve a second with parts of a third, two with classic segments of 2 s (both measured)."""
+    """Sixteen a second with parts of a quarter, two with classic segments of 2 s (both measured)."""
     ll = viewer(Stream(), Audience(), Costs())
     classic = viewer(Stream(part_s=0.0), Audience(), Costs())
-    assert ll.requests_s == pytest.approx(12)
+    assert ll.requests_s == pytest.approx(16)
     assert classic.requests_s == pytest.approx(2)
-    assert viewer(Stream(audio_bps=0), Audience(), Costs()).requests_s == pytest.approx(6)
+    assert viewer(Stream(audio_bps=0), Audience(), Costs()).requests_s == pytest.approx(8)
     assert ll.bytes_s == pytest.approx((3e6 + 128e3) / 8, rel=0.03)
     assert classic.cpu_s < ll.cpu_s
 
 
 def test_the_backlog_is_the_mean_over_a_segment() -> None:
-    edges = range(6)  # parts of the segment at hand that are listed when somebody joins
-    fetched = [edge if edge >= 4 else 6 + edge for edge in edges]
-    assert backlog_units(Stream()) == (sum(fetched) / 6, 4)
+    edges = range(8)  # parts of the segment at hand that are listed when somebody joins
+    fetched = [edge if edge >= 4 else 8 + edge for edge in edges]
+    assert backlog_units(Stream()) == (sum(fetched) / 8, 4)
     assert backlog_units(Stream(part_s=0.0)) == (3, 3)
 
 
@@ -160,7 +160,7 @@ def test_a_hot_stream_is_never_pulled() -> None:
 def test_needs_add_up() -> None:
     one, ten = need(SMALL), need(SMALL.with_(viewers=200_000))
     assert ten.cores == pytest.approx(10 * one.cores)
-    assert ten.requests_s == pytest.approx(200_000 * 12)
+    assert ten.requests_s == pytest.approx(200_000 * 16)
     assert one.peak_cores > one.cores
     assert need(SMALL.with_(pops=40)).hosts > one.hosts
     assert need(SMALL).bound_by == "network"
@@ -215,7 +215,7 @@ def test_the_command_writes_what_it_says(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert "It rests on" in run.stdout
     facts = json.loads((tmp_path / "million.json").read_text())
-    assert facts["prediction"]["need"]["requests_s"] == pytest.approx(240_000)
+    assert facts["prediction"]["need"]["requests_s"] == pytest.approx(320_000)
     assert [len(points) for points in facts["sweeps"].values()] == [7, 6, 6]
     assert (tmp_path / "million.html").stat().st_size > 10_000
     wrong = subprocess.run(

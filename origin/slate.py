@@ -59,21 +59,25 @@ def argv(slate: Slate, ffmpeg: Ffmpeg, plan: Plan, *, fd: int) -> list[str]:
 async def chunks(slate: Slate, ffmpeg: Ffmpeg, plan: Plan) -> AsyncGenerator[bytes, None]:
     """Its FLV bytes, until the process ends; close it to end the process. Raises OSError when that
     cannot be started."""
-    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    queue: asyncio.Queue[bytes] = asyncio.Queue(_CHUNKS_MAX)
     gone = asyncio.Event()
+
+    def put(data: bytes) -> None:
+        if not queue.full():
+            queue.put_nowait(data)
+        else:  # nobody reads, and a stream with a hole is none
+            child.kill()
 
     def ended(_code: int) -> None:
         gone.set()
-        queue.put_nowait(b"")
+        put(b"")
 
     def command(fds: Sequence[int]) -> list[str]:
         return argv(slate, ffmpeg, plan, fd=fds[0])
 
-    child = Child(
-        command, tracks=1, on_output=lambda _, data: queue.put_nowait(data), on_exit=ended
-    )
+    child = Child(command, tracks=1, on_output=lambda _, data: put(data), on_exit=ended)
     try:
-        while (data := await queue.get()) and queue.qsize() < _CHUNKS_MAX:
+        while not (gone.is_set() and queue.empty()) and (data := await queue.get()):
             yield data
     finally:
         child.kill()

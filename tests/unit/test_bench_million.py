@@ -28,13 +28,13 @@ SMALL = World(audience=Audience(viewers=20_000, pops=4, ramp_s=20.0))
 
 
 def test_a_viewer_asks_as_often_as_the_swarm_does() -> None:
-    """Sixteen a second with parts of a quarter, two with classic segments of 2 s (both measured)."""
+    """Sixteen a second with parts of a quarter, two of classic segments of 2 s (both measured)."""
     ll = viewer(Stream(), Audience(), Costs())
     classic = viewer(Stream(part_s=0.0), Audience(), Costs())
     assert ll.requests_s == pytest.approx(16)
     assert classic.requests_s == pytest.approx(2)
     assert viewer(Stream(audio_bps=0), Audience(), Costs()).requests_s == pytest.approx(8)
-    assert ll.bytes_s == pytest.approx((3e6 + 128e3) / 8, rel=0.03)
+    assert ll.bytes_s == pytest.approx((3e6 + 128e3) / 8, rel=0.05)
     assert classic.cpu_s < ll.cpu_s
 
 

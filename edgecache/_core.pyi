@@ -6,7 +6,7 @@ on time. `etag` is the opaque value without quotes.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 BUILD: Final[dict[str, str]]  # compiler, debug flag
 COUNTER_HELP: Final[dict[str, str]]  # name -> help text, in the order of counters()
@@ -55,6 +55,9 @@ class Fill:
     def commit(self, *, etag: bytes = b"") -> bool:
         """The body is whole. ValueError if `length` was given and differs."""
 
+    def grown(self, filled: int) -> None:
+        """Another process, which goes on with the same body, has filled it this far."""
+
     def fail(self, status: int, *, ttl_ms: int = 0) -> None:
         """Waiters without bytes are answered `status`; those in mid-body are cut. ttl_ms > 0:
         remembered that long (negative entry)."""
@@ -81,6 +84,10 @@ class Plane:
     def start(self, listen_fds: Sequence[int]) -> None:
         """One worker thread per listening socket; the sockets stay the caller's to close."""
 
+    def hand_over(self) -> None:
+        """Accept no more; connections come out of guests() as soon as they are between requests,
+        and at once if they wait for a playlist. To be said again while there are any."""
+
     def drain(self) -> None:
         """Accept no more; release the parked (503); Connection: close from now on."""
 
@@ -89,7 +96,8 @@ class Plane:
     def misses(self, limit: int = 1024) -> list[Fill]: ...  # asked for, and nobody has them
     def guests(self) -> list[tuple[int, bytes, bytes]]:
         """(descriptor, a request's head, what was read behind it) of connections handed over: the
-        caller's from now on."""
+        caller's from now on. Without a head: after hand_over(), with what its successor has to read
+        first."""
 
     def give_back(self, fd: int, unread: bytes) -> bool:
         """A connection whose request was answered goes on at a worker, which owns `fd` from now on.
@@ -155,5 +163,45 @@ class Plane:
     def worker_counters(self) -> list[dict[str, int]]: ...
     def histograms(self) -> dict[str, tuple[list[int], int]]:
         """name -> (counts per log2 µs bucket, sum of µs)."""
+
+class Holding:
+    """An entry of the store as it may be carried to another process. Valid like an entry."""
+
+    @property
+    def key(self) -> bytes: ...
+    @property
+    def state(self) -> bytes: ...  # complete, live, filling; failed: nothing to carry
+    @property
+    def parent(self) -> bytes | None: ...  # the key whose bytes it is a view of
+    @property
+    def fd(self) -> int: ...  # the memfd of its bytes, the store's; -1: they are on the heap
+    def body(self) -> bytes: ...  # from the heap
+    def facts(self) -> dict[str, Any]: ...  # as restore() takes them
+    def version(self) -> dict[str, Any]: ...  # as Plane.publish() takes it
+
+def holdings(plane: Plane) -> list[Holding]:
+    """All there is, views behind their parents, what would be evicted first in front."""
+
+def restore(
+    plane: Plane,
+    key: bytes,
+    *,
+    status: int,
+    offset: int,
+    length: int,
+    stored_us: int,
+    expires_ms: int,
+    drop_ms: int,
+    pushed: bool,
+    fields: bytes,
+    etag: bytes,
+    fd: int = -1,
+    body: bytes = b"",
+    parent: Fill | None = None,
+    growing: bool = False,
+) -> Fill | None:
+    """An object from holdings() of another process, before start(). Its bytes: `fd` (taken over in
+    any case), `body`, or a view of `parent`. `growing`: the Fill goes on. None: no room, or no such
+    bytes."""
 
 def live_objects() -> dict[str, int]: ...  # native objects alive, by kind

@@ -4,7 +4,7 @@ raises. No logic of its own.
 Threads: workers run worker_run() without the GIL from start() to stop(); everything else is called
 by the one control thread. The types are documented in _core.pyi. """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdlib cimport calloc, free
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
@@ -14,17 +14,24 @@ from edgecache.native.base cimport (
     EC_LIVE_BLOB, EC_LIVE_BUFFER, EC_LIVE_CHUNK, EC_LIVE_ENTRY, EC_LIVE_HEAD, EC_LIVE_VERSION,
     clock_us, ec_compiler, ec_debug, live_get, load_relaxed_u32, load_relaxed_u64,
 )
+from edgecache.native.blob cimport (
+    Blob, blob_acquire, blob_adopt, blob_append, blob_filled, blob_new_heap,
+)
+from edgecache.native.carry cimport (
+    Facts, fill_grown, head_own_fields, plane_restore, plane_restore_growing, store_gather,
+)
 from edgecache.native.context cimport NAME_BYTES, RX_BYTES, Context
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
-    entry_release, entry_state,
+    entry_head, entry_release, entry_state,
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_new, guest_put, guest_take
+from edgecache.native.head cimport Head, head_etag
 from edgecache.native.keep cimport keep_name, keep_rule
-from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
+from edgecache.native.live cimport VARIANTS, LiveVersion, Rendering, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring, up_take,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring, up_take,
 )
 from edgecache.native.plane cimport (
     Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_view,
@@ -39,6 +46,7 @@ from edgecache.native.store cimport (
     PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE,
     PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_purge_prefix, store_version,
 )
+from edgecache.native.sys cimport close
 from edgecache.native.target cimport QUERY_BYTES, Target, target_parse
 from edgecache.native.types cimport Slice, slice_of
 from edgecache.native.worker cimport worker_free, worker_new, worker_run
@@ -116,3 +124,4 @@ def live_objects():
 
 include "face/fill.pxi"
 include "face/plane.pxi"
+include "face/carry.pxi"

@@ -247,6 +247,15 @@ class Interest(Section):
     streams: int = Field(4096, ge=1)  # beyond it new streams are only pulled
 
 
+class Takeover(Section):
+    """Restart without a gap: a process that starts with the same `socket` takes over from the one
+    that runs (and SIGUSR2 starts it). Empty: none."""
+
+    socket: Annotated[str, Field(max_length=90)] = ""  # its path; 107 bytes are all there are
+    # The process that was succeeded lives on for publishers it has; then they are cut.
+    publishers: DurationMs = Field(4 * HOUR_MS, ge=0, le=24 * HOUR_MS)
+
+
 class Admin(Section):
     """Health, metrics, purge. On loopback or a Unix socket (mode 600), or with a token; never the
     viewers' port."""
@@ -283,6 +292,7 @@ class EdgeConfig(Section):
     push: Push = Push()
     ingest: Ingest = Ingest()
     interest: Interest = Interest()
+    takeover: Takeover = Takeover()
     admin: Admin = Admin()
     log: Log = Log()
 

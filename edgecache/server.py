@@ -2,20 +2,22 @@
 
 Law: all sockets are bound before anything starts; READY is said when viewers are served. The first
 SIGTERM drains (viewers finish within `http.drain`), the second ends at once. A reload applies what
-it can, says what needs a restart, and keeps everything when the new configuration is wrong. Owns
-the control thread's loop and all parts; knows nothing of their insides.
+it can, says what needs a restart, and keeps everything when the new configuration is wrong. Who has
+been succeeded (succession.py) gives away what it has, and ends. Owns the control thread's loop and
+all parts; knows nothing of their insides.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets, load_token
@@ -33,11 +35,10 @@ from .control.interest import Interest
 from .control.metrics import EdgeCollector, Page
 from .control.push import PushReceiver
 from .control.routes import Routes
-from .errors import ConfigError, EdgeError
-from .settings import Loaded
-
-if TYPE_CHECKING:
-    from ._core import Plane
+from .errors import ConfigError
+from .making import bind, make_plane
+from .settings import Loaded, differences
+from .succession import Estate, Heir, Parts, claim
 
 log = logging.getLogger(__name__)
 
@@ -50,44 +51,22 @@ _LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; k
 Reload = Callable[[], Loaded[EdgeConfig]]
 
 
-class StartError(EdgeError):
-    """The daemon cannot start; the message is one line for a person."""
-
-    source = "config"
-
-
-def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
-    """Raises StartError when the core is not built or refuses its limits."""
-    try:
-        from ._core import Plane
-    except ImportError as error:
-        text = (
-            f"the native core is missing ({error}): build it with `make build` or `pip install .`"
-        )
-        raise StartError(text) from None
-    try:
-        return Plane(
-            name=config.pop.name.encode(),
-            budget_bytes=config.cache.memory,
-            limits=config.limits(),
-            access_log=config.log.access,
-            keep=routes.keep(),
-            sites=routes.sites(),
-        )
-    except (ValueError, MemoryError) as error:
-        raise StartError(f"the native core refuses to start: {error}") from None
-
-
 class Daemon:
-    """One POP. `await run()` returns after a drain; raises StartError, ListenError or
-    ConfigError."""
+    """One POP. `await run()` returns after a drain, or once an heir has taken over; raises
+    StartError, ListenError, TakeoverError or ConfigError. `heir`: it takes over itself."""
 
-    def __init__(self, loaded: Loaded[EdgeConfig], reload: Reload) -> None:
+    def __init__(
+        self, loaded: Loaded[EdgeConfig], reload: Reload, heir: Heir | None = None
+    ) -> None:
         config = self._config = loaded.value
         self._reload = reload
+        self._heir = heir
         self._secrets, self._token = load_secrets(config), load_token(config)
         self._redact()
-        self._sockets = self._listen()
+        self._sockets, self._kept = bind(
+            config, heir.sockets if heir else {}, heir.kept if heir else frozenset()
+        )
+        self._congestion = congestion.control(config.http.congestion, self._sockets["http"])
         self._routes = Routes(config)
         self._plane = make_plane(config, self._routes)
         self._hosting = Hosting(self._plane, self._routes, config)
@@ -113,25 +92,15 @@ class Daemon:
             sign=self._sign,
         )
         self._admin = self._make_admin()
+        self._parts = Parts(
+            plane=self._plane, filler=self._filler, follower=self._follower,
+            receiver=self._receiver, verifier=self._verifier, push=self._push,
+        )  # fmt: skip
+        self._estate = Estate(config.takeover.socket, self._parts, self._sockets, self._kept)
+        self._hosting.passed = self._estate.pass_on
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- parts
-
-    def _listen(self) -> dict[str, list[socket.socket]]:
-        """Every socket of every door, before anything else starts."""
-        config, given = self._config, sockets.inherited()
-        self._inherited = frozenset(given)
-        found: dict[str, list[socket.socket]] = {}
-        wanted = {"http": config.http.listen, "push": config.push.listen}
-        wanted |= {"ingest": config.ingest.listen, "admin": config.admin.listen}
-        for name, address in wanted.items():
-            count = config.workers() if name == "http" else 1
-            if name in given:
-                found[name] = sockets.spread(given[name], count)
-            elif address:
-                found[name] = sockets.listen(f"{name}.listen", address, count)
-        self._congestion = congestion.control(config.http.congestion, found["http"])
-        return found
 
     def _redact(self) -> None:
         for secret in (*self._secrets.values(), self._token):
@@ -208,21 +177,29 @@ class Daemon:
             loop.add_signal_handler(number, asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
+        loop.add_signal_handler(signal.SIGUSR2, self._succeed)
         try:
             await self._start()
+            if self._config.takeover.socket:
+                offer = asyncio.create_task(self._estate.run())
+                offer.add_done_callback(lambda _: stop.set())
+                self._tasks.append(offer)
             await stop.wait()
-            await self._drain(now)
+            await (self._leave(now) if self._estate.successor else self._drain(now))
         finally:
             await self._stop()
 
     async def _start(self) -> None:
+        """Doors get duplicates: what they close is open elsewhere, here and in our successor."""
         listening = self._sockets
+        if self._heir is not None:
+            await self._heir.take(self._parts)
         if "push" in listening:
-            await self._push.start(listening["push"][0])
+            await self._push.start(listening["push"][0].dup())
         if "ingest" in listening:
-            await self._ingest.start(listening["ingest"][0])
+            await self._ingest.start(listening["ingest"][0].dup())
         if "admin" in listening:
-            await self._admin.start(listening["admin"][0])
+            await self._admin.start(listening["admin"][0].dup())
         asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
         self._plane.start([item.fileno() for item in listening["http"]])
         self._tasks.append(asyncio.create_task(self._housekeeping()))
@@ -231,6 +208,8 @@ class Daemon:
         where = {name: sockets.shown(items[0]) for name, items in listening.items()}
         facts = {"workers": len(listening["http"]), "congestion": self._congestion or "host"}
         log.info("serving", extra={**where, **facts})
+        if self._heir is not None:
+            await self._heir.serving(self._plane)
         sockets.notify("READY=1\nSTATUS=serving")
 
     async def _drain(self, now: asyncio.Event) -> None:
@@ -240,8 +219,8 @@ class Daemon:
         log.info("draining", extra={"connections": self._plane.open_connections()})
         self._ingest.drain()
         self._plane.drain()
-        if "http" not in self._inherited:  # a service manager keeps its own open for our successor
-            for item in self._sockets["http"]:
+        for name in {"http", "ingest"} & self._sockets.keys() - self._kept:
+            for item in self._sockets[name]:
                 item.shutdown(socket.SHUT_RDWR)
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.http.drain / 1000
@@ -251,6 +230,24 @@ class Daemon:
             except TimeoutError:
                 continue
 
+    async def _leave(self, now: asyncio.Event) -> None:
+        """Somebody serves in our place: give away the rest, finish answers, wait for publishers."""
+        loop = asyncio.get_running_loop()
+        self._draining = True
+        sockets.notify(f"MAINPID={self._estate.successor}")
+        log.info("handing over", extra={"to": self._estate.successor})
+        self._ingest.drain()
+        await self._admin.close(0.1)
+        await self._estate.leave(loop.time() + self._config.http.drain / 1000, now)
+        log.info("handed over", extra={"publishers": self._ingest.publishers})
+        self._plane.stop()
+        self._plane.purge_prefix(b"/")
+        until_s = loop.time() + self._config.takeover.publishers / 1000
+        while self._ingest.publishers and loop.time() < until_s and not now.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S / 4):
+                    await now.wait()
+
     async def _stop(self) -> None:
         """Whatever fails on the way, the workers are joined: their threads would outlive us."""
         for task in self._tasks:
@@ -258,6 +255,8 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await self._ingest.stop()
+            if self._heir is not None:
+                await self._heir.close()
             await self._hosting.close(1.0)
             await self._push.close(1.0)
             self._receiver.close()
@@ -295,6 +294,7 @@ class Daemon:
         watchdog_s = sockets.watchdog_s()
         while True:
             await asyncio.sleep(min(_TICK_S, watchdog_s or _TICK_S))
+            self._estate.reap()
             for stream in self._receiver.sweep():
                 self._filler.forget(stream)
             if self._config.log.access:
@@ -315,8 +315,7 @@ class Daemon:
                 log.error("configuration rejected, the old one stays: %s", problem)
             return
         self._reloads["applied"] += 1
-        old, new = _flat(self._config), _flat(fresh)
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        changed = differences(self._config, fresh)
         restart = [key for key in changed if key not in _LIVE and not key.startswith("keys.")]
         self._secrets = secrets
         self._redact()
@@ -326,6 +325,10 @@ class Daemon:
             self._interest.origins = fresh.origin.urls
         logs.set_level(fresh.log.level)
         log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
+
+    def _succeed(self) -> None:
+        """SIGUSR2."""
+        self._estate.succeed()
 
     def _dump(self) -> None:
         """SIGUSR1. Told line by line, so that it reads in any log."""
@@ -379,10 +382,6 @@ class Daemon:
         }
 
 
-def _flat(config: EdgeConfig) -> dict[str, str]:
-    return {key: value for key, value, _ in Loaded(config, {}).rows()}
-
-
 def serve(loaded: Loaded[EdgeConfig], reload: Reload) -> None:
     """Run a daemon until it is asked to stop. Raises StartError, ListenError or ConfigError."""
     import uvloop
@@ -393,7 +392,8 @@ def serve(loaded: Loaded[EdgeConfig], reload: Reload) -> None:
     gc.freeze()
 
     async def main() -> None:
-        await Daemon(loaded, reload).run()
+        heir = await claim(config.takeover.socket)
+        await Daemon(loaded, reload, heir).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

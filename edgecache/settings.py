@@ -80,6 +80,12 @@ class Loaded(Generic[M]):
         ]
 
 
+def differences(old: BaseModel, new: BaseModel) -> list[str]:
+    """Dotted keys whose values are not the same, sorted."""
+    one, other = ({key: value for key, value, _ in Loaded(v, {}).rows()} for v in (old, new))
+    return sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+
+
 def load(
     model: type[M],
     path: Path | None = None,

@@ -82,6 +82,13 @@ class Verifier:
         """New key ids count from now on; seen nonces stay remembered."""
         self._secrets = dict(secrets)
 
+    def remembered(self) -> dict[str, float]:
+        """What was seen, and until when (monotonic) that counts; for recall() on the same host."""
+        return dict(self._seen)
+
+    def recall(self, seen: Mapping[str, float]) -> None:
+        self._seen.update(seen)
+
     def verify(self, method: str, target: str, fields: Fields) -> str:
         """The key id that signed the request. Raises SignatureError (401 malformed or absent, 403
         wrong, stale or replayed, 503 table full). `fields` are all header fields as received."""

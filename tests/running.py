@@ -159,12 +159,13 @@ class Edge:
     environ: Mapping[str, str] = field(default_factory=dict)
     arguments: Sequence[str] = ()
     token: str = ""  # of the admin door
+    command: Sequence[str] = ("-m", "edgecache", "serve")
 
     def __enter__(self) -> Self:
         doors = ("http.listen", "admin.listen", "push.listen")
         options = [f"{door}=127.0.0.1:0" for door in doors]
         options += ["log.format=json", "http.drain=2s", "admin.refresh=0s", KEYS, *self.options]
-        command = [sys.executable, "-m", "edgecache", "serve", *self.arguments]
+        command = [sys.executable, *self.command, *self.arguments]
         command += [part for option in options for part in ("-o", option)]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={"PATH": "", **self.environ}, cwd=ROOT
@@ -201,13 +202,20 @@ class Edge:
 
     def logged(self, message: str) -> dict[str, object]:
         """The next record with this message; those before it are passed over."""
+        return self._logged(message, lambda found: found == message)
+
+    def logged_like(self, beginning: str) -> dict[str, object]:
+        """The same of one that begins like this."""
+        return self._logged(beginning, lambda found: found.startswith(beginning))
+
+    def _logged(self, message: str, fits: Callable[[str], bool]) -> dict[str, object]:
         deadline = time.monotonic() + LIMIT_S
         while True:
             line = self._fresh.get(timeout=max(deadline - time.monotonic(), 0.01))
             if line is None:
                 raise AssertionError(f"ended before {message!r}: {''.join(self.lines[-20:])}")
             record = json.loads(line) if line.startswith("{") else {}
-            if record.get("message") == message:
+            if fits(str(record.get("message"))):
                 return dict(record)
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -154,6 +154,7 @@ class Filler:
         self._running: set[Filling] = set()
         self._newest: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
         self._moved: dict[tuple[bytes, bytes, bytes], asyncio.Event] = {}  # of who is held
+        self.held: set[bytes] = set()  # keys whose miss waits for a push
         self.lifetimes = Lifetimes(config.cache)
         self.counts: Counter[str] = Counter()
 
@@ -280,6 +281,7 @@ class Filler:
         if name is None or not policy.is_next(name, self._newest):
             return False
         self.counts["held"] += 1
+        self.held.add(fill.key)
         limits = self._config.origin
         try:
             async with asyncio.timeout(limits.total / 1000):
@@ -289,6 +291,8 @@ class Filler:
                         await moved.wait()
         except TimeoutError:
             filling.held = True
+        finally:
+            self.held.discard(fill.key)
         if not fill.live:
             self.counts["held_pushed"] += 1
         return not fill.live

@@ -18,9 +18,10 @@ import logging
 import re
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urljoin
 
 import xxhash
@@ -30,6 +31,7 @@ from ..errors import UpstreamError
 from . import policy
 from .ahead import Ahead
 from .fill import Filler
+from .response import Head
 from .retrieve import Text, retrieve
 from .routes import Route, Routes
 from .views import DashView, HlsView, View
@@ -102,6 +104,20 @@ class Follower:
         if found is not None:
             found[0].pushed = True
             found[1].cancel()
+
+    def resume(self, key: bytes, version: Mapping[str, Any]) -> None:
+        """Follow what another process followed until now, from the version it had."""
+        body: bytes = version["bodies"][0]
+        lines = version["fields"][0].decode("latin-1").splitlines()
+        split = (line.partition(": ") for line in lines)
+        fields = [(name.lower(), value) for name, _, value in split]
+        fields.append(("age", str(version["age_ms"] // 1000)))
+        self.passed(key, Text(Head(200, tuple(fields), len(body)), body))
+
+    def leave(self) -> None:
+        """Somebody else renews all of them from now on."""
+        for key in list(self._open):
+            self.pushed(key)
 
     async def close(self) -> None:
         tasks = [task for _, task in self._open.values()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..config import EdgeConfig
@@ -54,10 +55,15 @@ class Hosting:
             forwards=True,
         )
         self._guests = Guests(self._site.handle, self._give_back, limits)
+        self.passed: Callable[[int, bytes], None] = lambda fd, _unread: os.close(fd)
 
     def collect(self) -> None:
+        """Guests come with a request; who has none is on its way to another process."""
         for fd, head, rest in self._plane.guests():
-            self._guests.take(socket.socket(fileno=fd), head, rest)
+            if head:
+                self._guests.take(socket.socket(fileno=fd), head, rest)
+            else:
+                self.passed(fd, rest)
 
     def counts(self) -> Counter[str]:
         return self._site.counts + self._guests.counts

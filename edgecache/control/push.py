@@ -49,6 +49,7 @@ class _Segment:
         self.grown = asyncio.Event()
         self.touched_s = time.monotonic()
         self.broken = False
+        self.shared = False  # with the process that began it, which is told how it goes on
 
     def grow(self, data: bytes) -> bool:
         self.touched_s = time.monotonic()
@@ -82,6 +83,8 @@ class PushReceiver:
         self._quota = Quota(config.push.stream or config.cache.memory // 2)
         self._running = 0  # being handled
         self.counts: Counter[str] = Counter()
+        # of a segment that another process began: key, bytes now, its validator, has it failed
+        self.told: Callable[[bytes, int, bytes | None, bool], None] = lambda *_: None
         self.hops: dict[str, Histogram] = {}  # of parts, as their Edge-Timing names them
         self.streams: dict[str, float] = {}  # stream -> monotonic time of its newest push
 
@@ -150,6 +153,30 @@ class PushReceiver:
         for stream in silent:
             del self.streams[stream]
         return silent
+
+    @property
+    def keys(self) -> set[bytes]:
+        """Of the segments that grow."""
+        return set(self._segments)
+
+    def resume(self, key: bytes, fill: Fill, begun: bytes) -> None:
+        """Go on with a segment that another process began with these bytes."""
+        segment = self._segments[key] = _Segment(fill)
+        segment.hash.update(begun)
+        segment.shared = True
+        self._on_stored(key)
+
+    def leave(self) -> dict[bytes, Fill]:
+        """Another process goes on with all of them; those who know its bytes may still be sent."""
+        left = {key: segment.fill for key, segment in self._segments.items()}
+        self._segments.clear()
+        return left
+
+    def stored(self, key: bytes, size: int, ttl_ms: int) -> None:
+        """It was pushed, to another process."""
+        self._saw(key)
+        self._charge(key, size, ttl_ms)
+        self._on_stored(key)
 
     def close(self) -> None:
         for key, segment in list(self._segments.items()):
@@ -232,11 +259,13 @@ class PushReceiver:
         )  # fmt: skip
         answer = self._answer(result, "part", part)
         segment.wake()
+        self._tell(part.segment, segment)
         for hop, ms in part.hops_ms.items():
             self._hop(hop, ms / 1000)
         if part.segment_digest is not None:
             del self._segments[part.segment]
             segment.fill.commit(etag=part.segment_digest)
+            self._tell(part.segment, segment, part.segment_digest)
             self.counts["segments.committed"] += 1
         return answer
 
@@ -282,6 +311,11 @@ class PushReceiver:
         if segment.fill.live:
             segment.fill.fail(502)
         segment.wake()
+        self._tell(key, segment)
+
+    def _tell(self, key: bytes, segment: _Segment, etag: bytes | None = None) -> None:
+        if segment.shared:
+            self.told(key, segment.fill.filled, etag, segment.broken)
 
 
 def _put_answers() -> dict[int, tuple[int, str]]:

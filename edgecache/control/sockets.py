@@ -103,10 +103,19 @@ def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, list[socket.
 
 
 def spread(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
-    """`count` sockets out of fewer: the same ones again (accepts are then shared, not balanced)."""
-    return [
-        sockets[i] if i < len(sockets) else sockets[i % len(sockets)].dup() for i in range(count)
-    ]
+    """`count` sockets out of fewer: the same ones again (accepts are then shared, not balanced).
+    Never fewer than there are: each has a queue of connections that are to be accepted."""
+    return [*sockets, *(sockets[i % len(sockets)].dup() for i in range(len(sockets), count))]
+
+
+def fits(item: socket.socket, address: str) -> bool:
+    """Is a bound socket what `address` asks for? Port 0 asks for any."""
+    if item.family == socket.AF_UNIX or address.startswith("unix:"):
+        return shown(item) == address
+    host, port = split_address(address)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    bound = item.getsockname()
+    return (found[0], found[4][0]) == (item.family, bound[0]) and port in (0, bound[1])
 
 
 def shown(item: socket.socket) -> str:

@@ -94,6 +94,11 @@ cdef class Fill:
             done = fill_commit(&self.plane.native, self.entry, head, tag)
         return done
 
+    def grown(self, uint64_t filled):
+        if self.begun and self.owns() and filled > entry_filled(self.entry):
+            with nogil:
+                fill_grown(&self.plane.native, self.entry, filled)
+
     def fail(self, int status, *, uint64_t ttl_ms=0):
         _status(status)
         if self.owns():

@@ -66,6 +66,10 @@ cdef class Plane:
         with nogil:
             worker_run(self.native.contexts[index])
 
+    def hand_over(self):
+        with nogil:
+            plane_order(&self.native, MESSAGE_HAND)
+
     def drain(self):
         with nogil:
             plane_order(&self.native, MESSAGE_DRAIN)
@@ -113,7 +117,7 @@ cdef class Plane:
         if not self.native.workers or len(unread) > GUEST_BYTES:
             return False
         ctx = self.native.contexts[fd % self.native.workers]
-        guest = guest_new(fd, _slice(unread), 0)
+        guest = guest_new(fd, slice_of(NULL, 0), _slice(unread), 0)
         if guest == NULL or not guest_put(&ctx.coming, guest):
             free(guest)
             return False

@@ -16,8 +16,9 @@ from edgecache.native.base cimport (
     total_add,
 )
 from edgecache.native.sys cimport (
-    EINTR, F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE, MFD_ALLOW_SEALING,
-    MFD_CLOEXEC, close, errno_get, fcntl, memfd_create, pwrite, ssize_t,
+    EINTR, F_ADD_SEALS, F_GET_SEALS, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE,
+    MFD_ALLOW_SEALING, MFD_CLOEXEC, SEEK_END, close, errno_get, fcntl, lseek, memfd_create, pwrite,
+    ssize_t,
 )
 from edgecache.native.types cimport cbyte
 
@@ -82,6 +83,28 @@ cdef inline Blob *blob_new_memfd(uint64_t *used) noexcept nogil:
         return NULL
     _blob_charge(blob, sizeof(Blob))
     return blob
+
+
+cdef inline Blob *blob_adopt(int fd, uint64_t filled, bint sealed, uint64_t *used) noexcept nogil:
+    """Of a memfd that another process filled this far, and sealed. Takes the descriptor over; NULL:
+    it is no such thing, or no memory, and the descriptor stays the caller's."""
+    cdef int seals = fcntl(fd, F_GET_SEALS)
+    cdef int kept = F_SEAL_WRITE | F_SEAL_SHRINK
+    cdef Blob *blob
+    if seals < 0 or (sealed and seals & kept != kept) or lseek(fd, 0, SEEK_END) < <long>filled:
+        return NULL
+    blob = _blob_new(used)
+    if blob == NULL:
+        return NULL
+    blob.fd = fd
+    blob.filled = filled
+    _blob_charge(blob, sizeof(Blob) + ((filled + PAGE_BYTES - 1) & ~<uint64_t>(PAGE_BYTES - 1)))
+    return blob
+
+
+cdef inline void blob_grown(Blob *blob, uint64_t filled) noexcept nogil:
+    """Another process, which has the same memfd, appended to it."""
+    store_release_u64(&blob.filled, filled)
 
 
 cdef inline bint blob_append(Blob *blob, cbyte *data, uint64_t length) noexcept nogil:

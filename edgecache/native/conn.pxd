@@ -21,7 +21,7 @@ from edgecache.native.context cimport (
 from edgecache.native.guest cimport Guest, guest_new
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.stats cimport (
-    C_accepted, C_bytes_in, C_closed, C_connections_now, C_handed_over, C_taken_back, stat_add,
+    C_accepted, C_bytes_in, C_closed, C_connections_now, C_taken_back, stat_add,
 )
 from edgecache.native.sys cimport (
     EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
@@ -167,16 +167,17 @@ cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
     pool_give(&ctx.conn_pool, conn)
 
 
-cdef inline Guest *conn_give(Context *ctx, Conn *conn, uint32_t head_len) noexcept nogil:
-    """Take it out of this worker, descriptor and unread bytes (a head first). NULL: no memory, and
-    nothing has changed."""
-    cdef Guest *guest = guest_new(conn.fd, slice_of(conn.input + conn.input_off,
-                                                    conn.input_len - conn.input_off), head_len)
+cdef inline Guest *conn_give(Context *ctx, Conn *conn, Slice before,
+                             uint32_t head_len) noexcept nogil:
+    """Take it out of this worker: descriptor, `before`, and unread bytes (a head first). NULL: no
+    memory, and nothing has changed."""
+    cdef Guest *guest = guest_new(conn.fd, before,
+                                  slice_of(conn.input + conn.input_off,
+                                           conn.input_len - conn.input_off), head_len)
     if guest == NULL:
         return NULL
     epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, conn.fd, NULL)
     conn.fd = -1
-    stat_add(&ctx.stats, C_handed_over, 1)
     conn_free(ctx, conn)
     return guest
 

@@ -156,6 +156,7 @@ cdef struct Context:                     # one worker
     Keep *keep                           # the plane's
     Slice name
     bint draining
+    bint handing                         # what ends a request goes to our successor
     bint stopping
     uint64_t accept_again_ms             # accepting is paused until; 0: it is not
     uint64_t sweep_ms                    # next housekeeping

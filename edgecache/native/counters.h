@@ -14,7 +14,8 @@
     X(closed_refused, "connections closed: over the connection limit") \
     X(closed_bad_request, "connections closed after a malformed request") \
     X(handed_over, "connections handed to the control plane for a request; counted as closed") \
-    X(taken_back, "connections that came back from there; counted as accepted") \
+    X(taken_back, "connections that came back from there, or from our predecessor; as accepted") \
+    X(passed_on, "connections passed on to the process that took over; counted as closed") \
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
     X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \
@@ -40,7 +41,7 @@
     X(bytes_in, "bytes read from viewers") \
     X(cut, "answers cut because their fill failed in mid-body") \
     X(unfinished, "answers begun that did not leave whole, for whatever reason: reset") \
-    X(unanswered, "requests without an answer: the viewer left first, or there was no memory") \
+    X(unanswered, "requests without an answer: the viewer left, no memory, or passed on parked") \
     X(log_dropped, "access-log records dropped because the ring was full") \
     X(loops, "event-loop turns") \
     X(connections_now, "connections open") \

@@ -1,4 +1,5 @@
 """Guest: a connection on its way from one plane to the other, with the bytes read from it.
+One without a head is on its way to the process that succeeds this one.
 
 Requests for routes of kind `http` are answered by the control plane: the worker gives the whole
 connection away, and gets it back once the request is answered. Each box is a short list under a
@@ -38,17 +39,19 @@ cdef struct GuestBox:
     uint32_t count
 
 
-cdef inline Guest *guest_new(int fd, Slice data, uint32_t head_len) noexcept nogil:
-    """NULL: no memory; the descriptor stays the caller's."""
-    cdef Guest *guest = <Guest *>malloc(sizeof(Guest) + data.len)
+cdef inline Guest *guest_new(int fd, Slice before, Slice data, uint32_t head_len) noexcept nogil:
+    """With the bytes of both. NULL: no memory; the descriptor stays the caller's."""
+    cdef Guest *guest = <Guest *>malloc(sizeof(Guest) + before.len + data.len)
     if guest == NULL:
         return NULL
     guest.next = NULL
     guest.fd = fd
     guest.head_len = head_len
-    guest.len = <uint32_t>data.len
+    guest.len = <uint32_t>(before.len + data.len)
+    if before.len:
+        memcpy(guest.bytes, before.data, before.len)
     if data.len:
-        memcpy(guest.bytes, data.data, data.len)
+        memcpy(guest.bytes + before.len, data.data, data.len)
     return guest
 
 
@@ -73,6 +76,11 @@ cdef inline bint guest_put(GuestBox *box, Guest *guest) noexcept nogil:
         store_relaxed_u32(&box.count, box.count + 1)
     pthread_mutex_unlock(&box.lock)
     return room
+
+
+cdef inline bint guest_room(GuestBox *box) noexcept nogil:
+    """For its one producer: will the next one fit?"""
+    return load_relaxed_u32(&box.count) < GUESTS_MAX
 
 
 cdef inline Guest *guest_take(GuestBox *box) noexcept nogil:

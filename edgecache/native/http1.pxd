@@ -7,6 +7,7 @@ in order and nothing is read ahead of a viewer that does not read. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memchr
+from edgecache.native.again cimport AGAIN_BYTES, request_again
 from edgecache.native.base cimport EC_ASSERT
 from edgecache.native.conn cimport (
     RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_give,
@@ -14,13 +15,14 @@ from edgecache.native.conn cimport (
 )
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
-    PHASE_PARKED, PHASE_SENDING, Conn, Context, Exchange,
+    KEY_BYTES, PHASE_PARKED, PHASE_SENDING, Conn, Context, Exchange,
 )
+from edgecache.native.entry cimport ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_state
 from edgecache.native.exchange cimport (
     exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send,
     exchange_timeout, exchange_unparked, preflight_answer,
 )
-from edgecache.native.guest cimport Guest, guest_put
+from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_put, guest_room
 from edgecache.native.keep cimport keep_is_site
 from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.request cimport (
@@ -32,12 +34,12 @@ from edgecache.native.send cimport (
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
-    C_closed_write_timeout, C_park_drained, C_park_gone, C_requests, C_shed, C_unanswered,
-    C_unfinished, stat_add,
+    C_closed_write_timeout, C_handed_over, C_park_drained, C_park_gone, C_passed_on, C_requests,
+    C_shed, C_unanswered, C_unfinished, stat_add,
 )
 from edgecache.native.sys cimport SHUT_WR, close, shutdown
 from edgecache.native.target cimport Target, target_parse
-from edgecache.native.types cimport cbyte, slice_of
+from edgecache.native.types cimport Slice, cbyte, slice_of
 
 
 cdef enum:
@@ -150,10 +152,11 @@ cdef inline bint _for_a_site(Context *ctx, Conn *conn, size_t head_len) noexcept
 
 
 cdef inline Progress _hand_over(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
-    cdef Guest *guest = conn_give(ctx, conn, <uint32_t>head_len)
+    cdef Guest *guest = conn_give(ctx, conn, slice_of(NULL, 0), <uint32_t>head_len)
     if guest == NULL:
         stat_add(&ctx.stats, C_unanswered, 1)
         return PROGRESS_BROKEN
+    stat_add(&ctx.stats, C_handed_over, 1)
     if not guest_put(&ctx.leaving, guest):
         stat_add(&ctx.stats, C_shed, 1)
         close(guest.fd)
@@ -223,6 +226,56 @@ cdef inline bint _line_open(cbyte *data, size_t length) noexcept nogil:
         if data[i] == 10:
             return False
     return True
+
+
+# ---------------------------------------------------------------- to our successor
+
+cdef inline bint _may_pass(Context *ctx, Conn *conn, size_t before) noexcept nogil:
+    return (not conn.flags & (CONN_CLOSE | CONN_LINGER) and guest_room(&ctx.leaving)
+            and before + conn.input_len - conn.input_off <= GUEST_BYTES)
+
+
+cdef inline bint _pass_on(Context *ctx, Conn *conn, Slice before) noexcept nogil:
+    """The connection, between two requests, goes with what was read of the next one. False: not
+    now; it is served here on."""
+    cdef Guest *guest = NULL
+    if _may_pass(ctx, conn, before.len):
+        guest = conn_give(ctx, conn, before, 0)
+    if guest == NULL:
+        return False
+    stat_add(&ctx.stats, C_passed_on, 1)
+    guest_put(&ctx.leaving, guest)
+    bell_ring(ctx.control)
+    return True
+
+
+cdef inline bint _comes_elsewhere(Entry *entry) noexcept nogil:
+    """What is waited for comes to our successor: a version of a playlist, or a push that the
+    control plane no longer waits for. A fill under way here ends here."""
+    return entry_state(entry) == ENTRY_LIVE or (entry_state(entry) == ENTRY_RESERVED
+                                                and entry_dead(entry))
+
+
+cdef inline void http1_hand(Context *ctx, Conn *conn) noexcept nogil:
+    """Let it go, if it is between two requests or waits for what comes to our successor; others
+    follow when they get there."""
+    cdef Exchange *x = conn.exchange
+    cdef Slice before = slice_of(ctx.key, 0)
+    if conn.flags & CONN_QUEUED:
+        return                           # its turn comes in this turn of the loop
+    if x == NULL:
+        _pass_on(ctx, conn, before)
+        return
+    if (x.phase != PHASE_PARKED or not _comes_elsewhere(x.hold.entry)
+            or x.hold.entry.key_len + AGAIN_BYTES > KEY_BYTES):
+        return
+    before.len = request_again(x, <char *>ctx.key)
+    if not _may_pass(ctx, conn, before.len):
+        return
+    stat_add(&ctx.stats, C_park_drained, 1)
+    exchange_free(ctx, exchange_unparked(ctx, x))
+    if not _pass_on(ctx, conn, before):
+        http1_close(ctx, conn, C_shed)   # no memory
 
 
 # ---------------------------------------------------------------- turns
@@ -297,6 +350,8 @@ cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
                 return
             progress = exchange_send(ctx, conn.exchange)
         else:
+            if ctx.handing and _pass_on(ctx, conn, slice_of(NULL, 0)):
+                return
             ready = _head_ready(ctx, conn, &head_len)
             if ready == 0:
                 if not _await_input(ctx, conn, conn_recv(ctx, conn)):

@@ -18,6 +18,7 @@ cdef extern from "counters.h" nogil:
         C_closed_bad_request "EC_C_closed_bad_request"
         C_handed_over "EC_C_handed_over"
         C_taken_back "EC_C_taken_back"
+        C_passed_on "EC_C_passed_on"
         C_accept_paused "EC_C_accept_paused"
         C_requests "EC_C_requests"
         C_bad_requests "EC_C_bad_requests"

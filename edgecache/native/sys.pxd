@@ -125,6 +125,7 @@ cdef extern from "sys/mman.h" nogil:
 cdef extern from "fcntl.h" nogil:
     enum:
         F_ADD_SEALS
+        F_GET_SEALS
         F_SEAL_SEAL
         F_SEAL_SHRINK
         F_SEAL_GROW
@@ -145,6 +146,9 @@ cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *buf, size_t count)
     ssize_t pwrite(int fd, const void *buf, size_t count, off_t offset)
     ssize_t pread(int fd, void *buf, size_t count, off_t offset)
+    enum:
+        SEEK_END
+    off_t lseek(int fd, off_t offset, int whence)
     int close(int fd)
 
 

@@ -23,12 +23,12 @@ from edgecache.native.exchange cimport exchange_woken
 from edgecache.native.guest cimport Guest, guest_box_destroy, guest_box_init, guest_take
 from edgecache.native.hold cimport hold_of, hold_rotate, hold_sweep, hold_wake
 from edgecache.native.http1 cimport (
-    http1_close, http1_expired, http1_release, http1_settle, http1_turn,
+    http1_close, http1_expired, http1_hand, http1_release, http1_settle, http1_turn,
 )
 from edgecache.native.log cimport log_destroy, log_init
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, Bell, Message, Post, bell_answer, down_destroy,
-    down_init, down_overflowed, down_take, up_destroy, up_init,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_STOP, Bell, Message, Post, bell_answer,
+    bell_ring, down_destroy, down_init, down_overflowed, down_take, up_destroy, up_init,
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
@@ -115,13 +115,31 @@ cdef inline void _socket_event(Context *ctx, Conn *conn, uint32_t events) noexce
         http1_turn(ctx, conn)
 
 
+cdef inline void _listen_no_more(Context *ctx) noexcept nogil:
+    if not ctx.draining and not ctx.handing and not ctx.accept_again_ms:
+        epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, ctx.listen_fd, NULL)
+    ctx.accept_again_ms = 0
+
+
+cdef inline void _hand(Context *ctx) noexcept nogil:
+    """Said again for as long as there are connections: their box may have been full."""
+    cdef Conn *conn = ctx.conns
+    cdef Conn *after
+    _listen_no_more(ctx)
+    ctx.handing = True
+    while conn != NULL:
+        after = conn.next
+        http1_hand(ctx, conn)
+        conn = after
+    bell_ring(ctx.control)
+
+
 cdef inline void _drain(Context *ctx) noexcept nogil:
     cdef Conn *conn = ctx.conns
     cdef Conn *after
-    if not ctx.draining and not ctx.accept_again_ms:
-        epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, ctx.listen_fd, NULL)
+    _listen_no_more(ctx)
     ctx.draining = True
-    ctx.accept_again_ms = 0
+    ctx.handing = False
     while conn != NULL:
         after = conn.next
         http1_release(ctx, conn)
@@ -162,6 +180,8 @@ cdef inline void _mail(Context *ctx) noexcept nogil:
             entry_release(message.entry)
         elif message.kind == MESSAGE_DRAIN:
             _drain(ctx)
+        elif message.kind == MESSAGE_HAND:
+            _hand(ctx)
         else:
             ctx.stopping = True
 

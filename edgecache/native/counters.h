@@ -28,7 +28,7 @@
     X(parked, "exchanges parked on a fill or a playlist version") \
     X(woken, "parked exchanges that were answered") \
     X(park_timeout, "parked exchanges answered 503 or 504 at their deadline") \
-    X(park_gone, "parked exchanges whose viewer left") \
+    X(park_gone, "parked exchanges whose viewer left, or that found no memory") \
     X(park_drained, "parked exchanges released by drain or stop") \
     X(shed, "requests refused for lack of room (503)") \
     X(not_modified, "304 answers") \

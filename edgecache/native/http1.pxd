@@ -56,7 +56,7 @@ cdef inline void http1_close(Context *ctx, Conn *conn, int reason) noexcept nogi
     if reason >= 0:
         stat_add(&ctx.stats, reason, 1)
     if x != NULL:
-        if x.phase != PHASE_SENDING:
+        if x.phase != PHASE_SENDING or x.parked_us:      # woken, and no memory for an answer
             stat_add(&ctx.stats, C_park_drained if ctx.stopping else C_park_gone, 1)
         # mid-answer: a reset, so that nobody takes the end for an end
         if x.begun:

@@ -49,7 +49,12 @@ cdef struct Stamp:                       # how long what is stored may be served
 
 cdef inline bint plane_init(Plane *plane, uint64_t budget) noexcept nogil:
     memset(plane, 0, sizeof(Plane))
-    return store_init(&plane.store, budget) and bell_init(&plane.bell)
+    if not store_init(&plane.store, budget):
+        return False
+    if not bell_init(&plane.bell):
+        store_destroy(&plane.store)
+        return False
+    return True
 
 
 cdef inline void plane_destroy(Plane *plane) noexcept nogil:

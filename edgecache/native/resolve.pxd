@@ -11,8 +11,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcpy
 from edgecache.native.context cimport Context, Exchange, Hold
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, entry_fresh, entry_release,
-    entry_state,
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, entry_acquire, entry_fresh,
+    entry_release, entry_state,
 )
 from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_unuse, hold_use
 from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS, CACHE_STALE
@@ -29,9 +29,14 @@ cdef inline void resolve_miss(Context *ctx, Entry *entry, int counter) noexcept 
         bell_ring(ctx.control)
         stat_add(&ctx.stats, counter, 1)
         return
+    _give_up(ctx, entry)
+    stat_add(&ctx.stats, C_shed, 1)
+
+
+cdef inline void _give_up(Context *ctx, Entry *entry) noexcept nogil:
+    """503 for everybody who waits for it by now, on every worker."""
     entry_fail(ctx.store, entry, 503, 0)
     post_tell(ctx.post, entry)
-    stat_add(&ctx.stats, C_shed, 1)
 
 
 cdef inline Hold *_lookup(Context *ctx, Slice key, bint *created) noexcept nogil:
@@ -52,7 +57,14 @@ cdef inline Hold *_lookup(Context *ctx, Slice key, bint *created) noexcept nogil
     if hold != NULL and hold.entry == entry:
         entry_release(entry)
         return hold
-    return hold_new(ctx, entry)
+    if not created[0]:
+        return hold_new(ctx, entry)
+    entry_acquire(entry)
+    hold = hold_new(ctx, entry)
+    if hold == NULL:                     # it would stay reserved for ever: nobody posts its MISS
+        _give_up(ctx, entry)
+    entry_release(entry)
+    return hold
 
 
 cdef inline bint _take(Context *ctx, Exchange *x, Slice key) noexcept nogil:

@@ -22,6 +22,8 @@ cdef extern from *:
     #include <sys/socket.h>
     #include <sys/uio.h>
     #include <unistd.h>
+    #include "base.h"
+    #include "failpoints.h"
     #ifndef SO_MAX_PACING_RATE
     #define SO_MAX_PACING_RATE 47
     #endif

@@ -65,7 +65,8 @@ cdef inline void _listen_again(Context *ctx) noexcept nogil:
     ctx.accept_again_ms = 0
     # the listener is the event without a connection
     epoll_set_ptr(&event, EPOLLIN, NULL)
-    epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.listen_fd, &event)
+    if epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.listen_fd, &event) < 0:
+        ctx.accept_again_ms = ctx.now_ms + ACCEPT_PAUSE_MS           # or it would be deaf for ever
 
 
 cdef inline void _listen_pause(Context *ctx) noexcept nogil:

@@ -2,7 +2,8 @@
 `make asan` and `make tsan`.
 
 Both builds and runs go at the same time, one a core. ASAN has what handles bytes and lifetimes,
-TSAN what crosses threads; pure functions have nothing to show it.
+TSAN what crosses threads; pure functions have nothing to show it. The build with ASAN has
+failpoints (native/failpoints.h) and walks the errors of system calls; a release has none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from edgecache import _core
 
 pytestmark = pytest.mark.timeout(960)
 
@@ -28,6 +31,7 @@ QUICK = "not (slow or thousands or storm or minimum_rate or progress or drain or
 
 def command(kind: str) -> list[str]:
     files = [f"tests/native/test_{name}.py" for name in NATIVE[kind].split()]
+    files += ["tests/failpoints"] if kind == "address" else []
     return ["scripts/sanitize", kind, *files, "tests/race", "-k", QUICK]
 
 
@@ -60,3 +64,11 @@ def test_sanitized(runs: dict[str, tuple[Path, int]], kind: str) -> None:
     told = log.read_text(errors="replace")
     assert end == 0, told[-6000:]
     assert " passed" in told
+
+
+def test_a_release_has_no_failpoints(runs: dict[str, tuple[Path, int]]) -> None:
+    """Neither symbols nor strings; the instrumented core shows that they would be seen."""
+    built = runs["address"][0], ROOT / "build/sanitize/address/built/core.so"
+    assert b"ec_failpoint_arm" in built[1].read_bytes(), built[0].read_text(errors="replace")
+    release = Path(_core.__file__).read_bytes()
+    assert [trace for trace in (b"failpoint", b"ec_strikes", b"ec_site") if trace in release] == []

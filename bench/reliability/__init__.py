@@ -1,0 +1,1 @@
+"""What servers do when origins die, requests lie and processes go: the same cases for all."""

@@ -1,0 +1,257 @@
+"""The cases: what is done, what is expected, what came of it. Each runs on any server.
+
+A case is a function of a Trial; its docstring says what happens, `expected` what must come of it.
+It returns what was seen, a sentence with its figures, and whether that is what was expected.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from .crowd import Outcome, ask
+from .origin import Origin, body_of
+from .requests import HOSTILE, MARK, accepted
+from .servers import Server
+from .steady import idle_bytes, latency_ms, slow_readers, standing_still, steadily
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One server in front of one origin."""
+
+    server: Server
+    origin: Origin
+    viewers: int
+
+    def ask(self, path: str, *more: bytes) -> Outcome:
+        return ask(*self.server.address, path, self.viewers, body_of(path), *more)
+
+
+@dataclass(frozen=True)
+class Seen:
+    told: str
+    good: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str  # of the battery
+    promise: str
+    what: str
+    expected: str
+    run: Callable[[Trial], Seen | None]  # None: does not apply
+
+
+CASES: Final[list[Case]] = []
+
+
+def case(
+    name: str, promise: str, expected: str
+) -> Callable[[Callable[[Trial], Seen | None]], None]:
+    def add(run: Callable[[Trial], Seen | None]) -> None:
+        what = " ".join((run.__doc__ or "").split()).rstrip(".")
+        CASES.append(Case(name, promise, what, expected, run))
+
+    return add
+
+
+# ---------------------------------------------------------------- the front door
+
+
+@case("A1", "R1", "all refused, connection closed, nothing reaches the origin")
+def _hostile(trial: Trial) -> Seen:
+    """Malformed and ambiguous requests, each on a connection of its own."""
+    taken = [name for name, data in HOSTILE.items() if accepted(trial.server.address, data)]
+    leaked = sum(MARK in head for head in trial.origin.heads)
+    told = f"{len(HOSTILE) - len(taken)} of {len(HOSTILE)} refused, {leaked} reached the origin"
+    return Seen(told + (f" ({', '.join(taken)})" if taken else ""), not taken and not leaked)
+
+
+@case("C1", "R1", "no field of a viewer reaches the origin, one request to it")
+def _unkeyed(trial: Trial) -> Seen:
+    """Fields that move caches to another answer, on a cold object."""
+    fields = (
+        b"X-Forwarded-Host",
+        b"X-Original-URL",
+        b"X-HTTP-Method-Override",
+        b"Cookie",
+        b"Origin",
+    )
+    lines = b"".join(name + b": " + MARK + b"\r\n" for name in fields)
+    before = len(trial.origin.heads)
+    accepted(trial.server.address, b"GET /plain/c1?x=1 HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n")
+    heads = trial.origin.heads[before:]
+    leaked = sum(MARK in head for head in heads)
+    return Seen(f"{leaked} of {len(heads)} requests carried them", len(heads) == 1 and not leaked)
+
+
+# ---------------------------------------------------------------- the origin
+
+
+def _all_whole(trial: Trial, kind: str, requests: int = 2) -> Seen:
+    path = f"/{kind}/1"
+    got = trial.ask(path)
+    asked = trial.origin.asked[path]
+    good = got.counts["whole"] == trial.viewers and asked <= requests
+    return Seen(f"{got}; {asked} origin requests; {got.took_s:.1f} s", good)
+
+
+@case("D0", "R3", "all whole from one request")
+def _slow(trial: Trial) -> Seen:
+    """A healthy origin that takes half a second for the body."""
+    got = trial.ask("/slow/1")
+    began = trial.origin.first_byte_s["/slow/1"]
+    lag_ms = 1000 * (statistics.median(got.first_byte_s) - began) if got.first_byte_s else 0.0
+    asked = trial.origin.asked["/slow/1"]
+    good = got.counts["whole"] == trial.viewers and asked == 1
+    return Seen(f"{got}; {asked} origin requests; first byte {lag_ms:.0f} ms behind", good)
+
+
+@case("D3", "R2", "all whole, at most two requests")
+def _fin(trial: Trial) -> Seen:
+    """The origin closes in the middle of the body; asked again, it has all of it."""
+    return _all_whole(trial, "fin")
+
+
+@case("D4", "R2", "all whole, at most two requests")
+def _rst(trial: Trial) -> Seen:
+    """The same with a reset."""
+    return _all_whole(trial, "rst")
+
+
+@case("D5a", "R2", "all whole, or all cut so that they can tell; never stored")
+def _chunked(trial: Trial) -> Seen:
+    """A chunked body without its last chunk; asked again, it has all of it."""
+    got = trial.ask("/chunked/1")
+    again = trial.ask("/chunked/1")
+    good = not got.count("wrong", "hung") and again.counts["whole"] == trial.viewers
+    return Seen(f"{got}; then {again}; {trial.origin.asked['/chunked/1']} origin requests", good)
+
+
+@case("D5b", "R2", "the length counts; that connection is not used again")
+def _extra(trial: Trial) -> Seen:
+    """300 bytes more than the length says."""
+    return _all_whole(trial, "extra", 1)
+
+
+def _refused(trial: Trial, path: str) -> Seen:
+    got = trial.ask(path)
+    told = f"{got}; {trial.origin.asked[path]} origin requests"
+    return Seen(told, got.count("502", "503") == trial.viewers)
+
+
+@case("D5c", "R1", "refused: 5xx for all")
+def _lengths(trial: Trial) -> Seen:
+    """A response with two different lengths."""
+    return _refused(trial, "/lengths/1")
+
+
+@case("D5d", "R1", "refused: 5xx for all")
+def _smuggled(trial: Trial) -> Seen:
+    """A response with a length and chunks."""
+    return _refused(trial, "/smuggled/1")
+
+
+@case("D6", "R2", "never spliced: cut or the new body, and the new body afterwards")
+def _changed(trial: Trial) -> Seen:
+    """Cut in the middle, and what the origin has now are other bytes; again half a second later."""
+    new = body_of("/changed/12")
+    got = trial.ask("/changed/1", new)
+    time.sleep(0.5)
+    again = trial.ask("/changed/1", new)
+    good = not got.count("wrong", "hung") and again.counts["whole"] == trial.viewers
+    return Seen(f"{got}; then {again}", good)
+
+
+def _errors(trial: Trial, kind: str, requests: int, *statuses: str) -> Seen:
+    got = trial.ask(f"/{kind}/1")
+    asked = trial.origin.asked[f"/{kind}/1"]
+    good = got.count(*statuses) == trial.viewers and asked <= requests and got.took_s < 8
+    return Seen(f"{got}; {asked} origin requests; {got.took_s:.1f} s", good)
+
+
+@case("D1", "R3", "answered together at the deadline (3 s), a request each deadline of the origin")
+def _hang(trial: Trial) -> Seen:
+    """The origin takes the request and never answers."""
+    return _errors(trial, "hang", 3, "502", "503", "504")
+
+
+@case("D10", "R3", "one request an attempt, all answered together")
+def _busy(trial: Trial) -> Seen:
+    """500 after 0.3 s."""
+    return _errors(trial, "busy", 3, "500", "502", "503", "504")
+
+
+@case("D11", "R3", "one request, all answered together")
+def _late(trial: Trial) -> Seen:
+    """404 after 0.3 s."""
+    return _errors(trial, "late", 1, "404")
+
+
+# ---------------------------------------------------------------- processes and clients
+
+
+def _under_load(trial: Trial, action: Callable[[], bool], times: int) -> Seen | None:
+    trial.ask("/plain/1")
+    counts = steadily(trial.server.address, "/plain/1", action, times)
+    if counts is None:
+        return None
+    asked = trial.origin.asked["/plain/1"]
+    lost = ", ".join(f"{counts[kind]} {kind}" for kind in ("refused", "reset", "eof", "hung"))
+    good = counts.total() == counts["ok"] > 0 and asked == 1
+    return Seen(f"{counts['ok']} whole, {lost}; {asked} origin requests", good)
+
+
+@case("E2", "R4", "no viewer is cut or refused, nothing is fetched again")
+def _reload(trial: Trial) -> Seen | None:
+    """Reloaded three times under load: kept-alive connections and new ones."""
+    return _under_load(trial, trial.server.reload, 3)
+
+
+@case("E4", "R5", "its own connections only; another takes over with the cache")
+def _kill(trial: Trial) -> Seen | None:
+    """SIGKILL to the process that serves, where another one watches over it."""
+    return _under_load(trial, trial.server.kill_worker, 1)
+
+
+def _beside(trial: Trial, when: str, harm: Callable[[], AbstractContextManager[None]]) -> Seen:
+    """p99 of hits without and with the harm, medians of three turns each."""
+    trial.ask("/plain/2")
+    before, during = [], []
+    for _ in range(3):
+        before.append(latency_ms(trial.server.address, "/plain/2"))
+        with harm():
+            during.append(latency_ms(trial.server.address, "/plain/2"))
+    was, became = statistics.median(before), statistics.median(during)
+    told = f"p99 {was:.1f} ms, {became:.1f} ms {when}"
+    return Seen(told, became <= max(was * 1.1, was + 1))
+
+
+@case("E6", "R6", "hits go on, p99 within 10 %, or 1 ms")
+def _still(trial: Trial) -> Seen | None:
+    """The control thread stands still."""
+    if not trial.server.ours:
+        return None
+    pid = trial.server.running.pid
+    return _beside(trial, "while it does", lambda: standing_still(pid))
+
+
+@case("B2", "R8", "the others' p99 within 10 %, or 1 ms")
+def _slow_clients(trial: Trial) -> Seen:
+    """200 viewers that ask for a large object and do not read, beside 20 that do."""
+    trial.ask("/plain/3")
+    address = trial.server.address
+    return _beside(trial, "beside them", lambda: slow_readers(address, "/plain/3", 200))
+
+
+@case("B4", "R7", "at most 1 KiB of user memory each")
+def _idle(trial: Trial) -> Seen:
+    """2,000 connections that have asked once and stay."""
+    trial.ask("/plain/2")
+    each = idle_bytes(trial.server.address, trial.server.running.pid, "/plain/2", 2000)
+    return Seen(f"{each:.0f} bytes a connection", each <= 1024)

@@ -1,0 +1,99 @@
+"""What a run found, as a page: every case on every server, and the nine promises with figures.
+Pure: results in, Markdown out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .cases import Case, Seen
+
+# Promise -> (what it says, the case whose figure stands for it)
+PROMISES: Final = {
+    "R1": ("Strict front door: nothing malformed is taken, no byte of a viewer is forwarded", "A1"),
+    "R2": ("An origin that breaks in mid-body truncates nobody while it can be asked again", "D3"),
+    "R3": ("A hung origin costs one request a deadline; all who wait are answered together", "D1"),
+    "R4": ("Reload under load: nobody is refused, reset or cut", "E2"),
+    "R5": ("kill -9 of what serves: its own connections only, back at once, cache kept", "E4"),
+    "R6": ("The control plane may hang, hits go on", "E6"),
+    "R7": ("Memory is a budget; an idle connection costs next to nothing", "B4"),
+    "R8": ("A slow or hostile client costs the others nothing", "B2"),
+    "R9": ("Nothing is lost: every ledger closes", ""),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case on one server. `seen` None: it does not apply. `ledger`: laws that do not hold;
+    None: this server promises none."""
+
+    seen: Seen | None
+    ledger: Mapping[str, float] | None
+
+
+Results = Mapping[str, Mapping[str, Row]]  # case -> server -> row
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or row.seen is None:
+        return "–"
+    return f"{'✓' if row.seen.good else '✗'} {row.seen.told}"
+
+
+def _ledger(row: Row | None) -> str:
+    if row is None or row.ledger is None:
+        return "–"
+    return (
+        "closes" if not row.ledger else "; ".join(f"{law}: {n:g}" for law, n in row.ledger.items())
+    )
+
+
+def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
+
+
+def page(
+    cases: Sequence[Case], results: Results, servers: Mapping[str, str], facts: Sequence[str]
+) -> str:
+    """`servers`: name -> title, ours first."""
+
+    def promised() -> Iterator[Sequence[str]]:
+        for name, (says, case) in PROMISES.items():
+            if case:
+                yield name, says, *(_cell(results[case].get(server)) for server in servers)
+        rows = [row for by in results.values() for row in by.values() if row.ledger is not None]
+        closed = sum(not row.ledger for row in rows)
+        cells = [f"{closed} of {len(rows)} cases", *("–" for _ in list(servers)[1:])]
+        yield "R9", PROMISES["R9"][0], *cells
+
+    def tried() -> Iterator[Sequence[str]]:
+        for case in cases:
+            by = results[case.name]
+            first, *others = servers
+            cells = (_cell(by.get(first)), _ledger(by.get(first)))
+            yield case.name, case.what, case.expected, *cells, *(_cell(by.get(s)) for s in others)
+
+    first, *others = servers.values()
+    lines = [
+        "# Reliability",
+        "",
+        "What one run of `python -m bench.reliability` saw on one machine: "
+        + "; ".join(facts)
+        + ".",
+        "✓: as expected of us. Peers are judged by the same line, which is not always what they",
+        "promise; `bench/peers/templates/*_faults` is how they were set up. Times are of loopback.",
+        "",
+        "## Promises",
+        "",
+        *_table(("", "promise", *servers.values()), promised()),
+        "",
+        "## Cases",
+        "",
+        *_table(("case", "what happens", "expected", first, "ledger", *others), tried()),
+        "",
+    ]
+    return "\n".join(lines)

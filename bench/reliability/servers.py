@@ -1,0 +1,109 @@
+"""The servers under fault: this cache with short timeouts, nginx and Varnish with the same ones, on
+loopback. What an operator can do to each (reload, kill the process that serves) stands with it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..ledger import broken, read
+from ..netns import Network, free_port
+from ..peers.peer import Peer, Running, Site, running
+from ..process import tree
+
+_TMPFS: Final = Path("/dev/shm")
+_TIMEOUT_S: Final = 10.0
+# Only the timeouts are ours; everything else is the default.
+_OURS: Final = (
+    sys.executable, "-m", "edgecache", "serve", "--listen", "@{listen}",
+    "--origin", "http://@{origin}", "--workers", "1", "-o", "admin.listen=127.0.0.1:@{admin}",
+    "-o", "origin.first_byte=1s", "-o", "origin.total=3s", "-o", "admin.refresh=0s",
+)  # fmt: skip
+_VARNISH: Final = (
+    "varnishd", "-F", "-a", "@{listen}", "-f", "@{dir}/faults.vcl", "-s", "malloc,1g",
+    "-n", "@{dir}/run", "-T", "none", "-j", "none", "-p", "thread_pool_min=200",
+)  # fmt: skip
+
+
+def peers(names: tuple[str, ...]) -> list[Peer]:
+    """Those of `names`, in this order; installed or not."""
+    admin = {"admin": str(free_port("127.0.0.1"))}
+    table = (
+        Peer("edgecache", "edgecache", sys.executable, "this project", "origin", _OURS,
+             options=admin),
+        Peer("nginx", "nginx proxy_cache", "nginx", "nginx-light", "origin",
+             ("nginx", "-p", "@{dir}", "-c", "@{dir}/nginx.conf", "-e", "stderr"), "nginx_faults"),
+        Peer("varnish", "Varnish malloc", "varnishd", "varnish", "origin", _VARNISH,
+             "varnish_faults"),
+    )  # fmt: skip
+    return [peer for peer in table if peer.name in names]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running one, and what can be done to it."""
+
+    running: Running
+
+    @property
+    def name(self) -> str:
+        return self.running.peer.name
+
+    @property
+    def ours(self) -> bool:
+        return self.name == "edgecache"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.running.address, self.running.port
+
+    @property
+    def pids(self) -> list[int]:
+        return tree(self.running.pid)
+
+    def reload(self) -> bool:
+        """As an operator does; False: it has no such thing."""
+        if self.name == "varnish":
+            return False
+        os.kill(self.running.pid, signal.SIGHUP)
+        return True
+
+    def kill_worker(self) -> bool:
+        """SIGKILL to the process that holds the viewers, where another one starts it again."""
+        workers = self.pids[1:]
+        if not workers:
+            return False
+        os.kill(max(workers), signal.SIGKILL)
+        return True
+
+    def page(self, path: str) -> str:
+        """Of our admin door."""
+        port = int(self.running.peer.options["admin"])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+
+    def ledger(self) -> dict[str, float] | None:
+        """Laws that do not hold; None for those that promise none."""
+        return broken(read(self.page("/metrics"))) if self.ours else None
+
+
+@contextlib.contextmanager
+def serving(peer: Peer, origin_port: int) -> Iterator[Server]:
+    """In front of an origin on loopback. Raises BenchError when it does not start."""
+    cpus = tuple(sorted(os.sched_getaffinity(0)))
+    network = Network("127.0.0.1", "127.0.0.1", cpus, cpus, None)
+    with tempfile.TemporaryDirectory(dir=_TMPFS, prefix="edgecache-faults-") as scratch:
+        Path(scratch).chmod(0o755)  # peers that drop root read their files here
+        site = Site(network, Path(scratch) / "site", Path(scratch), origin_port, blobs=())
+        with running(peer, site) as up:
+            yield Server(up)

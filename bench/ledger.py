@@ -1,15 +1,16 @@
-"""The ledger of a POP: what its counters promise each other, read from /metrics alone.
+"""The ledgers of a POP and of an origin: what counters promise each other, from /metrics alone.
 
-A law is an equation between names of the exposition, without `edge_` and `_total`; a name stands
-for all its labels together. `0..name` may count in part: what is under way and has reached one side
-only. Laws hold at any time, but the workers' counters are read one after the other while they run:
-who finds one broken looks again, and a real loss stays. Pure; does not know HTTP.
+A law is an equation between names of the exposition, without `edge_`, `origin_` and `_total`. A
+name stands for all its labels together, `name{value}` for the samples with that label value.
+`0..name` may count in part: what is under way and has reached one side only. Laws hold at any time,
+but the workers' counters are read one after the other while they run: who finds one broken looks
+again, and a real loss stays. Pure; does not know HTTP.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 LAWS: Final = (
@@ -28,14 +29,22 @@ LAWS: Final = (
     "push_door_accepted = push_door_closed + push_connections",
     "admin_door_accepted = admin_door_closed + admin_connections",
 )
-_SAMPLE: Final = re.compile(r"^edge_([a-z0-9_]+?)(?:_total)?(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+ORIGIN_LAWS: Final = (
+    "push_items{enqueued} = push_items{acknowledged} + push_items{refused} + push_items{dropped}"
+    " + push_items{superseded} + push_items{lost} + push_state{pending}",
+)
+_SAMPLE: Final = re.compile(
+    r"^(?:edge|origin)_([a-z0-9_]+?)(?:_total)?(?:\{([^}]*)\})? (\S+)$", re.MULTILINE
+)
 
 
 def read(exposition: str) -> dict[str, float]:
-    """Name -> value, all labels together."""
+    """`name`, all labels together, and `name{value}` for each label value -> number."""
     found: dict[str, float] = {}
-    for name, value in _SAMPLE.findall(exposition):
-        found[name] = found.get(name, 0.0) + float(value)
+    for name, labels, number in _SAMPLE.findall(exposition):
+        values = {value for _, value in re.findall(r'(\w+)="([^"]*)"', labels)}
+        for key in (name, *(f"{name}{{{value}}}" for value in values)):
+            found[key] = found.get(key, 0.0) + float(number)
     return found
 
 
@@ -50,10 +59,10 @@ def _side(terms: str, counts: Mapping[str, float]) -> tuple[float, float]:
     return least, most
 
 
-def broken(counts: Mapping[str, float]) -> dict[str, float]:
+def broken(counts: Mapping[str, float], laws: Sequence[str] = LAWS) -> dict[str, float]:
     """Law -> by how much its left side is too large (or too small: negative). Empty: all hold."""
     found = {}
-    for law in LAWS:
+    for law in laws:
         left, right = law.split(" = ")
         total = _side(left, counts)[0]
         least, most = _side(right, counts)

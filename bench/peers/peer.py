@@ -81,6 +81,7 @@ class Running:
     port: int
     cpus: tuple[int, ...]
     values: Mapping[str, str]
+    argv: Sequence[str]  # to start another one like it
 
     @property
     def pid(self) -> int:
@@ -133,14 +134,15 @@ def running(peer: Peer, site: Site) -> Iterator[Running]:
     port = site.network.server_port()
     values = _values(peer, site, port)
     _render(peer, site, values)
-    argv = [_At(word).substitute(values) for word in peer.argv]
+    words = [_At(word).substitute(values) for word in peer.argv]
     env = {name: _At(value).substitute(values) for name, value in peer.env.items()}
     cpus = site.cpus or site.network.server_cpus
     log = site.directory / "output.log"
     try:
-        with spawned(site.network.on_server(argv, cpus), log=log, env=env) as process:
+        argv = site.network.on_server(words, cpus)
+        with spawned(argv, log=log, env=env) as process:
             await_listening(process, port, log)
-            yield Running(peer, process, site.network.server_ip, port, cpus, values)
+            yield Running(peer, process, site.network.server_ip, port, cpus, values, argv)
     except BenchError as error:
         raise BenchError(f"{peer.name}: {error}") from None
     finally:

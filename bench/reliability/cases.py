@@ -207,6 +207,12 @@ def _under_load(trial: Trial, action: Callable[[], bool], times: int) -> Seen | 
     return Seen(f"{counts['ok']} whole, {lost}; {asked} origin requests", good)
 
 
+@case("E1", "R4", "no viewer is cut or refused, nothing is fetched again")
+def _restart(trial: Trial) -> Seen | None:
+    """Another process takes the place of the one that serves, under load."""
+    return _under_load(trial, trial.server.restart, 1)
+
+
 @case("E2", "R4", "no viewer is cut or refused, nothing is fetched again")
 def _reload(trial: Trial) -> Seen | None:
     """Reloaded three times under load: kept-alive connections and new ones."""

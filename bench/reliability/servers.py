@@ -1,5 +1,5 @@
 """The servers under fault: this cache with short timeouts, nginx and Varnish with the same ones, on
-loopback. What an operator can do to each (reload, kill the process that serves) stands with it."""
+loopback. What an operator can do to each (reload, restart, kill what serves) stands with it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import contextlib
 import http.client
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ..ledger import broken, read
 from ..netns import Network, free_port
 from ..peers.peer import Peer, Running, Site, running
-from ..process import tree
+from ..process import stop, tree
 
 _TMPFS: Final = Path("/dev/shm")
 _TIMEOUT_S: Final = 10.0
@@ -36,11 +37,11 @@ _VARNISH: Final = (
 def peers(names: tuple[str, ...]) -> list[Peer]:
     """Those of `names`, in this order; installed or not."""
     admin = {"admin": str(free_port("127.0.0.1"))}
+    nginx = ("nginx", "-p", "@{dir}", "-c", "@{dir}/nginx.conf", "-e", "stderr")
     table = (
         Peer("edgecache", "edgecache", sys.executable, "this project", "origin", _OURS,
              options=admin),
-        Peer("nginx", "nginx proxy_cache", "nginx", "nginx-light", "origin",
-             ("nginx", "-p", "@{dir}", "-c", "@{dir}/nginx.conf", "-e", "stderr"), "nginx_faults"),
+        Peer("nginx", "nginx proxy_cache", "nginx", "nginx-light", "origin", nginx, "nginx_faults"),
         Peer("varnish", "Varnish malloc", "varnishd", "varnish", "origin", _VARNISH,
              "varnish_faults"),
     )  # fmt: skip
@@ -52,6 +53,7 @@ class Server:
     """A running one, and what can be done to it."""
 
     running: Running
+    heirs: list[subprocess.Popen[bytes]] = field(default_factory=list)  # started by restart()
 
     @property
     def name(self) -> str:
@@ -75,6 +77,26 @@ class Server:
             return False
         os.kill(self.running.pid, signal.SIGHUP)
         return True
+
+    def restart(self) -> bool:
+        """Of Varnish one goes and another comes. nginx has its reload: its upgrade is for daemons,
+        and this one runs in the foreground."""
+        if self.name != "varnish":
+            return False
+        self.running.process.terminate()
+        self.running.process.wait(_TIMEOUT_S)
+        log = Path(self.running.values["dir"]) / "heir.log"
+        with log.open("wb") as out:
+            self.heirs.append(subprocess.Popen(
+                self.running.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                start_new_session=True,
+            ))  # fmt: skip
+        return True
+
+    def end(self) -> None:
+        """What restart() has started."""
+        for heir in self.heirs:
+            stop(heir)
 
     def kill_worker(self) -> bool:
         """SIGKILL to the process that holds the viewers, where another one starts it again."""
@@ -106,4 +128,8 @@ def serving(peer: Peer, origin_port: int) -> Iterator[Server]:
         Path(scratch).chmod(0o755)  # peers that drop root read their files here
         site = Site(network, Path(scratch) / "site", Path(scratch), origin_port, blobs=())
         with running(peer, site) as up:
-            yield Server(up)
+            server = Server(up)
+            try:
+                yield server
+            finally:
+                server.end()

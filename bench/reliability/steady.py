@@ -64,6 +64,9 @@ class _Load:
                 self.counts["eof"] += 1
             except TimeoutError:
                 self.counts["hung"] += 1
+            else:
+                continue
+            await asyncio.sleep(_PAUSE_S)
 
     async def _session(self, *, kept: bool) -> None:
         reader, writer = await asyncio.open_connection(*self._address)
@@ -89,9 +92,10 @@ def steadily(
 async def _steadily(load: _Load, action: Callable[[], bool], times: int) -> Counter[str] | None:
     viewers = [asyncio.ensure_future(load.view(kept=n < _KEPT)) for n in range(_KEPT + _FRESH)]
     done = True
+    loop = asyncio.get_running_loop()
     for _ in range(times):
         await asyncio.sleep(_CALM_S)
-        done = done and action()
+        done = done and await loop.run_in_executor(None, action)
     await asyncio.sleep(_CALM_S)
     load.stop()
     await asyncio.gather(*viewers)

@@ -18,6 +18,7 @@ from tests.conformance.broadcast import (
     restart_is_past,
     window_is_full,
 )
+from tests.system.conftest import ledgers_close as ledgers_close
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from bench.ledger import LAWS, ORIGIN_LAWS, broken, read
 from origin.ffmpeg import find
 from tests.looped import looped
 
@@ -229,6 +230,16 @@ def test_the_ledger_is_told_at_every_door(
     assert stream["latency_ms"]["encode"]["p50"] > 1
     assert state["pops"][1]["parts_ms"].keys() == {"queue", "push"}
     measured(**{hop: f"{1000 * seconds:.1f} ms" for hop, seconds in means.items()})
+
+
+def test_every_ledger_closes(broadcast: Broadcast) -> None:
+    """Both POPs and the origin, while the broadcast goes on: at some instant soon all of it adds
+    up, and what was lost would be missing at every instant."""
+    for url, laws in zip(broadcast.facts["metrics"], (LAWS, LAWS, ORIGIN_LAWS), strict=True):
+        deadline = time.monotonic() + 15
+        while off := broken(read(fetch(url)[1].decode()), laws):
+            assert time.monotonic() < deadline, (url, off)
+            time.sleep(0.1)
 
 
 def test_every_listed_uri_is_there(broadcast: Broadcast) -> None:

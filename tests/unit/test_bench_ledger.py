@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.ledger import LAWS, broken, read
+from bench.ledger import LAWS, ORIGIN_LAWS, broken, read
 
 TEXT = """\
 # HELP edge_accepted_total connections accepted
@@ -53,3 +53,18 @@ def test_what_is_under_way_may_stand_on_either_side() -> None:
         assert not broken(read(TEXT.replace("2xx_total 8.0", f"2xx_total {answered}.0")))
     for wrong in (7, 11):
         assert broken(read(TEXT.replace("2xx_total 8.0", f"2xx_total {wrong}.0")))
+
+
+def test_the_origins_pushes_are_told_apart_by_label() -> None:
+    text = """\
+origin_push_items_total{event="enqueued",pop="a"} 5.0
+origin_push_items_total{event="enqueued",pop="b"} 3.0
+origin_push_items_total{event="acknowledged",pop="a"} 4.0
+origin_push_items_total{event="acknowledged",pop="b"} 3.0
+origin_push_items_total{event="connects",pop="a"} 9.0
+origin_push_state{of="pending",pop="a"} 1.0
+origin_push_state{of="queued",pop="a"} 1.0
+"""
+    assert broken(read(text), ORIGIN_LAWS) == {}
+    lost = text.replace('event="acknowledged",pop="b"} 3.0', 'event="acknowledged",pop="b"} 2.0')
+    assert list(broken(read(lost), ORIGIN_LAWS).values()) == [1]

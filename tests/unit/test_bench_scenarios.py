@@ -13,6 +13,7 @@ from bench.kinds import KINDS
 from bench.netns import is_stale, run_tag
 from bench.peers.peer import TEMPLATES
 from bench.peers.table import peers
+from bench.reliability import servers
 from bench.runner import Plan
 from bench.traces import trace
 
@@ -87,7 +88,8 @@ def test_unknown_scenario() -> None:
 
 
 def test_templates_and_table_agree() -> None:
-    used = {peer.templates for peer in peers(Path("floor")).values() if peer.templates}
+    faulty = servers.peers(("edgecache", "nginx", "varnish"))
+    used = {peer.templates for peer in (*peers(Path("floor")).values(), *faulty) if peer.templates}
     assert used == {path.name for path in TEMPLATES.iterdir()}
 
 

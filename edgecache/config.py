@@ -7,8 +7,6 @@ starts nothing.
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import re
 import resource
@@ -16,91 +14,28 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from .errors import ConfigError
-from .settings import DurationMs, Loaded, Names, Rate, Section, Size, load
+from .fields import (
+    AdminListen,
+    Listen,
+    OptionalListen,
+    OptionalUrl,
+    Prefix,
+    QueryNames,
+    Urls,
+    is_loopback,
+    split_address,
+)
+from .settings import DurationMs, Loaded, Rate, Section, Size, load
 from .units import HOUR_MS, KIB, MIB, MINUTE_MS, SECOND_MS
 
 ENV_PREFIX: Final = "EDGECACHE"
 _FD_RESERVE: Final = 64  # listeners, fills, admin; the rest of the descriptors belongs to viewers
 _NAME: Final = r"^[a-z0-9_-]{1,64}$"
 _ROUTES: Final = 15  # the core has room for 16, and the default route may come behind
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """`127.0.0.1:80`, `[::1]:80` or `:80` (all addresses) -> (host, port). Raises ValueError."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]*)):([0-9]{1,5})", text, re.ASCII)
-    if match is None or int(match[3]) > 65535:
-        raise ValueError('an address such as "127.0.0.1:8080", "[::1]:8080" or ":8080"')
-    return match[1] or match[2] or "0.0.0.0", int(match[3])
-
-
-def _listen(text: str) -> str:
-    split_address(text)
-    return text
-
-
-def _admin_listen(text: str) -> str:
-    """An address, "" or `unix:` and an absolute path."""
-    if text.startswith("unix:"):
-        if not text.removeprefix("unix:").startswith("/"):
-            raise ValueError('an absolute path behind "unix:"')
-        return text
-    return _listen(text) if text else text
-
-
-def _is_loopback(listen: str) -> bool:
-    host = split_address(listen)[0]
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _url(text: str) -> str:
-    parts = urlsplit(text)
-    try:
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise ValueError('a base URL without a path, such as "http://origin.example:8080"')
-    return text.rstrip("/")
-
-
-def _urls(value: object) -> object:
-    """`http://a,http://b` from the environment or the command line is a list."""
-    return (
-        [part.strip() for part in value.split(",") if part.strip()]
-        if isinstance(value, str)
-        else value
-    )
-
-
-def _prefix(text: str) -> str:
-    if not re.fullmatch(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]+/)*", text) or len(text) > 128:
-        raise ValueError('a path that begins and ends with "/", at most 128 long')
-    return text
-
-
-def _query(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(names) > 8 or not all(
-        re.fullmatch(r"(?!_HLS_)[A-Za-z0-9._~-]{1,32}", name, re.ASCII) for name in names
-    ):
-        raise ValueError("up to 8 names of [A-Za-z0-9._~-]{1,32}, none of them _HLS_…")
-    return names
-
-
-Listen = Annotated[str, AfterValidator(_listen)]
-OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
-AdminListen = Annotated[str, AfterValidator(_admin_listen)]
-Url = Annotated[str, AfterValidator(_url)]
-OptionalUrl = Annotated[str, AfterValidator(lambda text: _url(text) if text else text)]
-Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
-Prefix = Annotated[str, AfterValidator(_prefix)]
-QueryNames = Annotated[Names, AfterValidator(_query)]
 
 
 class Pop(Section):
@@ -268,7 +203,7 @@ class Admin(Section):
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         open_to_all = self.listen and not self.listen.startswith("unix:")
-        if open_to_all and not _is_loopback(self.listen) and self.token_file is None:
+        if open_to_all and not is_loopback(self.listen) and self.token_file is None:
             raise ValueError("found an address beyond loopback, allowed with admin.token_file only")
         return self
 

@@ -16,8 +16,8 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ..config import split_address
 from ..errors import EdgeError
+from ..fields import split_address
 
 _BACKLOG: Final = 4096
 _FIRST_FD: Final = 3

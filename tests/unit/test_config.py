@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgecache.config import EdgeConfig, Route, load_config, load_secrets, split_address
+from edgecache.config import EdgeConfig, Route, load_config, load_secrets
 from edgecache.errors import ConfigError
+from edgecache.fields import split_address
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "keys.a.secret=0123456789abcdef"

@@ -24,6 +24,10 @@ class Fill:
     @property
     def key(self) -> bytes: ...
     @property
+    def loop(self) -> bytes:
+        """The caches of ours that the request for it came through: `a, b`, as in CDN-Loop."""
+
+    @property
     def filled(self) -> int: ...  # body bytes so far
     @property
     def waiters(self) -> int: ...  # exchanges parked on or streaming from it now, all workers
@@ -74,10 +78,11 @@ class Plane:
         access_log: bool = False,
         keep: Sequence[tuple[bytes, Sequence[bytes]]] = (),
         sites: Collection[bytes] = (),
+        id: bytes = b"",
     ) -> None:
         """`keep`: prefixes of paths, and the query parameters that are part of a key below them;
         the first prefix that fits decides. Requests below a prefix of `sites` are handed over
-        (guests())."""
+        (guests()). `id`: this process in CDN-Loop, where it is answered 508."""
 
     @property
     def event_fd(self) -> int: ...  # readable when misses() or log_records() has something

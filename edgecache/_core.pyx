@@ -23,7 +23,7 @@ from edgecache.native.carry cimport (
 from edgecache.native.context cimport NAME_BYTES, RX_BYTES, Context
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
-    entry_head, entry_release, entry_state,
+    entry_head, entry_loop, entry_release, entry_state,
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_new, guest_put, guest_take
 from edgecache.native.head cimport Head, head_etag

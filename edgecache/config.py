@@ -120,6 +120,30 @@ class Origin(Section):
     breaker_open: DurationMs = Field(2 * SECOND_MS, ge=10)
 
 
+class Chain(Section):
+    """Hosts of ours that are asked before the origins, on routes of kind live and vod."""
+
+    # The hosts of this POP by their viewers' doors, the same list on each: a key belongs to one of
+    # them, which the others ask, so that the POP asks further up once.
+    siblings: Urls = ()
+    host: OptionalUrl = ""  # which of them this is
+    # The hosts of the POP that a region asks the origins through; empty: each POP asks them itself.
+    shield: Urls = ()
+    alive: DurationMs = Field(500, ge=50)  # no sign of life for this long: passed over
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.siblings) != bool(self.host) or (self.host and self.host not in self.siblings):
+            raise ValueError(
+                f"chain.host: found {self.host!r}, allowed one of chain.siblings, with them only"
+            )
+        named = (*self.siblings, *self.shield)
+        twice = next((url for url in named if named.count(url) > 1), "")
+        if twice:
+            raise ValueError(f"chain: found {twice} twice, allowed each host once")
+        return self
+
+
 class Route(Section):
     """Paths below a prefix, where they come from and how; the longest prefix that fits decides."""
 
@@ -221,6 +245,7 @@ class EdgeConfig(Section):
     http: Http = Http()
     cache: Cache = Cache()
     origin: Origin = Origin()
+    chain: Chain = Chain()
     route: tuple[Route, ...] = ()
     site: Site = Site()
     keys: dict[str, Key] = Field(default_factory=dict)
@@ -243,6 +268,9 @@ class EdgeConfig(Section):
         prefixes = [route.prefix for route in self.route]
         if len(prefixes) > _ROUTES or len(set(prefixes)) < len(prefixes):
             raise ValueError(f"route: found one twice or too many, allowed {_ROUTES} prefixes")
+        asked = {*self.origin.urls, *(url for route in self.route for url in route.origins)}
+        if both := asked & {*self.chain.siblings, *self.chain.shield}:
+            raise ValueError(f"chain: found {min(both)}, which is an origin too, allowed either")
         if 0 < self.http.pacing <= self.http.min_rate:
             raise ValueError("http.min_rate: found http.pacing or more, allowed less than that")
         if self.site.object_max > self.site.memory:

@@ -38,6 +38,7 @@ def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
             access_log=config.log.access,
             keep=routes.keep(),
             sites=routes.sites(),
+            id=routes.id.encode(),
         )
     except (ValueError, MemoryError) as error:
         raise StartError(f"the native core refuses to start: {error}") from None

@@ -142,7 +142,7 @@ class Daemon:
             self._plane,
             counts,
             self._gauges,
-            origins=lambda: self._routes.origins,
+            origins=lambda: self._routes.asked,
             hops=self._receiver.hops,
         )
         page = Page(collector, self._config.admin.refresh / 1000)
@@ -376,7 +376,7 @@ class Daemon:
                 {name: worker[name] for name in _WORKER} for worker in self._plane.worker_counters()
             ],
             "store": {name: counters[name] for name in counters if name.startswith("store_")},
-            "origins": {o.url: {"healthy": o.breaker.closed} for o in self._routes.origins},
+            "origins": {o.url: {"healthy": o.breaker.closed} for o in self._routes.asked},
             "streams": self._interest.describe() if self._interest else {},
             "pushed": {s: round(now - seen, 1) for s, seen in self._receiver.streams.items()},
         }

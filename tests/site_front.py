@@ -89,7 +89,7 @@ class Plane:
 @asynccontextmanager
 async def front(*urls: str) -> AsyncIterator[Front]:
     upstreams = Upstreams(urls, Patience(min_rate=0, status_fails=False))
-    settings = Settings(name="edge", object_max=KEEP_MAX)
+    settings = Settings(name="edge", id="edgecache-edge-00000000", object_max=KEEP_MAX)
     site = Site(lambda _: upstreams, Shelf(8 << 20), settings)
     plane = Plane(site)
     try:

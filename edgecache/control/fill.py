@@ -23,6 +23,7 @@ import xxhash
 from ..config import EdgeConfig
 from ..errors import UpstreamError
 from . import policy
+from .attempts import Attempts
 from .lifetimes import Lifetimes
 from .response import Head
 from .retrieve import Moved, Text, retrieve, within
@@ -52,7 +53,7 @@ class Filling:
     def __init__(self, fill: Fill, config: EdgeConfig, route: Route, lifetimes: Lifetimes) -> None:
         self.fill = fill
         self.key = self.target = fill.key
-        self.base = ""  # of the origin that is being asked
+        self.base, self.parent = "", False  # of the one that is being asked
         self.ahead = self.held = False
         self.route = route
         self._config = config
@@ -77,7 +78,7 @@ class Filling:
             return
         if url := policy.moved_to(head, self.target.decode("latin-1"), self.base):
             raise Moved(url)
-        self.refused = policy.check_status(head)
+        self.refused = policy.check_status(head, parent=self.parent)
         if self.refused:
             return
         if head.length > self._config.cache.object_max:
@@ -299,7 +300,10 @@ class Filler:
 
     async def _read(self, filling: Filling) -> None:
         """A playlist is whole before anybody is shown it."""
-        text = await retrieve(filling.route, filling.key, self._config.origin, held=filling.held)
+        text = await retrieve(
+            filling.route, filling.key, self._config.origin,
+            held=filling.held, loop=filling.fill.loop,
+        )  # fmt: skip
         filling.refused = text.refused
         if text.refused:
             self._done(filling)
@@ -323,14 +327,11 @@ class Filler:
         origin_config = self._config.origin
         loop = asyncio.get_running_loop()
         head_by = loop.time() + origin_config.total / 1000
-        tried: list[Origin] = []
         error = UpstreamError("unavailable", "no healthy origin")
-        avoid: list[Origin] = []
-        for _ in range(origin_config.attempts):
-            origin = filling.route.upstreams.pick(avoid)
-            if origin is None:
-                break
-            tried.append(origin)
+        attempts = Attempts(
+            filling.route, filling.key, filling.fill.loop, self._config.origin.attempts
+        )
+        while (origin := attempts.next()) is not None:
             try:
                 await within(
                     filling.route, origin, filling.target,
@@ -340,8 +341,7 @@ class Filler:
                 error = failed
                 if not error.retryable or not self._may_continue(filling):
                     break
-                elsewhere = policy.tries_elsewhere(error.reason, began=filling.began)
-                avoid = tried if elsewhere else []
+                attempts.failed(origin, error, began=filling.began)
                 self.counts["resumed" if filling.began else "retried"] += 1
                 continue
             self._done(filling)
@@ -367,10 +367,11 @@ class Filler:
     async def _attempt(
         self, filling: Filling, origin: Origin, target: bytes, *, head_by: float
     ) -> None:
-        filling.base, filling.target = origin.url, target
+        filling.base, filling.parent, filling.target = origin.url, origin.parent, target
         request = policy.build_request(
-            target, origin.host, offset=filling.received, etag=filling.etag
-        )
+            target, origin.host, loop=filling.route.via(filling.fill.loop),
+            offset=filling.received, etag=filling.etag,
+        )  # fmt: skip
         origin_config = self._config.origin
         patience_ms = origin_config.blocking if filling.held else origin_config.first_byte
         first_byte_s = patience_ms / 1000

@@ -40,6 +40,7 @@ class Hosting:
             self.shelf,
             Settings(
                 name=config.pop.name,
+                id=routes.id,
                 object_max=site.object_max,
                 first_byte_s=config.origin.blocking / 1000,
                 attempts=config.origin.attempts,

@@ -19,13 +19,13 @@ from ..config import Cache, Route
 from ..errors import UpstreamError
 from .response import Head
 
-LOOP_TOKEN: Final = "edgecache"  # Cdn-Loop (RFC 8586): who has handled this request
 _FINISH_BYTES: Final = 8 << 20
 _AHEAD: Final = 4  # segments; players go by the clock, and an encoder may be late
 _VIEWER_FIELDS: Final = frozenset(
     (
         "content-type",
         "cache-control",
+        "cache-status",  # of the caches behind us; the core adds ours (RFC 9211 2)
         "expires",
         "last-modified",
         "content-encoding",
@@ -110,11 +110,11 @@ def with_query(key: bytes, query: str) -> bytes:
     return key + (b"&" if b"?" in key else b"?") + query.encode("ascii")
 
 
-def build_request(key: bytes, host: str, *, offset: int = 0, etag: str = "") -> bytes:
-    """The request for `key`. With `offset`: the rest of the body whose strong validator is
-    `etag`."""
+def build_request(key: bytes, host: str, *, loop: str, offset: int = 0, etag: str = "") -> bytes:
+    """The request for `key`, which came through the caches in `loop` (RFC 8586). With `offset`: the
+    rest of the body whose strong validator is `etag`."""
     lines = [b"GET " + key + b" HTTP/1.1", b"Host: " + host.encode("ascii")]
-    lines += [b"Accept-Encoding: identity", b"Cdn-Loop: " + LOOP_TOKEN.encode()]
+    lines += [b"Accept-Encoding: identity", b"Cdn-Loop: " + loop.encode("ascii")]
     if offset:
         lines.append(b"Range: bytes=%d-" % offset)
         lines.append(b'If-Match: "' + etag.encode("latin-1") + b'"')
@@ -230,12 +230,18 @@ def announced_digest(head: Head) -> str:
     return ""
 
 
-def check_status(head: Head) -> int:
+def check_status(head: Head, *, parent: bool = False) -> int:
     """0: store it. 4xx: what viewers are answered. Raises UpstreamError when another try may help,
     or when nobody can use the response (a redirect is not followed: origins come from
-    configuration)."""
+    configuration). A `parent` has tried for us: only when it is busy itself, or the chain is a
+    loop, does another try help."""
     if head.status == 200:
         return 0
+    if head.status == 508:
+        raise UpstreamError("loop", "the request came back to a cache it had been through")
+    if parent and head.status >= 500 and head.status != 503:
+        kind = "timeout" if head.status == 504 else "status_5xx"
+        raise UpstreamError(kind, f"parent answered {head.status}", retryable=False)
     if 400 <= head.status < 500 and head.status not in (408, 412, 416, 421, 425, 429):
         return head.status
     kind = "redirect" if 300 <= head.status < 400 else f"status_{head.status // 100}xx"

@@ -1,6 +1,6 @@
 """A text from an origin, whole and in memory: what is read before it is shown.
 
-Law: as many attempts as a fill has, the next one elsewhere; redirects only within the origins of
+Law: asked for as a fill is, of parents and origins; redirects only within the origins of
 the route, for nobody else was configured to be asked; its size is bounded; a gzip coding is undone,
 within the same bound; an announced digest is checked. Does not know playlists, viewers, the store.
 """
@@ -18,6 +18,7 @@ import xxhash
 from .. import config
 from ..errors import UpstreamError
 from . import policy
+from .attempts import Attempts
 from .response import Head
 from .routes import Route
 from .upstream import Origin
@@ -82,10 +83,11 @@ def plain(head: Head, body: bytes) -> bytes:
 
 
 class _Whole:
-    """Collects one response to a request for `target` at `base` (a Sink)."""
+    """Collects one response to a request for `target` at `origin` (a Sink)."""
 
-    def __init__(self, base: str, target: bytes) -> None:
-        self._at = target.decode("latin-1"), base
+    def __init__(self, origin: Origin, target: bytes) -> None:
+        self._at = target.decode("latin-1"), origin.url
+        self._parent = origin.parent
         self._head: Head | None = None
         self._refused = 0
         self._body = bytearray()
@@ -93,7 +95,7 @@ class _Whole:
     def head(self, head: Head) -> None:
         if url := policy.moved_to(head, *self._at):
             raise Moved(url)
-        self._refused = policy.check_status(head)
+        self._refused = policy.check_status(head, parent=self._parent)
         self._head = head
 
     def data(self, chunk: bytes) -> None:
@@ -112,26 +114,23 @@ class _Whole:
         return Text(self._head, plain(self._head, body), self._refused)
 
 
-async def retrieve(route: Route, key: bytes, settings: config.Origin, *, held: bool) -> Text:
+async def retrieve(
+    route: Route, key: bytes, settings: config.Origin, *, held: bool, loop: bytes = b""
+) -> Text:
     """Raises UpstreamError. `held`: the origin answers when there is something new, so its silence
-    is not a reason to ask another one."""
+    is not a reason to ask another one. `loop`: the caches that the request came through."""
     first_byte_s = (settings.blocking if held else settings.first_byte) / 1000
     whole: _Whole | None = None
 
     async def ask(origin: Origin, target: bytes) -> None:
         nonlocal whole
-        whole = _Whole(origin.url, target)
-        request = policy.build_request(target, origin.host)
+        whole = _Whole(origin, target)
+        request = policy.build_request(target, origin.host, loop=route.via(loop))
         await origin.get(request, whole, first_byte_s=first_byte_s)
 
     error = UpstreamError("unavailable", "no healthy origin")
-    tried: list[Origin] = []
-    avoid: list[Origin] = []
-    for _ in range(settings.attempts):
-        origin = route.upstreams.pick(avoid)
-        if origin is None:
-            break
-        tried.append(origin)
+    attempts = Attempts(route, key, loop, settings.attempts)
+    while (origin := attempts.next()) is not None:
         try:
             async with asyncio.timeout(settings.total / 1000):
                 await within(route, origin, key, ask)
@@ -143,7 +142,7 @@ async def retrieve(route: Route, key: bytes, settings: config.Origin, *, held: b
             error = failed
         if not error.retryable or (held and error.reason == "timeout"):
             break
-        avoid = tried if policy.tries_elsewhere(error.reason, began=False) else []
+        attempts.failed(origin, error, began=False)
     try:
         raise error
     finally:

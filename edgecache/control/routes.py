@@ -1,4 +1,4 @@
-"""Routes: which origins a key comes from, and by which rules.
+"""Routes: which origins a key comes from, through which parents, and by which rules.
 
 Law: the longest prefix that fits decides, in the order the core keeps query parameters by
 (native/keep.pxd). An origin that several routes name is one pool and one breaker. Knows nothing of
@@ -12,13 +12,26 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from .. import config
+from .chain import Chain, identity
 from .upstream import Origin, Patience, Upstreams
 
 
 @dataclass(frozen=True)
 class Route:
+    """`id`: this process, for CDN-Loop."""
+
     rules: config.Route
     upstreams: Upstreams
+    chain: Chain
+    id: str
+
+    def parents(self, key: bytes, loop: bytes) -> list[Origin]:
+        """Who is asked before the origins. `loop`: the caches that the request came through."""
+        return [*self.chain.of(key, loop)]
+
+    def via(self, loop: bytes) -> str:
+        """CDN-Loop of a request to any of them."""
+        return f"{loop.decode()}, {self.id}" if loop else self.id
 
     def at(self, url: str) -> tuple[Origin, str] | None:
         """Which of our origins an absolute URL is at, and its path and query; None: somebody
@@ -44,6 +57,8 @@ class Routes:
             failures=origin.breaker_failures,
             open_s=origin.breaker_open / 1000,
         )
+        self.id = identity(settings.pop.name)
+        self._chain = Chain(settings.chain, patience)
         pool: dict[str, Origin] = {}
         # a site's 5xx is its answer: it says nothing about the origin's other resources
         sites: dict[str, Origin] = {}
@@ -57,6 +72,8 @@ class Routes:
                 else Upstreams(rules.origins, patience, pool)
                 if rules.origins
                 else self._default,
+                self._chain,
+                self.id,
             )
             for rules in settings.routes()
         )
@@ -85,10 +102,15 @@ class Routes:
             named += [origin for origin in route.upstreams.origins if origin not in named]
         return tuple(named)
 
+    @property
+    def asked(self) -> tuple[Origin, ...]:
+        """Everybody who may be asked: parents, then origins."""
+        return (*self._chain.parents, *self.origins)
+
     def replace(self, urls: Sequence[str]) -> None:
         """`origin.urls` was changed."""
         self._default.replace(urls)
 
     async def close(self) -> None:
-        for origin in self.origins:
+        for origin in self.asked:
             await origin.close()

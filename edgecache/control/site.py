@@ -24,7 +24,7 @@ from . import caching, policy
 from .caching import Fields
 from .http1 import Request, Response, refusal
 from .shelf import Shelf, Stored
-from .siterequest import loop_token, outgoing, wanted_span
+from .siterequest import outgoing, wanted_span
 from .upstream import Origin, Upstreams
 from .visit import Answer, Visit
 
@@ -40,6 +40,7 @@ class Settings:
     """Seconds; bytes."""
 
     name: str
+    id: str  # this process, for CDN-Loop
     object_max: int
     first_byte_s: float = 10.0
     attempts: int = 2
@@ -56,7 +57,6 @@ class Site:
         self._upstreams_of = upstreams_of
         self._shelf = shelf
         self._settings = settings
-        self._token = loop_token(settings.name)
         self._visits: dict[tuple[str, str], Visit] = {}  # (target, Range) -> under way
         self._background: set[asyncio.Task[None]] = set()
         self.counts: Counter[str] = Counter()
@@ -67,7 +67,7 @@ class Site:
 
     async def handle(self, request: Request) -> Response:
         fields = tuple(request.fields)
-        if self._token in caching.members(caching.joined(fields, "cdn-loop") or ""):
+        if self._settings.id in caching.members(caching.joined(fields, "cdn-loop") or ""):
             return refusal(508, "this request has been here before (CDN-Loop)")
         if request.method not in ("GET", "HEAD"):
             return await self._pass(request)
@@ -144,7 +144,7 @@ class Site:
     def _visit(self, request: Request, found: Stored | None, *, storable: bool = True) -> Visit:
         visit = Visit(
             request,
-            outgoing(request, name=self._settings.name, validate=found),
+            outgoing(request, name=self._settings.name, cdn_id=self._settings.id, validate=found),
             found=found,
             keep_max=self._settings.object_max,
             if_error_s=self._settings.if_error_s,

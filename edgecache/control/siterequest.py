@@ -23,9 +23,9 @@ _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNOREC
 Wire = Callable[[str], bytes]
 
 
-def outgoing(request: Request, *, name: str, validate: Stored | None) -> Wire:
-    """The request as bytes, once its origin's host is known. `name`: this cache, for CDN-Loop (RFC
-    8586) and Via; `validate`: ask whether this is still good."""
+def outgoing(request: Request, *, name: str, cdn_id: str, validate: Stored | None) -> Wire:
+    """The request as bytes, once its origin's host is known. `name` and `cdn_id`: this cache, for
+    Via and CDN-Loop (RFC 8586); `validate`: ask whether this is still good."""
     fields = [pair for pair in end_to_end(tuple(request.fields)) if pair[0] not in _OURS]
     if request.method in ("GET", "HEAD"):
         fields = [pair for pair in fields if pair[0] not in _CONDITIONS]
@@ -34,7 +34,7 @@ def outgoing(request: Request, *, name: str, validate: Stored | None) -> Wire:
         fields += _validators(validate)
     loop = joined(tuple(request.fields), "cdn-loop")
     fields += [
-        ("cdn-loop", f"{loop}, {loop_token(name)}" if loop else loop_token(name)),
+        ("cdn-loop", f"{loop}, {cdn_id}" if loop else cdn_id),
         ("via", f"1.1 {name}"),
     ]
     if request.body or request.method in ("POST", "PUT", "PATCH"):
@@ -45,10 +45,6 @@ def outgoing(request: Request, *, name: str, validate: Stored | None) -> Wire:
 
 
 _OURS: Final = frozenset({"host", "content-length", "cdn-loop", "via", "expect"})
-
-
-def loop_token(name: str) -> str:
-    return f"edgecache-{name}"
 
 
 def _validators(stored: Stored) -> Fields:

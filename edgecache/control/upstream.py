@@ -99,10 +99,10 @@ class _Connection(asyncio.Protocol):
         try:
             self._reader.feed(data)
         except Exception as error:
-            self._finish(error)
+            self.finish(error)
         else:
             if self._reader.complete:
-                self._finish(None)
+                self.finish(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -114,9 +114,9 @@ class _Connection(asyncio.Protocol):
                 raise UpstreamError("cut", f"the connection to the origin broke: {exc}")
             self._reader.eof()
         except UpstreamError as error:
-            self._finish(error)
+            self.finish(error)
         else:
-            self._finish(None)
+            self.finish(None)
 
     def abort(self) -> None:
         self._transport.abort()
@@ -153,18 +153,18 @@ class _Connection(asyncio.Protocol):
     def _check(self) -> None:
         assert self._reader is not None
         if not self._reader.started:
-            self._finish(UpstreamError("timeout", f"no answer in {self._first_byte_s:g} s"))
+            self.finish(UpstreamError("timeout", f"no answer in {self._first_byte_s:g} s"))
             return
         growing = self._reader.growing
         window_s = self._first_byte_s if growing else _RATE_WINDOW_S
         enough = 1 if growing and self._min_rate else self._min_rate * _RATE_WINDOW_S
         if self._checked and not self._paused and self._received - self._checked < enough:
-            self._finish(UpstreamError("slow", "the origin sends too slowly"))
+            self.finish(UpstreamError("slow", "the origin sends too slowly"))
         else:
             self._checked = self._received
             self._timer = self._loop.call_later(window_s, self._check)
 
-    def _finish(self, error: Exception | None) -> None:
+    def finish(self, error: Exception | None) -> None:
         if self._done is None or self._done.done():
             return
         if error is None:
@@ -175,6 +175,8 @@ class _Connection(asyncio.Protocol):
 
 class Origin:
     """One origin: its pool, breaker and counters (`<what>` or `<what>.<label>`, monotonic)."""
+
+    parent = False  # a cache of ours (chain.py)
 
     def __init__(self, url: str, patience: Patience) -> None:
         parts = urlsplit(url)
@@ -235,17 +237,27 @@ class Origin:
                         self._failed(error)
                     raise
                 self._give_back(connection, reader)
-                # 503 is the answer of one that lives: a playlist held in vain (RFC 8216bis 6.2.5.2)
-                # says nothing about the origin's other streams.
-                if reader.status >= 500 and reader.status != 503 and self._patience.status_fails:
+                if self._counts_against(reader.status):
                     self._failed(UpstreamError("status_5xx"))
                 else:
                     self.breaker.success()
                 return
 
+    def _counts_against(self, status: int) -> bool:
+        """503 is the answer of one that lives: a playlist held in vain (RFC 8216bis 6.2.5.2) says
+        nothing about the origin's other streams. A loop (508) is one for every object."""
+        if status == 508:
+            return True
+        return status >= 500 and status != 503 and self._patience.status_fails
+
     def _failed(self, error: UpstreamError) -> None:
         self.counts[f"failures.{error.reason}"] += 1
         self.breaker.failure(monotonic())
+
+    def abandon(self, reason: str) -> None:
+        """End what is under way as failed."""
+        for connection in tuple(self._open):
+            connection.finish(UpstreamError(reason, f"{self.url} does not answer"))
 
     async def close(self) -> None:
         """Abort everything; exchanges in flight end as cut."""

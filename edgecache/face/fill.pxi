@@ -25,6 +25,11 @@ cdef class Fill:
         return _bytes(self.entry.key, self.entry.key_len)
 
     @property
+    def loop(self):
+        cdef Slice loop = entry_loop(self.entry)
+        return _bytes(loop.data, loop.len)
+
+    @property
     def filled(self):
         cdef int state = entry_state(self.entry)
         ended = state != ENTRY_FILLING and state != ENTRY_COMPLETE

@@ -6,10 +6,11 @@ cdef class Plane:
     cdef bint ready
     cdef bint log_on
     cdef bytes name
+    cdef bytes id
     cdef list threads
 
     def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
-                  bint access_log=False, keep=(), sites=()):
+                  bint access_log=False, keep=(), sites=(), bytes id=b""):
         values = {**DEFAULT_LIMITS, **(limits or {})}
         unknown = sorted(set(values) - set(DEFAULT_LIMITS))
         if unknown:
@@ -24,6 +25,7 @@ cdef class Plane:
             raise MemoryError("no memory or descriptors for a data plane")
         self.native.limits = values
         self._keep(keep, sites)
+        self.id = id
         self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
 
     def __dealloc__(self):
@@ -54,6 +56,7 @@ cdef class Plane:
                 self.stop()
                 raise MemoryError("no memory or descriptors for a worker")
             ctx.keep = &self.native.keep
+            ctx.id = _slice(self.id)
             self.native.contexts[index] = ctx
             self.native.post.boxes[index] = &ctx.down
             self.native.workers = index + 1

@@ -155,6 +155,7 @@ cdef struct Context:                     # one worker
     const Limits *limits
     Keep *keep                           # the plane's
     Slice name
+    Slice id                             # this process in CDN-Loop; the plane's
     bint draining
     bint handing                         # what ends a request goes to our successor
     bint stopping

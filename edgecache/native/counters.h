@@ -19,6 +19,7 @@
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
     X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \
+    X(looped, "requests refused because they came through here before, or too many caches") \
     X(hits, "answers from an entry found complete, or growing by pushes") \
     X(stale, "answers from an object past its time, within its grace") \
     X(refreshes, "fills started to replace such an object") \

@@ -25,7 +25,7 @@ from edgecache.native.base cimport (
 from edgecache.native.blob cimport Blob, blob_filled, blob_release
 from edgecache.native.head cimport Head, head_free
 from edgecache.native.live cimport LiveVersion, version_release
-from edgecache.native.types cimport Slice, cbyte
+from edgecache.native.types cimport Slice, cbyte, slice_of
 
 
 cdef enum:
@@ -46,6 +46,7 @@ cdef struct Entry:
     uint32_t refs
     uint64_t hash
     uint32_t key_len
+    uint32_t loop_len                    # of the caches that the request for it came through
     int status                           # of the answer
     int failed_status                    # of the answer to who has no bytes yet, once FAILED
     Blob *blob                           # NULL while RESERVED, FAILED, LIVE
@@ -86,12 +87,12 @@ cdef struct Entry:
     uint32_t kept                        # which queue, see evict.pxd
     Entry *views                         # first view of this entry
     Entry *next_view
-    unsigned char key[8]                 # key_len bytes, the block is as long as needed
+    unsigned char key[8]                 # key_len bytes, then loop_len; the block is long enough
 
 
-cdef inline Entry *entry_new(Slice key, uint64_t hash, uint64_t *used) noexcept nogil:
-    """RESERVED; the caller owns one reference. NULL: no memory."""
-    cdef Entry *entry = <Entry *>malloc(sizeof(Entry) + key.len)
+cdef inline Entry *entry_new(Slice key, uint64_t hash, Slice loop, uint64_t *used) noexcept nogil:
+    """RESERVED; the caller owns one reference. `loop`: see loop.pxd. NULL: no memory."""
+    cdef Entry *entry = <Entry *>malloc(sizeof(Entry) + key.len + loop.len)
     if entry == NULL:
         return NULL
     memset(entry, 0, sizeof(Entry))
@@ -99,10 +100,13 @@ cdef inline Entry *entry_new(Slice key, uint64_t hash, uint64_t *used) noexcept 
     entry.refs = 1
     entry.hash = hash
     entry.key_len = <uint32_t>key.len
+    entry.loop_len = <uint32_t>loop.len
     entry.length = LENGTH_UNKNOWN
     entry.used = used
     entry.charged = sizeof(Entry) + key.len + 768        # the head, roughly
     memcpy(entry.key, key.data, key.len)
+    if loop.len:
+        memcpy(<unsigned char *>entry.key + key.len, loop.data, loop.len)
     total_add(used, <int64_t>entry.charged)
     live_add(EC_LIVE_ENTRY, 1)
     return entry
@@ -133,6 +137,10 @@ cdef inline void entry_release(Entry *entry) noexcept nogil:
 
 cdef inline EntryState entry_state(Entry *entry) noexcept nogil:
     return <EntryState>load_acquire_u32(&entry.state)
+
+
+cdef inline Slice entry_loop(Entry *entry) noexcept nogil:
+    return slice_of(<cbyte *>entry.key + entry.key_len, entry.loop_len)
 
 
 cdef inline bint entry_is(Entry *entry, uint64_t hash, Slice key) noexcept nogil:

@@ -74,6 +74,8 @@ cdef inline const char *reason_phrase(int status) noexcept nogil:
         return b"Gateway Timeout"
     if status == 505:
         return b"HTTP Version Not Supported"
+    if status == 508:
+        return b"Loop Detected"
     return b"Status"
 
 

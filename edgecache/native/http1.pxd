@@ -24,6 +24,7 @@ from edgecache.native.exchange cimport (
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_put, guest_room
 from edgecache.native.keep cimport keep_is_site
+from edgecache.native.loop cimport Loop, loop_closes
 from edgecache.native.mailbox cimport bell_ring
 from edgecache.native.request cimport (
     METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse,
@@ -34,8 +35,8 @@ from edgecache.native.send cimport (
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
-    C_closed_write_timeout, C_handed_over, C_park_drained, C_park_gone, C_passed_on, C_requests,
-    C_shed, C_unanswered, C_unfinished, stat_add,
+    C_closed_write_timeout, C_handed_over, C_looped, C_park_drained, C_park_gone, C_passed_on,
+    C_requests, C_shed, C_unanswered, C_unfinished, stat_add,
 )
 from edgecache.native.sys cimport SHUT_WR, close, shutdown
 from edgecache.native.target cimport Target, target_parse
@@ -92,7 +93,8 @@ cdef inline void _linger_turn(Context *ctx, Conn *conn) noexcept nogil:
 
 # ---------------------------------------------------------------- one request
 
-cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noexcept nogil:
+cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request,
+                               Slice loop) noexcept nogil:
     cdef Target target
     cdef bint preflight = request.method == METHOD_OPTIONS
     if preflight and request.target.len == 1 and request.target.data[0] == 42:
@@ -108,7 +110,7 @@ cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request) noex
     if preflight:
         return preflight_answer(ctx, x)
     x.want = target.want
-    if not resolve_target(ctx, x, &target):
+    if not resolve_target(ctx, x, &target, loop):
         stat_add(&ctx.stats, C_shed, 1)
         return exchange_error(ctx, x, 503, 0)
     return exchange_decide(ctx, x)
@@ -166,12 +168,14 @@ cdef inline Progress _hand_over(Context *ctx, Conn *conn, size_t head_len) noexc
 
 
 cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcept nogil:
+    cdef cbyte *head = conn.input + conn.input_off
     cdef Request request
+    cdef Loop loop
     cdef Exchange *x
     cdef int status
     if ctx.keep.sites and _for_a_site(ctx, conn, head_len):
         return _hand_over(ctx, conn, head_len)
-    status = request_parse(conn.input + conn.input_off, head_len, ctx.limits, &request)
+    status = request_parse(head, head_len, ctx.limits, &request)
     if status:
         return _refuse(ctx, conn, status)
     conn.input_off += <uint32_t>head_len
@@ -189,7 +193,11 @@ cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcep
     x.validator = request.if_none_match
     x.range = request.range
     x.ranged = request.range.data != NULL and request.if_range.data == NULL and not x.head_only
-    return _dispatch(ctx, x, &request)
+    loop.len = 0
+    if request.came_through and loop_closes(head, head_len, ctx.id, &loop):
+        stat_add(&ctx.stats, C_looped, 1)
+        return exchange_error(ctx, x, 508, 0)
+    return _dispatch(ctx, x, &request, slice_of(<cbyte *>loop.text, loop.len))
 
 
 cdef inline int _skip_crlf(Conn *conn) noexcept nogil:

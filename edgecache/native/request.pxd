@@ -47,6 +47,7 @@ cdef struct Request:
     bint close                           # said so: wins over keep-alive (RFC 9112 9.3)
     bint gzip                            # accepts gzip
     bint has_length
+    bint came_through                    # other caches: it has a CDN-Loop (loop.pxd)
 
 
 cdef inline size_t request_end(cbyte *data, size_t start, size_t length) noexcept nogil:
@@ -65,7 +66,7 @@ cdef inline size_t request_end(cbyte *data, size_t start, size_t length) noexcep
             return p + 2 - data
 
 
-cdef inline bint _name_is(Slice name, const char *lower, size_t length) noexcept nogil:
+cdef inline bint name_is(Slice name, const char *lower, size_t length) noexcept nogil:
     return name.len == length and strncasecmp(<const char *>name.data, lower, length) == 0
 
 
@@ -169,9 +170,9 @@ cdef inline bint next_element(Slice *rest, Slice *element) noexcept nogil:
 cdef inline void _connection(Slice value, Request *request) noexcept nogil:
     cdef Slice element
     while next_element(&value, &element):
-        if _name_is(element, b"close", 5):
+        if name_is(element, b"close", 5):
             request.close = True
-        elif _name_is(element, b"keep-alive", 10) and request.minor == 0:
+        elif name_is(element, b"keep-alive", 10) and request.minor == 0:
             request.keep_alive = True
     request.keep_alive = request.keep_alive and not request.close
 
@@ -203,24 +204,26 @@ cdef inline int _length(Slice value, Request *request) noexcept nogil:
 
 cdef inline int _field(Slice name, Slice value, Request *request) noexcept nogil:
     cdef unsigned char first = name.data[0] | 0x20
-    if first == 104 and _name_is(name, b"host", 4):
+    if first == 104 and name_is(name, b"host", 4):
         return _host(value, request)
     if first == 99:
-        if _name_is(name, b"connection", 10):
+        if name_is(name, b"connection", 10):
             _connection(value, request)
-        elif _name_is(name, b"content-length", 14):
+        elif name_is(name, b"content-length", 14):
             return _length(value, request)
-    elif first == 97 and _name_is(name, b"accept-encoding", 15):
+        elif name_is(name, b"cdn-loop", 8):
+            request.came_through = True
+    elif first == 97 and name_is(name, b"accept-encoding", 15):
         request.gzip = request.gzip or accepts_gzip(value)
-    elif first == 114 and _name_is(name, b"range", 5):
+    elif first == 114 and name_is(name, b"range", 5):
         if request.range.data == NULL:
             request.range = value
     elif first == 105:
-        if _name_is(name, b"if-none-match", 13):
+        if name_is(name, b"if-none-match", 13):
             request.if_none_match = value
-        elif _name_is(name, b"if-range", 8):
+        elif name_is(name, b"if-range", 8):
             request.if_range = value
-    elif first == 116 and _name_is(name, b"transfer-encoding", 17):
+    elif first == 116 and name_is(name, b"transfer-encoding", 17):
         return 400
     return 0
 

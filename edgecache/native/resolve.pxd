@@ -12,7 +12,7 @@ from libc.string cimport memchr, memcpy
 from edgecache.native.context cimport Context, Exchange, Hold
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, entry_acquire, entry_fresh,
-    entry_release, entry_state,
+    entry_loop, entry_release, entry_state,
 )
 from edgecache.native.hold cimport hold_find, hold_new, hold_servable, hold_unuse, hold_use
 from edgecache.native.log cimport CACHE_COLLAPSED, CACHE_HIT, CACHE_MISS, CACHE_STALE
@@ -39,7 +39,7 @@ cdef inline void _give_up(Context *ctx, Entry *entry) noexcept nogil:
     post_tell(ctx.post, entry)
 
 
-cdef inline Hold *_lookup(Context *ctx, Slice key, bint *created) noexcept nogil:
+cdef inline Hold *_lookup(Context *ctx, Slice key, Slice loop, bint *created) noexcept nogil:
     """A hold on what stands under `key`, reserved if nothing does; NULL: no memory."""
     cdef uint64_t hash = store_hash(ctx.store, key)
     cdef Hold *hold = hold_find(ctx, hash, key)
@@ -48,7 +48,7 @@ cdef inline Hold *_lookup(Context *ctx, Slice key, bint *created) noexcept nogil
     created[0] = False
     if hold != NULL and hold_servable(ctx, hold):
         return hold
-    entry = store_ask(ctx.store, hash, key, ctx.now_ms, True, created, &refresh)
+    entry = store_ask(ctx.store, hash, key, loop, ctx.now_ms, True, created, &refresh)
     if refresh != NULL:
         resolve_miss(ctx, refresh, C_refreshes)
         entry_release(refresh)
@@ -67,10 +67,11 @@ cdef inline Hold *_lookup(Context *ctx, Slice key, bint *created) noexcept nogil
     return hold
 
 
-cdef inline bint _take(Context *ctx, Exchange *x, Slice key) noexcept nogil:
-    """The exchange is for what stands under `key`. False: no memory."""
+cdef inline bint _take(Context *ctx, Exchange *x, Slice key, Slice loop) noexcept nogil:
+    """The exchange is for what stands under `key`; `loop`: the caches it came through. False: no
+    memory."""
     cdef bint created = False
-    cdef Hold *hold = _lookup(ctx, key, &created)
+    cdef Hold *hold = _lookup(ctx, key, loop, &created)
     cdef int state
     if hold == NULL:
         return False
@@ -91,9 +92,10 @@ cdef inline bint _take(Context *ctx, Exchange *x, Slice key) noexcept nogil:
     return True
 
 
-cdef inline bint resolve_target(Context *ctx, Exchange *x, Target *target) noexcept nogil:
+cdef inline bint resolve_target(Context *ctx, Exchange *x, Target *target,
+                                Slice loop) noexcept nogil:
     x.by_path = target.full.len != target.path.len
-    return _take(ctx, x, target.path)
+    return _take(ctx, x, target.path, loop)
 
 
 cdef inline bint resolve_again(Context *ctx, Exchange *x) noexcept nogil:
@@ -102,7 +104,7 @@ cdef inline bint resolve_again(Context *ctx, Exchange *x) noexcept nogil:
     cdef Hold *before = x.hold
     cdef size_t n = before.entry.key_len
     memcpy(ctx.key, before.entry.key, n)
-    if not _take(ctx, x, slice_of(ctx.key, n)):
+    if not _take(ctx, x, slice_of(ctx.key, n), entry_loop(before.entry)):
         return False
     hold_unuse(ctx, before)
     return True
@@ -116,7 +118,7 @@ cdef inline bint resolve_full(Context *ctx, Exchange *x) noexcept nogil:
     n += write_directives(&x.want, <char *>ctx.key + n,
                           memchr(before.entry.key, 63, n) != NULL)
     x.by_path = False
-    if not _take(ctx, x, slice_of(ctx.key, n)):
+    if not _take(ctx, x, slice_of(ctx.key, n), entry_loop(before.entry)):
         return False
     hold_unuse(ctx, before)
     return True

@@ -198,14 +198,15 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
     return True
 
 
-cdef inline Entry *_replacement(Store *store, Entry *stale, uint64_t now_ms) noexcept nogil:
+cdef inline Entry *_replacement(Store *store, Entry *stale, Slice loop,
+                                uint64_t now_ms) noexcept nogil:
     """A RESERVED entry that is to take the place of `stale`, referenced; NULL: not needed, under
     way, or no memory."""
     cdef Entry *entry
     if (entry_state(stale) != ENTRY_COMPLETE or load_relaxed_u64(&stale.expires_ms) > now_ms
             or load_relaxed_u64(&stale.refresh_ms) > now_ms):
         return NULL
-    entry = entry_new(slice_of(stale.key, stale.key_len), stale.hash, &store.used)
+    entry = entry_new(slice_of(stale.key, stale.key_len), stale.hash, loop, &store.used)
     if entry != NULL:
         entry_acquire(stale)
         entry.stale = stale
@@ -216,17 +217,18 @@ cdef inline Entry *_replacement(Store *store, Entry *stale, uint64_t now_ms) noe
 cdef inline Entry *store_acquire(Store *store, uint64_t hash, Slice key, uint64_t now_ms,
                                  bint reserve, bint *created) noexcept nogil:
     """store_ask for who has no use for what is past its time."""
-    return store_ask(store, hash, key, now_ms, reserve, created, NULL)
+    return store_ask(store, hash, key, slice_of(NULL, 0), now_ms, reserve, created, NULL)
 
 
-cdef inline Entry *store_ask(Store *store, uint64_t hash, Slice key, uint64_t now_ms, bint reserve,
-                             bint *created, Entry **refresh) noexcept nogil:
+cdef inline Entry *store_ask(Store *store, uint64_t hash, Slice key, Slice loop, uint64_t now_ms,
+                             bint reserve, bint *created, Entry **refresh) noexcept nogil:
     """A referenced entry, or NULL (absent and not `reserve`, or no memory). One that may not be
     served any more is replaced.
 
     With `reserve` an absent key gets a RESERVED entry, *created is set, and the caller must see
     that it is filled. With `refresh` (which needs `reserve`) an object within its grace is returned
-    as well, and *refresh is what the caller must have filled to replace it, referenced, or NULL."""
+    as well, and *refresh is what the caller must have filled to replace it, referenced, or NULL.
+    `loop`: the caches that the request came through, told to who fills it."""
     cdef Entry *entry
     created[0] = False
     if reserve and _over(store, 0, store.budget):
@@ -234,9 +236,9 @@ cdef inline Entry *store_ask(Store *store, uint64_t hash, Slice key, uint64_t no
     pthread_mutex_lock(&store.lock)
     entry = _find_fresh(store, hash, key, now_ms, refresh != NULL)
     if refresh != NULL:
-        refresh[0] = _replacement(store, entry, now_ms) if entry != NULL else NULL
+        refresh[0] = _replacement(store, entry, loop, now_ms) if entry != NULL else NULL
     if entry == NULL and reserve and not _over(store, 0, store.budget + store.budget // 16):
-        entry = entry_new(key, hash, &store.used)
+        entry = entry_new(key, hash, loop, &store.used)
         if entry != NULL:
             _insert(store, entry)
             created[0] = True
@@ -363,7 +365,7 @@ cdef inline PutResult store_complete(
             _remove(store, entry, LEFT_REPLACED)
             entry = NULL
         if entry == NULL:
-            entry = entry_new(key, hash, &store.used)
+            entry = entry_new(key, hash, slice_of(NULL, 0), &store.used)
             if entry != NULL:
                 _insert(store, entry)
         if entry == NULL:
@@ -403,7 +405,7 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
         _remove(store, entry, LEFT_REPLACED)
         entry = NULL
     if entry == NULL and room:
-        entry = entry_new(key, hash, &store.used)
+        entry = entry_new(key, hash, slice_of(NULL, 0), &store.used)
         if entry != NULL:
             _insert(store, entry)
     if entry == NULL:

@@ -218,11 +218,12 @@ class Edge:
         budget: int = 64 << 20,
         log: bool = False,
         sites: Sequence[bytes] = (),
+        id: bytes = b"",
         **limits: int,
     ) -> None:
         self.plane = Plane(
             name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log,
-            keep=[(site, ()) for site in sites], sites=sites,
+            keep=[(site, ()) for site in sites], sites=sites, id=id,
         )  # fmt: skip
         self.sockets = [listener()]
         self.sockets += [twin(self.sockets[0]) for _ in range(workers - 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -70,13 +71,15 @@ def test_the_origin_request_is_built_not_forwarded(edge: Edge, origin: ScriptedO
         "Cookie": "a=b", "X-Forwarded-Host": "evil", "X-Original-URL": "/admin",
         "X-HTTP-Method-Override": "DELETE", "Authorization": "Basic eA==", "Range": "bytes=0-0",
         "User-Agent": "evil", "Accept-Encoding": "br", "Origin": "http://evil",
+        "CDN-Loop": "evil, edgecache-\"evil\", edgecache-EVIL",
     }  # fmt: skip
     assert edge.get("/built.m4s?x=1&token=abc", hostile).status == 206
     asked = [a for a in origin.asked if a.target.startswith("/built.m4s")]
     assert [a.raw for a in asked] == [
         b"GET /built.m4s HTTP/1.1\r\nHost: " + origin.url.removeprefix("http://").encode()
-        + b"\r\nAccept-Encoding: identity\r\nCdn-Loop: edgecache"
+        + b"\r\nAccept-Encoding: identity\r\n" + asked[0].raw.rpartition(b"\r\n")[2]
     ]  # fmt: skip
+    assert re.fullmatch(rb"Cdn-Loop: edgecache-edge-[0-9a-f]{8}", asked[0].raw.split(b"\r\n")[-1])
     edge.complete("/built.m4s")
     assert edge.get("/built.m4s?x=2").fields["cache-status"].startswith("edge; hit")
     assert origin.count("/built.m4s") == 1

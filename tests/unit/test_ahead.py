@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from edgecache._core import Plane
-from edgecache.config import Route as Rules
 from edgecache.control import ahead as ahead_module
 from edgecache.control.ahead import Ahead
 from edgecache.control.fill import Filler
-from edgecache.control.routes import Route
 from edgecache.control.upstream import Patience, Upstreams
 from tests.looped import looped
+from tests.routed import route
 from tests.unit.test_fill import CONFIG, Origin, ok, opened
 
 
@@ -26,7 +25,7 @@ async def site(*answers: bytes) -> AsyncIterator[tuple[Ahead, Plane, Filler, Ori
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     upstreams = Upstreams([url], Patience(min_rate=0))
-    filler = Filler(lambda _: Route(Rules(), upstreams), CONFIG)
+    filler = Filler(lambda _: route(upstreams), CONFIG)
     plane = Plane(name=b"edge", budget_bytes=16 << 20)
     counts: Counter[str] = Counter()
     try:

@@ -11,12 +11,11 @@ import pytest
 
 from edgecache._core import PUT_CREATED, Fill, Plane
 from edgecache.config import EdgeConfig, load_config
-from edgecache.config import Route as Rules
 from edgecache.control import fill as fill_module
 from edgecache.control.fill import Filler
-from edgecache.control.routes import Route
 from edgecache.control.upstream import Patience, Upstreams
 from tests.looped import eventually, looped
+from tests.routed import route
 
 CONFIG = load_config(
     None, ["origin.total=500ms", "origin.first_byte=300ms", "origin.push_wait=200ms"]
@@ -59,7 +58,7 @@ async def filling(
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     upstreams = Upstreams([url] if answers else [], Patience(min_rate=0))
-    filler = Filler(lambda _: Route(Rules(), upstreams), config)
+    filler = Filler(lambda _: route(upstreams), config)
     plane = Plane(name=b"edge", budget_bytes=16 << 20)
     try:
         yield filler, plane, origin

@@ -100,11 +100,11 @@ def test_any_field_gives_some_lifetime(text: str) -> None:
 
 
 def test_requests_are_built_from_the_key_alone() -> None:
-    assert policy.build_request(b"/a.m3u8?_HLS_msn=1", "o:8") == (
+    assert policy.build_request(b"/a.m3u8?_HLS_msn=1", "o:8", loop="edgecache-e-00000000") == (
         b"GET /a.m3u8?_HLS_msn=1 HTTP/1.1\r\nHost: o:8\r\n"
-        b"Accept-Encoding: identity\r\nCdn-Loop: edgecache\r\n\r\n"
+        b"Accept-Encoding: identity\r\nCdn-Loop: edgecache-e-00000000\r\n\r\n"
     )
-    resumed = policy.build_request(b"/a", "o", offset=5, etag="x")
+    resumed = policy.build_request(b"/a", "o", loop="a", offset=5, etag="x")
     assert resumed.endswith(b'Range: bytes=5-\r\nIf-Match: "x"\r\n\r\n')
 
 

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 import pytest
 import xxhash
 
-from edgecache.config import Route as Rules
 from edgecache.control import retrieve as retrieve_module
 from edgecache.control.response import Head
 from edgecache.control.retrieve import Text, plain, retrieve
@@ -18,6 +17,7 @@ from edgecache.control.routes import Route
 from edgecache.control.upstream import Patience, Upstreams
 from edgecache.errors import UpstreamError
 from tests.looped import looped
+from tests.routed import route
 from tests.unit.test_fill import CONFIG, Origin, ok
 
 SETTINGS = CONFIG.origin
@@ -25,12 +25,12 @@ PACKED = gzip.compress(b"hello")
 
 
 @asynccontextmanager
-async def route(*origins: Origin) -> AsyncIterator[Route]:
+async def routed(*origins: Origin) -> AsyncIterator[Route]:
     servers = [await asyncio.start_server(origin.serve, "127.0.0.1", 0) for origin in origins]
     urls = [f"http://127.0.0.1:{s.sockets[0].getsockname()[1]}" for s in servers]
     upstreams = Upstreams(urls, Patience(min_rate=0))
     try:
-        yield Route(Rules(), upstreams)
+        yield route(upstreams)
     finally:
         await upstreams.close()
         for server in servers:
@@ -47,7 +47,7 @@ async def failure(found: Route, *, held: bool = False) -> str:
 @looped
 async def test_a_text_is_whole_and_plain() -> None:
     answers = [ok(b"hello", b"Age: 7\r\n"), ok(PACKED, b"Content-Encoding: gzip\r\n")]
-    async with route(Origin(answers)) as found:
+    async with routed(Origin(answers)) as found:
         first = await retrieve(found, b"/a.m3u8", SETTINGS, held=False)
         second = await retrieve(found, b"/a.m3u8", SETTINGS, held=False)
         assert (first.body, first.age_s, first.refused) == (b"hello", 7, 0)
@@ -60,7 +60,7 @@ async def test_another_origin_is_tried_and_a_refusal_is_an_answer() -> None:
         Origin([ok(b"").replace(b"200", b"503")]),
         Origin([ok(b"").replace(b"200", b"404")]),
     )
-    async with route(busy, missing) as found:
+    async with routed(busy, missing) as found:
         assert (await retrieve(found, b"/a.m3u8", SETTINGS, held=False)).refused == 404
         assert (len(busy.heads), len(missing.heads)) == (1, 1)
 
@@ -69,7 +69,7 @@ async def test_another_origin_is_tried_and_a_refusal_is_an_answer() -> None:
 async def test_silence_of_who_holds_is_not_a_reason_to_ask_another() -> None:
     settings = SETTINGS.model_copy(update={"blocking": 100})
     silent, other = Origin([b""]), Origin([ok(b"other")])
-    async with route(silent, other) as found:
+    async with routed(silent, other) as found:
         with pytest.raises(UpstreamError, match="no answer"):
             await retrieve(found, b"/a.m3u8?_HLS_msn=1", settings, held=True)
         assert other.heads == []
@@ -84,9 +84,9 @@ async def test_what_is_wrong_is_never_a_text(monkeypatch: pytest.MonkeyPatch) ->
         (ok(b"x", b"Content-Encoding: br\r\n"), "coding"),
         (ok(b"x", b"Edge-Digest: " + digest + b"\r\n"), "digest"),
     ):
-        async with route(Origin([answer])) as found:
+        async with routed(Origin([answer])) as found:
             assert await failure(found) == reason
-    async with route() as found:
+    async with routed() as found:
         assert await failure(found) == "unavailable"
 
 

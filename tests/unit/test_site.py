@@ -261,7 +261,7 @@ async def test_chunks_both_ways(origin: ScriptedOrigin) -> None:
         (b"POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n"
          + b"x" * 2000, 413),
         (b"TRACE /a HTTP/1.1\r\nHost: h\r\n\r\n", 405),
-        (b"GET /a HTTP/1.1\r\nHost: h\r\nCdn-Loop: other, edgecache-edge\r\n\r\n", 508),
+        (b"GET /a HTTP/1.1\r\nHost: h\r\nCdn-Loop: other, edgecache-edge-00000000\r\n\r\n", 508),
     ],
 )  # fmt: skip
 @looped

@@ -6,7 +6,7 @@ on time. `etag` is the opaque value without quotes.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 BUILD: Final[dict[str, str]]  # compiler, debug flag
 COUNTER_HELP: Final[dict[str, str]]  # name -> help text, in the order of counters()
@@ -16,6 +16,13 @@ PUT_SAME: Final[int]
 PUT_CONFLICT: Final[int]
 PUT_NO_SPACE: Final[int]
 PUT_STALE: Final[int]  # publish(): not newer than the value held
+
+class Stale(TypedDict):
+    fields: bytes
+    etag: bytes  # the origin's, without quotes; empty: it had none
+    age_ms: int
+    past_ms: int  # since its time was over
+    left_ms: int  # of its time to be found good
 
 class Fill:
     """The one writer of an entry that is reserved or filling. Dropping it without commit() fails
@@ -43,11 +50,31 @@ class Fill:
         ttl_ms: int,
         grace_ms: int = 0,
         age_ms: int = 0,
+        spare_ms: int = 0,
         pushed: bool = False,
     ) -> bool:
         """Head is known: waiters get it now. length -1: unknown (chunked to viewers). age_ms: how
-        old it was when it came, part of the Age that viewers see. pushed: nobody was asked for it,
-        so its answers are hits. False: the entry is no longer ours to fill; stop."""
+        old it was when it came, part of the Age that viewers see. spare_ms: how long it stays
+        behind its time and grace, see `stale`. pushed: nobody was asked for it, so its answers are
+        hits. False: the entry is no longer ours to fill; stop."""
+
+    @property
+    def stale(self) -> Stale | None:
+        """What this is to replace, if that may still be found good."""
+
+    def renew(
+        self,
+        fields: bytes,
+        *,
+        ttl_ms: int,
+        grace_ms: int = 0,
+        age_ms: int = 0,
+        spare_ms: int = 0,
+        again_ms: int = 0,
+    ) -> bool:
+        """Instead of begin() to commit(): the body of `stale`, with its validator, under new
+        fields. again_ms: past its time at once (ttl_ms 0) it is asked for again after this. False:
+        there is none, or the entry is no longer ours to fill."""
 
     def append(self, data: bytes | bytearray | memoryview) -> bool: ...
     def view(

@@ -34,7 +34,8 @@ from edgecache.native.mailbox cimport (
     MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring, up_take,
 )
 from edgecache.native.plane cimport (
-    Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_view,
+    Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_renew,
+    fill_view,
     plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
     plane_purge, plane_put,
 )
@@ -90,14 +91,15 @@ cdef bytes _bytes(const unsigned char *data, size_t length):
     return PyBytes_FromStringAndSize(<const char *>data, length)
 
 
-cdef Stamp _stamp(int64_t ttl_ms, int64_t grace_ms, int64_t age_ms=0) except *:
+cdef Stamp _stamp(int64_t ttl_ms, int64_t grace_ms, int64_t age_ms=0, int64_t spare_ms=0) except *:
     cdef Stamp stamp
-    if ttl_ms < 0 or grace_ms < 0 or age_ms < 0:
-        raise ValueError(f"ttl_ms, grace_ms and age_ms must not be negative: found {ttl_ms}, "
-                         f"{grace_ms}, {age_ms}")
+    if ttl_ms < 0 or grace_ms < 0 or age_ms < 0 or spare_ms < 0:
+        raise ValueError("ttl_ms, grace_ms, age_ms and spare_ms must not be negative: found "
+                         f"{ttl_ms}, {grace_ms}, {age_ms}, {spare_ms}")
     stamp.age_ms = <uint64_t>age_ms
     stamp.ttl_ms = <uint64_t>ttl_ms
     stamp.grace_ms = <uint64_t>grace_ms
+    stamp.spare_ms = <uint64_t>spare_ms
     return stamp
 
 

@@ -83,6 +83,9 @@ class Cache(Section):
     target_duration: DurationMs = Field(2 * SECOND_MS, ge=100, le=MINUTE_MS)
     other: DurationMs = Field(10 * SECOND_MS, ge=0)  # neither playlist nor media
     ttl_max: DurationMs = Field(24 * HOUR_MS, ge=0)
+    # What is past its time stays this long if it has a validator: an origin that says 304 saves the
+    # transfer, and for one that fails it stands in, unless it is a playlist or says otherwise.
+    stale: DurationMs = Field(MINUTE_MS, ge=0)
     # Failures, and refusals of what may be there soon: about one part. A playlist that is refused,
     # or media that is gone: one target duration; a blocking reload: four.
     negative: DurationMs = Field(300, ge=0, le=2 * SECOND_MS)
@@ -111,6 +114,10 @@ class Origin(Section):
     min_rate: Rate = Field(64 * KIB, ge=0)  # slower over a second: cut, resumed elsewhere
     total: DurationMs = Field(15 * SECOND_MS, ge=100)  # waiting for the head, retries included: 504
     attempts: int = Field(3, ge=1, le=10)
+    # Percent of first requests that may be asked again before anything came, and beside one whose
+    # answer is later than 95 of 100 of that origin's; what goes beyond it is not.
+    retries: int = Field(20, ge=0, le=100)
+    hedges: int = Field(5, ge=0, le=100)
     connections: int = Field(64, ge=1)  # per origin; a fill beyond it waits for one
     idle: DurationMs = Field(30 * SECOND_MS, ge=0)
     # A miss on what comes next of a track that is being pushed is pulled when its pushes pause for

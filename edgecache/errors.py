@@ -48,11 +48,14 @@ class SignatureError(EdgeError):
 
 class UpstreamError(EdgeError):
     """An origin failed to give a usable response; `reason` is a counter label (`timeout`, `refused`
-    …)."""
+    …). `retry_after_s`: it said when to ask again."""
 
     source: Source = "upstream"
 
-    def __init__(self, reason: str, message: str = "", *, retryable: bool = True) -> None:
+    def __init__(
+        self, reason: str, message: str = "", *, retryable: bool = True, retry_after_s: int = 0
+    ) -> None:
         super().__init__(message or reason)
         self.reason = reason
         self.retryable = retryable
+        self.retry_after_s = retry_after_s

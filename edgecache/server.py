@@ -128,6 +128,7 @@ class Daemon:
 
     def _make_admin(self) -> Door:
         counts = {
+            "extra": lambda: self._routes.extras.counts,
             "fill": lambda: self._filler.counts,
             "follow": lambda: self._follower.counts,
             "push": lambda: self._receiver.counts,
@@ -376,7 +377,7 @@ class Daemon:
                 {name: worker[name] for name in _WORKER} for worker in self._plane.worker_counters()
             ],
             "store": {name: counters[name] for name in counters if name.startswith("store_")},
-            "origins": {o.url: {"healthy": o.breaker.closed} for o in self._routes.asked},
+            "origins": {origin.url: origin.describe() for origin in self._routes.asked},
             "streams": self._interest.describe() if self._interest else {},
             "pushed": {s: round(now - seen, 1) for s, seen in self._receiver.streams.items()},
         }

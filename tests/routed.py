@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgecache import config
+from edgecache.control.budget import Extras
 from edgecache.control.chain import Chain
 from edgecache.control.routes import Route
 from edgecache.control.upstream import Patience, Upstreams
@@ -10,4 +11,5 @@ from edgecache.control.upstream import Patience, Upstreams
 
 def route(upstreams: Upstreams, chain: config.Chain | None = None) -> Route:
     parents = Chain(chain or config.Chain(), Patience())
-    return Route(config.Route(), upstreams, parents, "edgecache-e-00000000")
+    extras = Extras(retries=20, hedges=5)
+    return Route(config.Route(), upstreams, parents, extras, "edgecache-e-00000000")

@@ -26,7 +26,6 @@ _TEXT_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 _NO_STORE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 _OPEN: Final = ("/healthz", "/readyz")
 _CHALLENGE: Final = (("WWW-Authenticate", "Bearer"), *_NO_STORE)
-_DIRECTIVES: Final = ("_HLS_msn", "_HLS_part", "_HLS_skip")
 
 State = dict[str, object]
 
@@ -36,20 +35,9 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(status, text.encode(), "application/json", _NO_STORE)
 
 
-def key_for(url: str) -> bytes:
-    """The key that a viewer's URL or path leads to, if it is spelt canonically."""
-    parts = urlsplit(url)
-    if not parts.path.endswith(".m3u8"):
-        return parts.path.encode()
-    query = parse_qs(parts.query)
-    kept = [f"{name}={query[name][0]}" for name in _DIRECTIVES if name in query]
-    return (parts.path + ("?" + "&".join(kept) if kept else "")).encode()
-
-
-def explain(plane: Plane, url: str, state: State) -> State:
-    """Where the answer to `url` comes from now, in words and numbers."""
-    key = key_for(url)
-    playlist = key.partition(b"?")[0]
+def explain(plane: Plane, key: bytes, state: State) -> State:
+    """Where the answer to a request for `key` comes from now, in words and numbers."""
+    playlist = policy.playlist_name(key)
     version = plane.version(playlist)
     found = plane.lookup(key) or (plane.lookup(playlist) if version is not None else None)
     if version is not None:
@@ -132,7 +120,10 @@ class Admin:
     def _explain(self, query: Mapping[str, str]) -> Response:
         if "url" not in query:
             return refusal(400, "explain?url=/live/…: url is missing")
-        return _json(explain(self._plane, query["url"], self._state()))
+        key = self._plane.key(query["url"].encode("utf-8", "replace"))
+        if key is None:
+            return refusal(400, "explain?url=/live/…: a viewer who asks for this is answered 400")
+        return _json(explain(self._plane, key, self._state()))
 
     def _purge(self, query: Mapping[str, str]) -> Response:
         """Acknowledged once no new request can get the old bytes."""
@@ -140,7 +131,8 @@ class Admin:
             return refusal(400, "purge?key=/path, ?prefix=/path/ or ?tag=name: exactly one of them")
         prefix = query.get("prefix", "")
         if "key" in query:
-            count = int(self._plane.purge(query["key"].encode("latin-1")))
+            key = self._plane.key(query["key"].encode("utf-8", "replace"))
+            count = int(key is not None and self._plane.purge(key))
             count += self._shelf.invalidate(query["key"])
         elif "tag" in query:
             count = self._shelf.purge(prefix=prefix, tag=query["tag"])

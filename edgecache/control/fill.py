@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import xxhash
-
 from ..config import EdgeConfig
 from ..errors import UpstreamError
 from . import policy
 from .attempts import Attempts
+from .filling import Filling, Lane, Stopped
+from .hedge import hedged
 from .lifetimes import Lifetimes
-from .response import Head
-from .retrieve import Moved, Text, retrieve, within
+from .retrieve import Text, retrieve, within
 from .routes import Route
 from .upstream import Origin
 
@@ -36,111 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FILLS_MAX: Final = 4096
-_LONELY_S: Final = 1.0
-
-
-class _Stopped(Exception):  # noqa: N818 - an end, not an error
-    """The entry is no longer ours, or nobody wants it: `reason` is a counter label."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Filling:
-    """One body on its way from origins to an entry, over as many attempts as it takes (a Sink)."""
-
-    def __init__(self, fill: Fill, config: EdgeConfig, route: Route, lifetimes: Lifetimes) -> None:
-        self.fill = fill
-        self.key = self.target = fill.key
-        self.base, self.parent = "", False  # of the one that is being asked
-        self.ahead = self.held = False
-        self.route = route
-        self._config = config
-        self._lifetimes = lifetimes
-        self._hash = xxhash.xxh3_128()
-        self._skip = 0
-        self._digest = ""
-        self._length = -1
-        self._ttl_ms = 0
-        self._lonely_s = 0.0  # monotonic time since when nobody waits
-        self.patience: asyncio.Timeout | None = None  # until the head
-        self.began = False
-        self.etag = ""
-        self.received = 0
-        self.refused = 0  # the 4xx that ends it
-
-    def head(self, head: Head) -> None:
-        if self.began:
-            self._skip = policy.skip_of(
-                head, offset=self.received, etag=self.etag, length=self._length
-            )
-            return
-        if url := policy.moved_to(head, self.target.decode("latin-1"), self.base):
-            raise Moved(url)
-        self.refused = policy.check_status(head, parent=self.parent)
-        if self.refused:
-            return
-        if head.length > self._config.cache.object_max:
-            raise UpstreamError("too_large", "body over cache.object_max", retryable=False)
-        head = policy.heed(head, self.route.rules)
-        self.etag, self._digest = policy.strong_etag(head), policy.announced_digest(head)
-        self._length = head.length
-        self._ttl_ms, grace_ms = policy.freshness_ms(
-            head, self._config.cache, self._lifetimes.success_ms(self.key)
-        )
-        fields = policy.viewer_fields(head)
-        if not self.fill.begin(
-            head.status, fields, length=head.length, etag=self.etag.encode("latin-1"),
-            ttl_ms=self._ttl_ms, grace_ms=grace_ms, age_ms=policy.age_ms(head),
-        ):  # fmt: skip
-            raise _Stopped("superseded")
-        self.began = True
-        if self.patience is not None:
-            self.patience.reschedule(None)  # from here on the rate decides
-
-    def data(self, chunk: bytes) -> None:
-        if self.refused:
-            return
-        if self._skip:
-            dropped = min(self._skip, len(chunk))
-            self._skip -= dropped
-            chunk = chunk[dropped:]
-        if not self.received:
-            self._lifetimes.learn(self.key, chunk)
-        self.received += len(chunk)
-        if self.received > self._config.cache.object_max:
-            raise UpstreamError("too_large", "body over cache.object_max", retryable=False)
-        self._hash.update(chunk)
-        if self.received == self._length:
-            self._check_digest()
-        if chunk and not self.fill.append(chunk):
-            raise _Stopped("superseded" if not self.fill.live else "no_space")
-        if self._abandoned():
-            raise _Stopped("abandoned")
-
-    def _abandoned(self) -> bool:
-        """Nobody has waited for a while, and what is missing is not worth it for those to come. One
-        look is not enough: a waiter that was just woken is not counted until it waits again."""
-        if self.fill.waiters or policy.worth_finishing(self.received, self._length, self._ttl_ms):
-            self._lonely_s = 0.0
-            return False
-        now = time.monotonic()
-        self._lonely_s = self._lonely_s or now
-        return now - self._lonely_s >= _LONELY_S
-
-    def _check_digest(self) -> None:
-        """Before the last byte is shown, so that what is wrong is cut and never looks whole."""
-        if self._digest and self._hash.hexdigest() != self._digest:
-            raise UpstreamError("digest", "the body is not what its digest says", retryable=False)
-
-    def finish(self) -> None:
-        if self._length < 0:
-            self._check_digest()
-        etag = b"" if self.etag else self._hash.hexdigest().encode()
-        if not self.fill.commit(etag=etag):
-            raise _Stopped("superseded")
-        self._lifetimes.saw(self.key)
+_LATER_MAX_S: Final = 10  # of what an origin's Retry-After asks for
 
 
 class Filler:
@@ -239,7 +133,7 @@ class Filler:
             live = filling.route.rules.kind == "live"
             await (self._read if live and policy.is_text(fill.key) else self._pull)(filling)
             return not filling.refused
-        except _Stopped as stop:
+        except Stopped as stop:
             self.counts[f"stopped.{stop.reason}"] += 1
             if fill.live:
                 fill.fail(502)
@@ -259,21 +153,24 @@ class Filler:
             self._running.discard(filling)
         return False
 
-    def _negative_ms(self, filling: Filling) -> int:
+    def _negative_ms(self, filling: Filling, retry_after_s: int = 0) -> int:
         """How long a failure is remembered, or a refusal by the origin."""
         if filling.ahead:
             return 0
         if filling.refused:
             return self.lifetimes.refusal_ms(filling.key)
-        return self._config.cache.negative
+        return max(self._config.cache.negative, 1000 * min(retry_after_s, _LATER_MAX_S))
 
     def _fail(self, filling: Filling, error: UpstreamError) -> None:
         self.counts[f"failed.{error.reason}"] += 1
         key = filling.key.decode("latin-1")
         log.warning("fill failed: %s", str(error), extra={"key": key, "reason": error.reason})
-        if filling.fill.live:
+        again_ms = self._negative_ms(filling, error.retry_after_s)
+        if filling.stand_in(again_ms or self._config.cache.negative):
+            self.counts["stood_in"] += 1
+        elif filling.fill.live:
             status = policy.answer_for(error.reason)
-            filling.fill.fail(status, ttl_ms=self._negative_ms(filling))
+            filling.fill.fail(status, ttl_ms=again_ms)
 
     async def _held_for_push(self, filling: Filling) -> bool:
         """True: a push brought it; a pull would only race what is on its way. When the pushes pause
@@ -316,7 +213,7 @@ class Filler:
             filling.head(policy.decoded(text.head, len(text.body)))
             filling.data(text.body)
             self._done(filling)
-        except _Stopped:
+        except Stopped:
             if not published:
                 raise
             self.counts["completed"] += 1
@@ -333,10 +230,7 @@ class Filler:
         )
         while (origin := attempts.next()) is not None:
             try:
-                await within(
-                    filling.route, origin, filling.target,
-                    partial(self._attempt, filling, head_by=head_by),
-                )  # fmt: skip
+                await self._ask(filling, attempts, origin, head_by)
             except UpstreamError as failed:
                 error = failed
                 if not error.retryable or not self._may_continue(filling):
@@ -351,6 +245,19 @@ class Filler:
         finally:
             del error  # its traceback holds this frame, and the frame would hold the fill
 
+    async def _ask(
+        self, filling: Filling, attempts: Attempts, origin: Origin, head_by: float
+    ) -> None:
+        """One attempt, with a second one beside it if its head is late."""
+
+        async def ask(origin: Origin) -> None:
+            attempt = partial(self._attempt, filling, head_by=head_by)
+            await within(filling.route, origin, filling.target, attempt)
+
+        filling.lane = None
+        late_s = None if filling.began or filling.held else attempts.late_s(origin)
+        await hedged(ask, origin, late_s, lambda: None if filling.lane else attempts.hedge())
+
     @staticmethod
     def _may_continue(filling: Filling) -> bool:
         return not filling.began or bool(filling.etag) or not filling.received
@@ -361,22 +268,26 @@ class Filler:
             filling.fill.fail(filling.refused, ttl_ms=self._negative_ms(filling))
             return
         filling.finish()
+        if filling.renewed:
+            self.counts["renewed"] += 1
         self.counts["completed"] += 1
         self.counts["bytes"] += filling.received
 
     async def _attempt(
         self, filling: Filling, origin: Origin, target: bytes, *, head_by: float
     ) -> None:
-        filling.base, filling.parent, filling.target = origin.url, origin.parent, target
+        lane = Lane(filling, origin, target)
         request = policy.build_request(
             target, origin.host, loop=filling.route.via(filling.fill.loop),
-            offset=filling.received, etag=filling.etag,
+            offset=filling.received, etag=filling.etag, stale=filling.stale,
         )  # fmt: skip
         origin_config = self._config.origin
         patience_ms = origin_config.blocking if filling.held else origin_config.first_byte
         first_byte_s = patience_ms / 1000
         try:
-            async with asyncio.timeout_at(None if filling.began else head_by) as filling.patience:
-                await origin.get(request, filling, first_byte_s=first_byte_s)
+            async with asyncio.timeout_at(None if filling.began else head_by) as lane.patience:
+                await origin.get(request, lane, first_byte_s=first_byte_s)
         except TimeoutError:
             raise UpstreamError("timeout", "no head in time", retryable=False) from None
+        finally:
+            filling.lanes.remove(lane)

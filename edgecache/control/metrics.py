@@ -135,16 +135,20 @@ def _upstreams(origins: Sequence[Origin]) -> Iterator[Metric]:
         "edge_upstream_failures", "exchanges an origin failed", labels=[*labels, "reason"]
     )
     connections = GaugeMetricFamily("edge_upstream_connections_now", "open", labels=labels)
+    probes = CounterMetricFamily(
+        "edge_upstream_probes", "exchanges let through an open breaker", labels=labels
+    )
     healthy = GaugeMetricFamily("edge_upstream_healthy", "1: its breaker is closed", labels=labels)
     for origin in origins:
         requests.add_metric([origin.url], origin.counts["requests"])
         connections.add_metric([origin.url], origin.connections)
+        probes.add_metric([origin.url], origin.breaker.probes)
         healthy.add_metric([origin.url], int(origin.breaker.closed))
         for name, value in sorted(origin.counts.items()):
             what, reason = split_count(name)
             if what == "failures":
                 failures.add_metric([origin.url, reason], value)
-    yield from (requests, failures, connections, healthy)
+    yield from (requests, failures, connections, probes, healthy)
 
 
 class Page:

@@ -12,12 +12,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
 from ..config import Cache, Route
 from ..errors import UpstreamError
 from .response import Head
+
+if TYPE_CHECKING:
+    from .._core import Stale
 
 _FINISH_BYTES: Final = 8 << 20
 _AHEAD: Final = 4  # segments; players go by the clock, and an encoder may be late
@@ -48,6 +51,10 @@ _TRACK: Final = re.compile(
 )
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+# never served stale, whatever else is said (RFC 9111 4.2.4)
+_STRICT: Final = frozenset(
+    ("must-revalidate", "proxy-revalidate", "s-maxage", "no-cache", "no-store", "private")
+)
 _DIRECTIVE: Final = re.compile(r'([a-z-]+)(?:=(?:"([^"]*)"|([^\s",]*)))?')
 
 
@@ -110,15 +117,63 @@ def with_query(key: bytes, query: str) -> bytes:
     return key + (b"&" if b"?" in key else b"?") + query.encode("ascii")
 
 
-def build_request(key: bytes, host: str, *, loop: str, offset: int = 0, etag: str = "") -> bytes:
+def build_request(
+    key: bytes,
+    host: str,
+    *,
+    loop: str,
+    offset: int = 0,
+    etag: str = "",
+    stale: Stale | None = None,
+) -> bytes:
     """The request for `key`, which came through the caches in `loop` (RFC 8586). With `offset`: the
-    rest of the body whose strong validator is `etag`."""
+    rest of the body whose strong validator is `etag`; with `stale`: whether that is still good."""
     lines = [b"GET " + key + b" HTTP/1.1", b"Host: " + host.encode("ascii")]
     lines += [b"Accept-Encoding: identity", b"Cdn-Loop: " + loop.encode("ascii")]
     if offset:
         lines.append(b"Range: bytes=%d-" % offset)
         lines.append(b'If-Match: "' + etag.encode("latin-1") + b'"')
+    elif stale is not None:
+        lines += _conditions(stale)
     return b"\r\n".join((*lines, b"", b""))
+
+
+def _pairs(fields: bytes) -> list[tuple[str, str]]:
+    """Complete lines as names, lower-case, and values."""
+    lines = (line.partition(": ") for line in fields.decode("latin-1").split("\r\n") if line)
+    return [(name.lower(), value) for name, _, value in lines]
+
+
+def _conditions(stale: Stale) -> list[bytes]:
+    """RFC 9110 13.1: a validator of the origin's own; when there are both, both."""
+    modified = dict(_pairs(stale["fields"])).get("last-modified", "").encode("latin-1")
+    found = [b'If-None-Match: "' + stale["etag"] + b'"'] if stale["etag"] else []
+    return found + ([b"If-Modified-Since: " + modified] if modified else [])
+
+
+def renewed(stale: Stale, news: Head) -> Head:
+    """The head of what a 304 found good (RFC 9111 3.2). Raises UpstreamError("different") when the
+    validator is another one."""
+    etag = stale["etag"].decode("latin-1")
+    if strong_etag(news) not in ("", etag):
+        raise UpstreamError("different", "a 304 about other bytes than those asked about")
+    fields = [pair for pair in news.fields if pair[0] not in ("content-encoding", "etag")]
+    said = {name for name, _ in fields}
+    kept = [pair for pair in _pairs(stale["fields"]) if pair[0] not in said]
+    known = [("etag", f'"{etag}"')] if etag else []
+    return Head(200, (*kept, *fields, *known), -1)
+
+
+def stands_in(key: bytes, stale: Stale, cache: Cache) -> bool:
+    """May it be served because the origin fails (RFC 5861 4, RFC 9111 4.2.4)? A playlist that does
+    not say so would keep players where they are, instead of sending them elsewhere."""
+    rules = directives(dict(_pairs(stale["fields"])).get("cache-control", ""))
+    if not _STRICT.isdisjoint(rules):
+        return False
+    stated_s = _seconds(rules.get("stale-if-error"))
+    if stated_s is None:
+        return not is_text(key) and stale["past_ms"] <= cache.stale
+    return stale["past_ms"] <= stated_s * 1000
 
 
 def viewer_fields(head: Head) -> bytes:
@@ -199,18 +254,35 @@ def age_ms(head: Head) -> int:
     return (_seconds(head.get("age")) or 0) * 1000
 
 
+def _rules(head: Head) -> tuple[dict[str, str], dict[str, str]]:
+    """What CDN-Cache-Control says, and what counts."""
+    targeted = directives(head.get("cdn-cache-control"))
+    return targeted, targeted or directives(head.get("cache-control"))
+
+
+def spare_ms(head: Head, cache: Cache) -> int:
+    """How long a 200 stays past its time and grace: to be validated, or to stand in for an origin
+    that fails."""
+    _, rules = _rules(head)
+    if {"no-store", "private"} & rules.keys() or head.get("vary").strip() == "*":
+        return 0
+    known = cache.stale if strong_etag(head) or head.get("last-modified") else 0
+    stated_s = _seconds(rules.get("stale-if-error")) or 0
+    return min(max(known, stated_s * 1000), cache.ttl_max)
+
+
 def freshness_ms(head: Head, cache: Cache, default_ms: int) -> tuple[int, int]:
     """(time to live, grace) of a 200. 0 means: shared with those who wait for it, not kept.
     `default_ms`: for a response that does not say."""
-    targeted = directives(head.get("cdn-cache-control"))
-    rules = targeted or directives(head.get("cache-control"))
+    targeted, rules = _rules(head)
     if {"no-store", "private", "no-cache"} & rules.keys() or head.get("vary").strip() == "*":
         return 0, 0
     expires_s = None if targeted else _expires_s(head)
     announced = (_seconds(rules.get("s-maxage")), _seconds(rules.get("max-age")), expires_s)
     lifetime_s = next((value for value in announced if value is not None), None)
     ttl_ms = default_ms if lifetime_s is None else max(lifetime_s * 1000 - age_ms(head), 0)
-    grace_s = _seconds(rules.get("stale-while-revalidate")) or 0
+    stated_s = _seconds(rules.get("stale-while-revalidate")) or 0
+    grace_s = stated_s if _STRICT.isdisjoint(rules) else 0
     return min(ttl_ms, cache.ttl_max), min(grace_s * 1000, cache.ttl_max)
 
 
@@ -247,7 +319,10 @@ def check_status(head: Head, *, parent: bool = False) -> int:
     kind = "redirect" if 300 <= head.status < 400 else f"status_{head.status // 100}xx"
     kind = "busy" if head.status == 503 else kind
     retryable = head.status >= 500 or head.status == 429
-    raise UpstreamError(kind, f"origin answered {head.status}", retryable=retryable)
+    later_s = (_seconds(head.get("retry-after")) or 0) if head.status in (429, 503) else 0
+    raise UpstreamError(
+        kind, f"origin answered {head.status}", retryable=retryable, retry_after_s=later_s
+    )
 
 
 def skip_of(head: Head, *, offset: int, etag: str, length: int) -> int:

@@ -12,17 +12,19 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from .. import config
+from .budget import Extras
 from .chain import Chain, identity
 from .upstream import Origin, Patience, Upstreams
 
 
 @dataclass(frozen=True)
 class Route:
-    """`id`: this process, for CDN-Loop."""
+    """`extras`: shared by all routes. `id`: this process, for CDN-Loop."""
 
     rules: config.Route
     upstreams: Upstreams
     chain: Chain
+    extras: Extras
     id: str
 
     def parents(self, key: bytes, loop: bytes) -> list[Origin]:
@@ -59,6 +61,7 @@ class Routes:
         )
         self.id = identity(settings.pop.name)
         self._chain = Chain(settings.chain, patience)
+        self.extras = Extras(retries=origin.retries, hedges=origin.hedges)
         pool: dict[str, Origin] = {}
         # a site's 5xx is its answer: it says nothing about the origin's other resources
         sites: dict[str, Origin] = {}
@@ -73,6 +76,7 @@ class Routes:
                 if rules.origins
                 else self._default,
                 self._chain,
+                self.extras,
                 self.id,
             )
             for rules in settings.routes()

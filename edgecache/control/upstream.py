@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ..errors import UpstreamError
 from .body import Flow
+from .pace import Pace
 from .response import Interim, ResponseReader, Sink
 
 _RATE_WINDOW_S: Final = 1.0
@@ -48,12 +49,19 @@ class Breaker:
     def __init__(self, failures: int, open_s: float) -> None:
         self._limit = failures
         self._open_s = open_s
-        self._failed = 0
+        self.failed = 0  # in a row
         self._retry_at = 0.0
+        self.probes = 0  # exchanges let through to see whether it is well again
 
     @property
     def closed(self) -> bool:
-        return self._failed < self._limit
+        return self.failed < self._limit
+
+    def state(self, now_s: float) -> str:
+        """closed; open: left alone; half-open: the next exchange is the probe."""
+        if self.closed:
+            return "closed"
+        return "open" if now_s < self._retry_at else "half-open"
 
     def allow(self, now_s: float) -> bool:
         """May an exchange go ahead? When half-open the first to ask is the probe, the others
@@ -63,13 +71,14 @@ class Breaker:
         if now_s < self._retry_at:
             return False
         self._retry_at = now_s + self._open_s
+        self.probes += 1
         return True
 
     def success(self) -> None:
-        self._failed = 0
+        self.failed = 0
 
     def failure(self, now_s: float) -> None:
-        self._failed += 1
+        self.failed += 1
         self._retry_at = now_s + self._open_s
 
 
@@ -184,6 +193,7 @@ class Origin:
         self.host = parts.netloc
         self.counts: Counter[str] = Counter()
         self.breaker = Breaker(patience.failures, patience.open_s)
+        self.pace = Pace()
         self._patience = patience
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._address = (parts.hostname or "", parts.port or (443 if self._tls else 80))
@@ -194,6 +204,16 @@ class Origin:
     @property
     def connections(self) -> int:
         return len(self._open)
+
+    def describe(self) -> dict[str, object]:
+        """For people."""
+        return {
+            "healthy": self.breaker.closed,
+            "breaker": self.breaker.state(monotonic()),
+            "failed_in_a_row": self.breaker.failed,
+            "connections": self.connections,
+            "late_after_s": self.pace.late_s,
+        }
 
     async def get(self, request: bytes, sink: Sink, *, first_byte_s: float) -> None:
         """Send a GET and stream its response into `sink`; returns after its last byte. Raises

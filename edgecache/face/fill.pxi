@@ -30,6 +30,37 @@ cdef class Fill:
         return _bytes(loop.data, loop.len)
 
     @property
+    def stale(self):
+        cdef Entry *stale = self.entry.stale
+        cdef Slice given
+        cdef Slice tag
+        cdef int64_t now_us = clock_us()
+        cdef int64_t until_ms
+        if stale == NULL or self.begun or not self.owns():
+            return None
+        given = head_own_fields(entry_head(stale))
+        tag = head_etag(entry_head(stale))
+        until_ms = stale.drop_ms + stale.spare_ms
+        return {
+            "fields": _bytes(given.data, given.len),
+            "etag": b"" if stale.own_tag else _bytes(tag.data, tag.len).strip(b'"'),
+            "age_ms": (now_us - stale.stored_us) // 1000,
+            "past_ms": max(0, now_us // 1000 - <int64_t>load_relaxed_u64(&stale.expires_ms)),
+            "left_ms": max(0, until_ms - now_us // 1000),
+        }
+
+    def renew(self, bytes fields, *, int64_t ttl_ms, int64_t grace_ms=0, int64_t age_ms=0,
+              int64_t spare_ms=0, uint64_t again_ms=0):
+        cdef Slice head = _slice(fields)
+        cdef Stamp stamp = _stamp(ttl_ms, grace_ms, age_ms, spare_ms)
+        cdef bint done
+        if self.begun or not self.owns():
+            return False
+        with nogil:
+            done = fill_renew(&self.plane.native, self.entry, head, stamp, again_ms)
+        return done
+
+    @property
     def filled(self):
         cdef int state = entry_state(self.entry)
         ended = state != ENTRY_FILLING and state != ENTRY_COMPLETE
@@ -44,10 +75,10 @@ cdef class Fill:
         return not entry_dead(self.entry) and self.owns()
 
     def begin(self, int status, bytes fields, *, int64_t length=-1, bytes etag=b"", int64_t ttl_ms,
-              int64_t grace_ms=0, int64_t age_ms=0, bint pushed=False):
+              int64_t grace_ms=0, int64_t age_ms=0, int64_t spare_ms=0, bint pushed=False):
         cdef Slice head = _slice(fields)
         cdef Slice tag = _slice(etag)
-        cdef Stamp stamp = _stamp(ttl_ms, grace_ms, age_ms)
+        cdef Stamp stamp = _stamp(ttl_ms, grace_ms, age_ms, spare_ms)
         _status(status)
         if self.begun or not self.owns():
             return False
@@ -86,6 +117,7 @@ cdef class Fill:
     def commit(self, *, bytes etag=b""):
         cdef Slice tag = _slice(etag)
         cdef Slice head
+        cdef bint made = len(etag) > 0
         cdef int64_t announced = self.entry.length
         cdef bint done
         if not self.begun or not self.owns():
@@ -96,7 +128,7 @@ cdef class Fill:
         if announced >= 0 and <uint64_t>announced != entry_filled(self.entry):
             raise ValueError(f"body has {self.filled} bytes, {announced} were announced")
         with nogil:
-            done = fill_commit(&self.plane.native, self.entry, head, tag)
+            done = fill_commit(&self.plane.native, self.entry, head, tag, made)
         return done
 
     def grown(self, uint64_t filled):

@@ -94,7 +94,7 @@ cdef inline Entry *plane_restore_growing(Plane *plane, Slice key, Blob *blob, Fa
     cdef Head *head = head_new(facts.status, -1, fields, slice_of(NULL, 0))
     if entry != NULL and head != NULL and entry_begin(
             &plane.store, entry, blob, head, facts.status, -1, facts.pushed, facts.expires_ms,
-            facts.drop_ms, facts.stored_us):
+            facts.drop_ms, 0, facts.stored_us):
         return entry
     if entry != NULL:
         entry_fail(&plane.store, entry, 503, 0)

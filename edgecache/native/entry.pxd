@@ -13,6 +13,7 @@ Law: fields above the line are written by the control plane before the state is 
 after; those below are shared.
 A COMPLETE object past its time may be served on until `drop_ms` (grace) while another entry of the
 same name, not in the index yet, is filled to take its place: that one points to it with `stale`.
+So does one that was asked for behind the grace: what it replaced has left, but may be found good.
 References: the index holds one, each Fill one, each worker's hold one, each message one, each view
 one on its parent, each replacement one on what it replaces. """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -58,6 +59,9 @@ cdef struct Entry:
     uint64_t expires_ms                  # monotonic: fresh until; released with the state
     # monotonic: may be served stale until (grace), then leaves the index
     uint64_t drop_ms
+    # it stays this much longer, to be validated or to stand in for an origin that fails
+    uint64_t spare_ms
+    bint own_tag                         # its validator is ours, not the origin's
     uint64_t charged                     # of the entry itself, in *used
     uint64_t *used
     bint pushed                          # came without being asked for upstream

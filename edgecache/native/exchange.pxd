@@ -9,7 +9,7 @@ Law: an exchange belongs to one connection and one hold. Nothing of an answer le
 status is settled, so a failed fill can still become a 502 for everybody parked. """
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from edgecache.native.base cimport EC_ASSERT, clock_us, clock_wall_ns
+from edgecache.native.base cimport EC_ASSERT, clock_us, clock_wall_ns, load_relaxed_u64
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_PACED, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING,
     PHASE_STARVED, RANGE_BYTES, VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
@@ -279,6 +279,8 @@ cdef inline Progress _answer_object(Context *ctx, Exchange *x) noexcept nogil:
     cdef Slice fields
     if not _output(ctx, x):
         return PROGRESS_BROKEN
+    if x.parked_us and load_relaxed_u64(&entry.refresh_ms):
+        x.cache = CACHE_STALE            # waited for an origin that failed
     if x.cache == CACHE_HIT:
         stat_add(&ctx.stats, C_hits, 1)
     elif x.cache == CACHE_STALE:

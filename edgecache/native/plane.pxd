@@ -13,17 +13,17 @@ from edgecache.native.blob cimport (
 )
 from edgecache.native.context cimport Context
 from edgecache.native.entry cimport (
-    ENTRY_FILLING, ENTRY_RESERVED, Entry, entry_acquire, entry_dead, entry_filled, entry_release,
-    entry_state,
+    ENTRY_FILLING, ENTRY_RESERVED, Entry, entry_acquire, entry_dead, entry_filled, entry_head,
+    entry_release, entry_state,
 )
-from edgecache.native.head cimport Head, head_free, head_new
+from edgecache.native.head cimport Head, head_etag, head_free, head_new
 from edgecache.native.keep cimport Keep
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.mailbox cimport (
     WORKERS_MAX, Bell, MessageKind, Post, bell_init, down_post, post_tell,
 )
 from edgecache.native.store cimport (
-    PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail,
+    PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail, entry_renew,
     store_acquire, store_complete, store_destroy, store_hash, store_init, store_make_room,
     store_publish, store_purge_entry,
 )
@@ -45,6 +45,8 @@ cdef struct Stamp:                       # how long what is stored may be served
     uint64_t ttl_ms
     uint64_t grace_ms
     uint64_t age_ms                      # how old it was when it came
+    # how much longer it stays, to be validated or to stand in for an origin that fails
+    uint64_t spare_ms
 
 
 cdef inline bint plane_init(Plane *plane, uint64_t budget) noexcept nogil:
@@ -92,6 +94,7 @@ cdef inline bint fill_begin(Plane *plane, Entry *entry, int status, Slice fields
     else:
         ours = entry_begin(&plane.store, entry, blob, head, status, length, pushed,
                            now_ms + stamp.ttl_ms, now_ms + stamp.ttl_ms + stamp.grace_ms,
+                           stamp.spare_ms,
                            now_us - stamp.age_ms * 1000 if now_ms > stamp.age_ms else 0)
     if not ours:
         blob_release(blob)
@@ -114,9 +117,37 @@ cdef inline bint fill_append(Plane *plane, Entry *entry, cbyte *data,
     return True
 
 
-cdef inline bint fill_commit(Plane *plane, Entry *entry, Slice fields, Slice etag) noexcept nogil:
-    """With an unknown length or a validator learnt late, a new head replaces the first for answers
-    to come."""
+cdef inline bint fill_renew(Plane *plane, Entry *entry, Slice fields, Stamp stamp,
+                            uint64_t again_ms) noexcept nogil:
+    """What the entry was to replace is still good: the same body, and validator, under a new head.
+    `again_ms`: if it is past its time already, how long until it is asked for again. False: nothing
+    to renew, somebody else settled the entry, or no memory."""
+    cdef uint64_t now_us = clock_us()
+    cdef uint64_t now_ms = now_us // 1000
+    cdef Entry *stale = entry.stale
+    cdef Slice etag
+    cdef Head *head = NULL
+    if stale == NULL or entry_state(entry) != ENTRY_RESERVED:
+        return False
+    etag = head_etag(<Head *>entry_head(stale))
+    if etag.len:
+        etag = slice_of(etag.data + 1, etag.len - 2)     # without the quotes
+    head = head_new(stale.status, stale.length, fields, etag)
+    if head == NULL or not entry_renew(
+            &plane.store, entry, head, now_ms + stamp.ttl_ms,
+            now_ms + stamp.ttl_ms + stamp.grace_ms, stamp.spare_ms,
+            now_ms + again_ms if again_ms else 0,
+            now_us - stamp.age_ms * 1000 if now_ms > stamp.age_ms else 0):
+        head_free(head)
+        return False
+    post_tell(&plane.post, entry)
+    return True
+
+
+cdef inline bint fill_commit(Plane *plane, Entry *entry, Slice fields, Slice etag,
+                             bint own) noexcept nogil:
+    """`own`: the validator is ours. With an unknown length or a validator learnt late, a new head
+    replaces the first for answers to come."""
     cdef Head *head = NULL
     cdef int64_t length
     if entry_state(entry) != ENTRY_FILLING:
@@ -128,6 +159,7 @@ cdef inline bint fill_commit(Plane *plane, Entry *entry, Slice fields, Slice eta
             fill_fail(plane, entry, 503, 0)
             return False
     blob_seal(entry.blob)
+    entry.own_tag = own
     entry_commit(&plane.store, entry, head)
     post_tell(&plane.post, entry)
     return True

@@ -157,15 +157,20 @@ cdef inline void _remove(Store *store, Entry *entry, int why) noexcept nogil:
     _chain_remove(store, entry, why)
 
 
-cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key, uint64_t now_ms,
-                               bint stale) noexcept nogil:
+cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key, uint64_t now_ms, bint stale,
+                               Entry **past) noexcept nogil:
     """What may still be served under `key`, with `stale` past its time within its grace; what may
-    not leaves the index."""
+    not leaves the index. *past (unless it is NULL): the latter, referenced, if it is not too old to
+    be found good."""
     cdef Entry *entry = _find(store, hash, key)
     cdef uint64_t until_ms = 0
     if entry != NULL:
         until_ms = entry.drop_ms if stale else load_relaxed_u64(&entry.expires_ms)
     if entry != NULL and entry_settled(entry) and until_ms <= now_ms:
+        if (past != NULL and entry_state(entry) == ENTRY_COMPLETE
+                and entry.drop_ms + entry.spare_ms > now_ms):
+            entry_acquire(entry)
+            past[0] = entry
         _remove(store, entry, LEFT_EXPIRED)
         return NULL
     return entry
@@ -230,21 +235,25 @@ cdef inline Entry *store_ask(Store *store, uint64_t hash, Slice key, Slice loop,
     as well, and *refresh is what the caller must have filled to replace it, referenced, or NULL.
     `loop`: the caches that the request came through, told to who fills it."""
     cdef Entry *entry
+    cdef Entry *past = NULL
     created[0] = False
     if reserve and _over(store, 0, store.budget):
         store_make_room(store, 0)
     pthread_mutex_lock(&store.lock)
-    entry = _find_fresh(store, hash, key, now_ms, refresh != NULL)
+    entry = _find_fresh(store, hash, key, now_ms, refresh != NULL, &past)
     if refresh != NULL:
         refresh[0] = _replacement(store, entry, loop, now_ms) if entry != NULL else NULL
     if entry == NULL and reserve and not _over(store, 0, store.budget + store.budget // 16):
         entry = entry_new(key, hash, loop, &store.used)
         if entry != NULL:
+            entry.stale = past
+            past = NULL
             _insert(store, entry)
             created[0] = True
     if entry != NULL:
         entry_acquire(entry)
     _unlock(store)
+    entry_release(past)
     return entry
 
 
@@ -278,7 +287,8 @@ cdef inline LiveVersion *store_version(Store *store, Entry *entry, uint64_t *seq
 
 cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head, int status,
                              int64_t length, bint pushed,
-                             uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us) noexcept nogil:
+                             uint64_t expires_ms, uint64_t drop_ms, uint64_t spare_ms,
+                             uint64_t now_us) noexcept nogil:
     """RESERVED → FILLING: takes over blob and head. False: the entry is not ours to fill any more
     (both stay the caller's)."""
     cdef bint ours
@@ -293,6 +303,7 @@ cdef inline bint entry_begin(Store *store, Entry *entry, Blob *blob, Head *head,
         entry.stored_us = now_us
         entry.expires_ms = expires_ms
         entry.drop_ms = drop_ms
+        entry.spare_ms = spare_ms
         entry_become(entry, ENTRY_FILLING)
     _unlock(store)
     return ours
@@ -313,6 +324,38 @@ cdef inline void entry_commit(Store *store, Entry *entry, Head *head) noexcept n
     entry_become(entry, ENTRY_COMPLETE)
     _unlock(store)
     entry_release(stale)
+
+
+cdef inline bint entry_renew(Store *store, Entry *entry, Head *head, uint64_t expires_ms,
+                             uint64_t drop_ms, uint64_t spare_ms, uint64_t again_ms,
+                             uint64_t now_us) noexcept nogil:
+    """RESERVED → COMPLETE with the body of what it was to replace; takes over head. False: it is
+    not ours to fill any more, or replaces nothing."""
+    cdef Entry *stale
+    cdef bint ours
+    pthread_mutex_lock(&store.lock)
+    stale = entry.stale
+    ours = entry_state(entry) == ENTRY_RESERVED and stale != NULL
+    if ours:
+        blob_acquire(stale.blob)
+        entry.status = stale.status
+        entry.blob = stale.blob
+        entry.offset = stale.offset
+        entry.length = stale.length
+        entry.own_tag = stale.own_tag
+        entry.head = head
+        entry.stored_us = now_us
+        entry.expires_ms = expires_ms
+        entry.drop_ms = drop_ms
+        entry.spare_ms = spare_ms
+        entry.refresh_ms = again_ms
+        entry.stale = NULL
+        _take_over(store, entry, stale)
+        entry_become(entry, ENTRY_COMPLETE)
+    _unlock(store)
+    if ours:
+        entry_release(stale)
+    return ours
 
 
 cdef inline void entry_fail(Store *store, Entry *entry, int status,
@@ -348,10 +391,11 @@ cdef inline PutResult store_complete(
     cdef uint64_t hash = store_hash(store, key)
     cdef Entry *entry
     cdef PutResult result = PUT_CREATED
+    cdef Entry *stale = NULL
     cdef bint room = store_make_room(store, 0)
     out[0] = NULL
     pthread_mutex_lock(&store.lock)
-    entry = _find_fresh(store, hash, key, now_us // 1000, False)
+    entry = _find_fresh(store, hash, key, now_us // 1000, False, NULL)
     if entry != NULL and entry_state(entry) == ENTRY_COMPLETE:
         result = PUT_SAME if slice_equal(head_etag(<Head *>entry.head),
                                          head_etag(head)) else PUT_CONFLICT
@@ -371,6 +415,8 @@ cdef inline PutResult store_complete(
         if entry == NULL:
             result = PUT_NO_SPACE
         else:
+            stale = entry.stale
+            entry.stale = NULL
             if parent != NULL:
                 _view_link(store, entry, parent)
             entry.status = status
@@ -386,6 +432,7 @@ cdef inline PutResult store_complete(
             entry_acquire(entry)
             out[0] = entry
     _unlock(store)
+    entry_release(stale)
     return result
 
 
@@ -396,11 +443,12 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
     cdef uint64_t hash = store_hash(store, key)
     cdef Entry *entry
     cdef LiveVersion *old = NULL
+    cdef Entry *stale = NULL
     cdef PutResult result = PUT_CREATED
     cdef bint room = store_make_room(store, 0)
     out[0] = NULL
     pthread_mutex_lock(&store.lock)
-    entry = _find_fresh(store, hash, key, version.published_us // 1000, False)
+    entry = _find_fresh(store, hash, key, version.published_us // 1000, False, NULL)
     if entry != NULL and entry_state(entry) != ENTRY_LIVE and entry_state(entry) != ENTRY_RESERVED:
         _remove(store, entry, LEFT_REPLACED)
         entry = NULL
@@ -414,6 +462,8 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
                                                      entry.version):
         result = PUT_STALE
     else:
+        stale = entry.stale
+        entry.stale = NULL
         old = entry.version
         entry.version = version
         store_release_u64(&entry.expires_ms, expires_ms)
@@ -423,6 +473,7 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
         entry_acquire(entry)
         out[0] = entry
     _unlock(store)
+    entry_release(stale)
     version_release(old)
     return result
 
@@ -472,7 +523,7 @@ cdef inline void _expire_queue(Store *store, Queue *queue, uint64_t now_ms,
     while entry != NULL and steps > 0:
         newer = entry.newer
         queue.cursor = newer
-        if entry.drop_ms <= now_ms and entry_settled(entry):
+        if entry.drop_ms + entry.spare_ms <= now_ms and entry_settled(entry):
             _remove(store, entry, LEFT_EXPIRED)
         entry = newer
         steps -= 1

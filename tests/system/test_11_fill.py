@@ -175,6 +175,25 @@ def test_a_failure_reaches_all_waiters_together(
     assert spare.count(path) <= 1
 
 
+def test_an_outage_costs_the_origin_what_it_remembers(
+    edge: Edge, origin: ScriptedOrigin, spare: ScriptedOrigin
+) -> None:
+    """However fast viewers ask again: one request to each origin a `cache.negative` (300 ms)."""
+    for server in (origin, spare):
+        server.says("/outage.m4s", ok(b"", status="500 Oops"))
+    began, asked = time.monotonic(), 0
+    while asked < 100 or time.monotonic() - began < 1.0:
+        answers = crowd(edge, "/outage.m4s", 20)
+        assert {a.status for a in answers if isinstance(a, Answer)} == {502}
+        asked += len(answers)
+    most = (time.monotonic() - began) / 0.3 + 1
+    assert origin.count("/outage.m4s") <= most
+    assert spare.count("/outage.m4s") <= most
+    origin.says("/outage.m4s", ok(b"back"))
+    while edge.get("/outage.m4s").status != 200:
+        assert time.monotonic() - began < 15
+
+
 def test_a_404_is_remembered_for_a_part_and_no_longer(edge: Edge, origin: ScriptedOrigin) -> None:
     assert {a.status for a in crowd(edge, "/late.m4s", 20) if isinstance(a, Answer)} == {404}
     assert origin.count("/late.m4s") == 1

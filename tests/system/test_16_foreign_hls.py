@@ -364,3 +364,12 @@ def test_a_playlist_held_in_vain_is_a_503_and_closes_no_origin(
         for n in range(6):
             assert edge.get(f"/vain/v.m3u8?_HLS_msn={n}").status == 503
         assert edge.get("/vain/a.m4s").status == 200
+
+
+def test_operators_name_objects_by_what_a_route_keeps(edge: Edge, origin: ScriptedOrigin) -> None:
+    origin.says("/token/kept.m4s", ok(b"x"))
+    edge.get("/token/kept.m4s?b=1&session=s1")
+    edge.complete("/token/kept.m4s?session=s1&c=2")
+    for query, count in (("session=s2", 0), ("a=1%26session=s1", 1), ("session=s1", 0)):
+        purged = ask(edge.admin, "POST", f"/purge?key=/token/kept.m4s?{query}", {})
+        assert json.loads(purged.body) == {"purged": count}

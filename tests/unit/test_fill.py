@@ -12,6 +12,7 @@ import pytest
 from edgecache._core import PUT_CREATED, Fill, Plane
 from edgecache.config import EdgeConfig, load_config
 from edgecache.control import fill as fill_module
+from edgecache.control import filling as filling_module
 from edgecache.control.fill import Filler
 from edgecache.control.upstream import Patience, Upstreams
 from tests.looped import eventually, looped
@@ -112,7 +113,7 @@ async def test_no_answer_is_one_request_and_a_failure() -> None:
 async def test_an_abandoned_body_that_is_not_kept_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fill_module, "_LONELY_S", 0.0)
+    monkeypatch.setattr(filling_module, "_LONELY_S", 0.0)
     private = ok(b"half", b"Cache-Control: private\r\n", length=1000)
     async with filling(private) as (filler, plane, _):
         filler.take([opened(plane, b"/a.m4s")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -122,8 +123,11 @@ def test_breaker_opens_probes_and_closes() -> None:
     breaker.failure(0.0)
     assert breaker.allow(0.0)
     breaker.failure(1.0)
+    assert breaker.state(10.9) == "open"
     assert not breaker.allow(10.9)
+    assert breaker.state(11.0) == "half-open"
     assert breaker.allow(11.0)  # the probe
+    assert breaker.state(11.0) == "open"
     assert not breaker.allow(11.1)
     breaker.failure(11.2)
     assert not breaker.allow(21.1)
@@ -131,6 +135,7 @@ def test_breaker_opens_probes_and_closes() -> None:
     breaker.success()
     assert breaker.allow(21.3)
     assert breaker.closed
+    assert (breaker.state(21.3), breaker.probes) == ("closed", 2)
 
 
 # -- over real sockets
@@ -313,5 +318,26 @@ def test_nobody_listening_is_refused_at_once() -> None:
         with pytest.raises(UpstreamError) as caught:
             await origin.get(REQUEST, Taken(), first_byte_s=1)
         assert caught.value.reason == "refused"
+
+    run(case())
+
+
+def test_a_host_that_takes_no_connection_is_left_in_time() -> None:
+    """Its queue of connections is full, so that it answers no SYN, like a host that is gone."""
+
+    async def case() -> None:
+        with socket.socket() as full, contextlib.ExitStack() as waiting:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for _ in range(4):
+                client = waiting.enter_context(socket.socket())
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    client.connect(full.getsockname())
+            origin = Origin(f"http://127.0.0.1:{full.getsockname()[1]}", FAST)
+            with pytest.raises(UpstreamError) as caught:
+                await origin.get(REQUEST, Taken(), first_byte_s=5)
+            assert caught.value.reason == "connect_timeout"
+            assert origin.connections == 0
 
     run(case())

@@ -41,7 +41,7 @@ cdef class EntryRef:
         cdef Blob *blob = blob_new_memfd(&self.store.store.used)
         cdef Head *made = head_new(200, length, as_slice(b""), as_slice(b""))
         if entry_begin(&self.store.store, self.entry, blob, made, 200, length, False,
-                       expires_ms, expires_ms, 1):
+                       expires_ms, expires_ms, 0, 1):
             return True
         blob_release(blob)
         head_free(made)

@@ -5,13 +5,16 @@ asks further up once; of the shield's hosts likewise, so that a region asks the 
 that does not answer is passed over for the next in the same order, which is the same on every host.
 What came through a cache of ours is not sent to a sibling again, only up. A parent may have to ask
 others itself: it gets twice the time to a first byte, and no minimum rate, as long as it shows a
-sign of life every `alive_s`, for which its clock is asked. Does not know fills or playlists.
+sign of life every `alive_s`, for which its clock is asked. One that a request came back from (508)
+is not asked again until this process is told its hosts anew: a playlist that each of two hosts
+awaits from the other would never come. Does not know fills or playlists.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +34,11 @@ def identity(name: str) -> str:
     """This process in CDN-Loop (RFC 8586); the form is known to native/loop.pxd. Hosts of one name
     are different caches."""
     return f"edgecache-{name}-{secrets.token_hex(4)}"
+
+
+log = logging.getLogger(__name__)
+
+_HELD: Final = 8
 
 
 class _Nothing:
@@ -55,6 +63,7 @@ class Parent(Origin):
         self._clock = Origin(url, replace(patience, connections=1, connect_s=alive_s))
         self._asking = 0
         self._watch: asyncio.Task[None] | None = None
+        self.looped = False
 
     async def send(
         self,
@@ -94,6 +103,15 @@ class Parent(Origin):
             except UpstreamError:
                 self.abandon("silent")
 
+    def _failed(self, error: UpstreamError, status: int) -> None:
+        super()._failed(error, status)
+        if error.reason == "loop" and not self.looped:
+            self.looped = True
+            log.error("the chain is a circle: %s asks this host, and is asked no more", self.url)
+
+    def describe(self) -> dict[str, object]:
+        return {**super().describe(), "looped": self.looped}
+
     async def close(self) -> None:
         await self._clock.close()
         await super().close()
@@ -108,8 +126,15 @@ class Chain:
     """The parents of this host."""
 
     def __init__(self, settings: config.Chain, patience: Patience) -> None:
-        # One failure, and it is left alone for a while: there is always somebody else to ask.
-        patience = replace(patience, failures=1, status_fails=False, min_rate=0)
+        # One failure, and it is left alone for a while: there is always somebody else to ask. It
+        # holds what it has to ask for itself, so more requests are open than at an origin.
+        patience = replace(
+            patience,
+            failures=1,
+            status_fails=False,
+            min_rate=0,
+            connections=_HELD * patience.connections,
+        )
         self._host = settings.host
         self._siblings = settings.siblings
         self._shield = settings.shield
@@ -133,7 +158,8 @@ class Chain:
             if url == self._host:
                 break  # those behind would ask this host
             found.append(url)
-        return [self._known[url] for url in (*found, *ranked(self._shield, name))]
+        parents = (self._known[url] for url in (*found, *ranked(self._shield, name)))
+        return [parent for parent in parents if not parent.looped]
 
     async def close(self) -> None:
         for parent in self._known.values():

@@ -254,25 +254,27 @@ class Origin:
                         if error.reason == "cut" and not fresh and not reader.started:
                             fresh = True
                             continue
-                        self._failed(error)
+                        self._failed(error, reader.status)
                     raise
                 self._give_back(connection, reader)
-                if self._counts_against(reader.status):
-                    self._failed(UpstreamError("status_5xx"))
-                else:
+                if self._lives(reader.status):
                     self.breaker.success()
+                else:
+                    self._failed(UpstreamError("status_5xx"), reader.status)
                 return
 
-    def _counts_against(self, status: int) -> bool:
-        """503 is the answer of one that lives: a playlist held in vain (RFC 8216bis 6.2.5.2) says
-        nothing about the origin's other streams. A loop (508) is one for every object."""
-        if status == 508:
-            return True
-        return status >= 500 and status != 503 and self._patience.status_fails
+    def _lives(self, status: int) -> bool:
+        """503 is the answer of one that does: a playlist held in vain (RFC 8216bis 6.2.5.2) says
+        nothing about the origin's other streams."""
+        return status < 500 or status == 503 or not self._patience.status_fails
 
-    def _failed(self, error: UpstreamError) -> None:
+    def _failed(self, error: UpstreamError, status: int) -> None:
+        """`status`: of the answer, 0 for none; one that only says no counts against nobody."""
         self.counts[f"failures.{error.reason}"] += 1
-        self.breaker.failure(monotonic())
+        if status in (0, 200, 206) or not self._lives(status):
+            self.breaker.failure(monotonic())
+        else:
+            self.breaker.success()
 
     def abandon(self, reason: str) -> None:
         """End what is under way as failed."""

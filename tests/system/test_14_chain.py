@@ -179,9 +179,11 @@ def test_a_circle_of_origins_ends_at_once() -> None:
         assert asked_in_all(edge, other) == 2
 
 
-def test_a_circle_of_shields_costs_one_request_each(origin: ScriptedOrigin) -> None:
+def test_a_circle_of_shields_costs_one_request(origin: ScriptedOrigin) -> None:
+    """And no playlist waits for one host that waits for the other."""
     here, there = urls(2)
     origin.says("/circle.m4s", ok(BODY))
+    live = Packager(origin, "/circle/v.m3u8", target_s=4)
     with (
         host(here, "same", f"chain.shield={there}", f"origin.urls={origin.url}") as edge,
         host(there, "same", f"chain.shield={here}", f"origin.urls={origin.url}") as other,
@@ -190,3 +192,10 @@ def test_a_circle_of_shields_costs_one_request_each(origin: ScriptedOrigin) -> N
         edge.settled("edge_looped_total", 1)
         assert asked_in_all(edge, other) == 3
         assert origin.count("/circle.m4s") == 1
+        other.logged(f"the chain is a circle: {here} asks this host, and is asked no more")
+        for _ in range(3):
+            msn, part = live.version
+            live.advance()
+            for one in (edge, other):
+                assert one.get(f"{live.path}?_HLS_msn={msn}&_HLS_part={part}").status == 200
+        assert edge.metrics()["edge_looped_total"] == 1

@@ -8,11 +8,12 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import uvloop
 
+from edgecache.control import policy
 from edgecache.control.response import Head, ResponseReader
 from edgecache.control.upstream import Breaker, Origin, Patience, Upstreams
 from edgecache.errors import UpstreamError
@@ -339,5 +340,31 @@ def test_a_host_that_takes_no_connection_is_left_in_time() -> None:
                 await origin.get(REQUEST, Taken(), first_byte_s=5)
             assert caught.value.reason == "connect_timeout"
             assert origin.connections == 0
+
+    run(case())
+
+
+@pytest.mark.parametrize(
+    ("status", "status_fails", "closed"),
+    [(500, True, False), (503, True, True), (429, True, True), (502, False, True)],
+)
+def test_an_answer_that_says_no_is_one_of_an_origin_that_lives(
+    status: int, status_fails: bool, closed: bool
+) -> None:
+    """Fills refuse such heads, and that opened the breaker whatever they said: five 503 in a row
+    kept everybody from the origin."""
+
+    class Refusing(Taken):
+        def head(self, head: Head) -> None:
+            policy.check_status(head)
+
+    async def case() -> None:
+        answer = b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status
+        patience = replace(FAST, status_fails=status_fails)
+        async with origin_with([answer], patience=patience) as (origin, _):
+            for _ in range(FAST.failures):
+                with pytest.raises(UpstreamError):
+                    await origin.get(REQUEST, Refusing(), first_byte_s=1)
+            assert origin.breaker.closed == closed
 
     run(case())

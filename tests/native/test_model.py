@@ -201,10 +201,12 @@ class Model(RuleBasedStateMachine):
             if self.parked:  # they are one miss of what stands there no more
                 fill = self.edge.fill()
                 assert fill.key == PLAYLIST.encode()
-                fill.fail(503)
+                fill.fail(503, ttl_ms=LONG_MS)  # the other worker may look a second later
             for _, viewer in self.parked:
                 assert viewer.answer().status == 503
                 viewer.close()
+            if self.parked:
+                assert self.edge.plane.purge(PLAYLIST.encode())
             self.parked.clear()
 
     # -- values

@@ -146,13 +146,13 @@ class Daemon:
             origins=lambda: self._routes.asked,
             hops=self._receiver.hops,
         )
-        page = Page(collector, self._config.admin.refresh / 1000)
         host = self._config.admin.listen.rpartition(":")[0]
         admin = Admin(
             self._plane,
             reasons=self._reasons,
-            metrics=page.render,
+            metrics=Page(collector, self._config.admin.refresh / 1000).render,
             state=self.state,
+            asks=self._routes.asks,
             shelf=self._hosting.shelf,
             hosts=frozenset((host, self._config.pop.name)),
             token=self._token,

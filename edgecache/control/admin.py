@@ -35,8 +35,9 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(status, text.encode(), "application/json", _NO_STORE)
 
 
-def explain(plane: Plane, key: bytes, state: State) -> State:
-    """Where the answer to a request for `key` comes from now, in words and numbers."""
+def explain(plane: Plane, key: bytes, state: State, asks: list[str]) -> State:
+    """Where the answer to a request for `key` comes from now, in words and numbers. `asks`: whom it
+    would be asked of, one after the other."""
     playlist = policy.playlist_name(key)
     version = plane.version(playlist)
     found = plane.lookup(key) or (plane.lookup(playlist) if version is not None else None)
@@ -55,6 +56,7 @@ def explain(plane: Plane, key: bytes, state: State) -> State:
         "subscription": streams.get(stream) if isinstance(streams, dict) else None,
         "version": list(version) if version else None,
         "entry": {name: _text(value) for name, value in found.items()} if found else None,
+        "asks": asks,
         "origins": state.get("origins"),
     }
 
@@ -73,6 +75,7 @@ class Admin:
         reasons: Callable[[], list[str]],
         metrics: Callable[[], bytes],
         state: Callable[[], State],
+        asks: Callable[[bytes], list[str]],
         shelf: Shelf,
         hosts: frozenset[str] = frozenset(),
         token: bytes = b"",
@@ -81,6 +84,7 @@ class Admin:
         self._plane = plane
         self._reasons = reasons
         self._state = state
+        self._asks = asks
         self._shelf = shelf
         self._hosts = hosts
         self._routes: Mapping[str, tuple[str, Callable[[Mapping[str, str]], Response]]] = {
@@ -123,7 +127,7 @@ class Admin:
         key = self._plane.key(query["url"].encode("utf-8", "replace"))
         if key is None:
             return refusal(400, "explain?url=/live/…: a viewer who asks for this is answered 400")
-        return _json(explain(self._plane, key, self._state()))
+        return _json(explain(self._plane, key, self._state(), self._asks(key)))
 
     def _purge(self, query: Mapping[str, str]) -> Response:
         """Acknowledged once no new request can get the old bytes."""

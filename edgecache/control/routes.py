@@ -87,6 +87,11 @@ class Routes:
         path = key.decode("latin-1")
         return next(route for route in self._routes if path.startswith(route.rules.prefix))
 
+    def asks(self, key: bytes) -> list[str]:
+        """Whom a miss of a viewer is asked of, one after the other while they fail."""
+        route = self.of(key)
+        return [origin.url for origin in (*route.parents(key, b""), *route.upstreams.origins)]
+
     def keep(self) -> list[tuple[bytes, list[bytes]]]:
         """For the core: prefix and the query parameters that are part of a key below it."""
         return [

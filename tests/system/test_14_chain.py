@@ -4,6 +4,7 @@ origin once, also when one of them is dead, hung, or when the chain was configur
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ import pytest
 
 from edgecache.control.chain import ranked
 from edgecache.demo_plan import Ports, free_ports
-from tests.running import LIMIT_S, Answer, Edge, ScriptedOrigin, ok, read_head
+from tests.running import LIMIT_S, Answer, Edge, ScriptedOrigin, ask, ok, read_head
 from tests.scripted_packager import Packager
 
 pytestmark = pytest.mark.timeout(90)
@@ -98,6 +99,8 @@ def test_every_hop_is_told(region: Region) -> None:
     ]
     assert [hop.partition(";")[0] for hop in told] == ["shield", "host0", "host1"]
     assert all("fwd=uri-miss" in hop for hop in told)
+    explained = ask(region.hosts[other].admin, "GET", f"/explain?url={path}", {}).body
+    assert json.loads(explained)["asks"][0] == owner
 
 
 def test_a_live_playlist_is_followed_through_the_chain(region: Region) -> None:

@@ -53,12 +53,12 @@ def ok(body: bytes, extra: bytes = b"", length: int | None = None) -> bytes:
 
 @asynccontextmanager
 async def filling(
-    *answers: bytes, config: EdgeConfig = CONFIG
+    *answers: bytes, config: EdgeConfig = CONFIG, min_rate: int = 0
 ) -> AsyncIterator[tuple[Filler, Plane, Origin]]:
     origin = Origin(answers)
     server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    upstreams = Upstreams([url] if answers else [], Patience(min_rate=0))
+    upstreams = Upstreams([url] if answers else [], Patience(min_rate=min_rate))
     filler = Filler(lambda _: route(upstreams), config)
     plane = Plane(name=b"edge", budget_bytes=16 << 20)
     try:
@@ -238,3 +238,15 @@ async def test_what_is_pushed_no_more_is_not_waited_for() -> None:
         filler.take([opened(plane, b"/live/cam/t1/360p/7.1.m4s")])
         await done(filler)
         assert filler.counts["held"] == 0
+
+
+@looped
+async def test_a_body_that_stalls_is_continued_where_it_stopped() -> None:
+    rest = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\nContent-Range: bytes 4-8/9\r\n"
+    answers = [ok(b"half", ETAG, length=9), rest + ETAG + b"\r\n+rest"]
+    async with filling(*answers, min_rate=1000) as (filler, plane, origin):
+        filler.take([opened(plane, b"/a.m4s")])
+        await done(filler)
+        assert (plane.lookup(b"/a.m4s") or {})["size"] == 9
+        assert b'Range: bytes=4-\r\nIf-Match: "v1"' in origin.heads[1]
+        assert (filler.counts["resumed"], filler.counts["completed"]) == (1, 1)

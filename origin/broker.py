@@ -21,7 +21,7 @@ from edgecache.errors import EdgeError
 from edgecache.errors import Source as ErrorSource
 from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag, encode_tag
 
-from . import cues
+from . import cues, subtitles
 from .ledger import Arrivals
 from .rebase import Timebase
 from .sps import picture_size
@@ -199,7 +199,7 @@ class Broker:
         return b"".join(self._encode(tag) for tag in pending)
 
     def cues(self) -> list[tuple[int, list[amf.Value]]]:
-        """Data messages about events since the last call: (ms of the encoder's time, values)."""
+        """Messages of events and words since the last call: (ms of the encoder's time, values)."""
         waiting, self._cues = self._cues, deque(maxlen=MAX_CUES)
         return [(at_ms - self._base, values) for at_ms, values in waiting]
 
@@ -242,8 +242,8 @@ class Broker:
             values = amf.decode(tag.body)
         except amf.AmfError:
             values = []
-        if values and values[0] in cues.EVENTS:
-            self._cues.append((self._timebase.newest, values))
+        if values and (values[0] in cues.EVENTS or values[0] in subtitles.MESSAGES):
+            self._cues.append((self._timebase.place(tag.timestamp), values))
             return
         if len(values) < 2 or values[0] != "onMetaData" or not isinstance(values[1], dict):
             self.dropped["script"] += 1

@@ -223,9 +223,9 @@ def _open(past: Past, timeline: Timeline, name: str, there: There) -> list[Row]:
 
 
 def _listed(segment: Segment, rows: Sequence[Row]) -> list[Part]:
-    folder = segment.path.removesuffix(".m4s")
+    stem, _, suffix = segment.path.rpartition(".")
     return [
-        Part(path=f"{folder}.{row.part}.m4s", **row.data["listed"])
+        Part(path=f"{stem}.{row.part}.{suffix}", **row.data["listed"])
         for row in rows
         if row.data["listed"]
     ]

@@ -18,10 +18,13 @@ from edgecache.errors import ConfigError
 from edgecache.settings import DurationMs, Loaded, Names, Rate, Section, Size, load
 from edgecache.units import MIB, SECOND_MS
 
+from . import names
+
 ENV_PREFIX: Final = "ORIGIN"
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 # A POP counts viewers by playlists of pictures or of sound, and tells them apart by this.
 _AUDIO: Final = re.compile(r"audio(?:-[a-z0-9_-]{1,58})?", re.ASCII)
+_TEXT: Final = names.TEXT_TRACK
 _KID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -175,6 +178,18 @@ class Audio(Section):
     tracks: dict[str, Sound] = Field(default_factory=dict, max_length=8)
 
 
+class Words(Section):
+    """One subtitle rendition; its table name is the track's name."""
+
+    language: str = Field("", pattern=r"^[A-Za-z0-9-]{0,35}$")  # RFC 5646, as publishers say it
+    name: str = Field("", pattern=r"^[^\"\x00-\x1f]{0,64}$")  # as players show it
+
+
+class Text(Section):
+    # What publishers say (onTextData) in these languages; the first also what they say in none.
+    tracks: dict[str, Words] = Field(default_factory=dict, max_length=8)
+
+
 class Encoder(Section):
     """Empty path: the system's ffmpeg, else the pinned wheel's."""
 
@@ -216,6 +231,7 @@ class Config(Section):
     push: Push = Push()
     ladder: dict[str, Rung] = Field(default_factory=_small_ladder, min_length=1, max_length=8)
     audio: Audio = Audio()
+    text: Text = Text()
     encoder: Encoder = Encoder()
     admin: Admin = Admin()
     log: Log = Log()
@@ -226,7 +242,9 @@ class Config(Section):
         _names(self.pops, "POP")
         _names(self.ladder, "track")
         _names(self.audio.tracks, "audio track", _AUDIO)
-        taken = [track for track in self.ladder if _AUDIO.fullmatch(track)]
+        _names(self.text.tracks, "text track", _TEXT)
+        others = (_AUDIO, _TEXT)
+        taken = [track for track in self.ladder if any(kind.fullmatch(track) for kind in others)]
         if taken:
             raise ValueError(f"ladder.{taken[0]}: found a rung of this name, allowed any other")
         for pop in self.pops.values():

@@ -28,12 +28,13 @@ from xml.etree import ElementTree
 
 from edgecache.units import xs_date
 from origin import names
-from origin.model import AUDIO_TYPE, VIDEO_TYPE, Rendition
+from origin.model import Rendition
 from origin.timeline import Generation, Timeline, Track
 from origin.timing import NS, Timing
 
 _MS: Final = 1_000_000
 _CATCH_UP: Final = (0.95, 1.1)  # playback rates that keep the latency; hls.js gets the same
+_SUBTITLE: Final = {"schemeIdUri": "urn:mpeg:dash:role:2011", "value": "subtitle"}
 
 Element = ElementTree.Element
 
@@ -102,7 +103,8 @@ def _period(
 ) -> Period | None:
     """None for a run without media, or before all its init sections are there."""
     tracks = timeline.tracks.values()
-    if (end is not None and first >= end) or any(generation.number not in t.made for t in tracks):
+    made = [track.made_in(generation.number) for track in tracks]
+    if (end is not None and first >= end) or None in made:
         return None
     start_ns = first * timeline.timing.segment_ns
     duration_ns = None
@@ -118,7 +120,7 @@ def _period(
         first_msn=first,
         wall_ns=generation.anchor_wall_ns + start_ns,
         duration_ns=duration_ns,
-        renditions=tuple(track.made[generation.number] for track in tracks),
+        renditions=tuple(rendition for rendition in made if rendition is not None),
     )
 
 
@@ -199,12 +201,15 @@ def _add_period(
     element = ElementTree.SubElement(mpd, "Period", attributes)
     video = [r for r in period.renditions if r.kind == "video"]
     sets = [video] if video else []
-    sets += [[r] for r in period.renditions if r.kind == "audio"]  # a choice of language, not rate
+    sets += [[r] for r in period.renditions if r.kind != "video"]  # a choice of language, not rate
     for number, renditions in enumerate(sets):
         adaptation = _adaptation(element, number, renditions)
         if not timeline.ended:
             _reference(adaptation, timeline.timing, period, time_url)
-        ElementTree.SubElement(adaptation, "SegmentTemplate", _template(timeline, period))
+        if text := renditions[0].kind == "text":
+            ElementTree.SubElement(adaptation, "Role", _SUBTITLE)
+        template = _template(timeline, period, text=text)
+        ElementTree.SubElement(adaptation, "SegmentTemplate", template)
         for rendition in renditions:
             _representation(adaptation, rendition)
 
@@ -214,7 +219,7 @@ def _adaptation(period: Element, number: int, renditions: Sequence[Rendition]) -
     attributes = {
         "id": str(number),
         "contentType": first.kind,
-        "mimeType": VIDEO_TYPE if first.kind == "video" else AUDIO_TYPE,
+        "mimeType": first.content_type,
         "segmentAlignment": "true",
         "startWithSAP": "1",
     }
@@ -238,7 +243,8 @@ def _reference(adaptation: Element, timing: Timing, period: Period, time_url: st
     ElementTree.SubElement(reference, "UTCTiming", _clock(time_url))
 
 
-def _template(timeline: Timeline, period: Period) -> dict[str, str]:
+def _template(timeline: Timeline, period: Period, *, text: bool) -> dict[str, str]:
+    """Of WebVTT it is the same, without init section: shaka keeps to the latest of all sets."""
     timing = timeline.timing
     prefix = f"{period.epoch}/$RepresentationID$"
     template = {
@@ -246,8 +252,8 @@ def _template(timeline: Timeline, period: Period) -> dict[str, str]:
         "duration": str(timing.segment_ms),
         "startNumber": str(period.first_msn),
         "presentationTimeOffset": str(period.first_msn * timing.segment_ms),
-        "initialization": f"{prefix}/init{period.number}.mp4",
-        "media": f"{prefix}/$Number$.m4s",
+        **({} if text else {"initialization": f"{prefix}/init{period.number}.mp4"}),
+        "media": f"{prefix}/$Number$.{'vtt' if text else 'm4s'}",
     }
     if not timeline.ended:
         # a segment may be asked for once its first part is there, and comes part by part
@@ -265,6 +271,9 @@ def _representation(adaptation: Element, rendition: Rendition) -> None:
         "codecs": rendition.codecs,
         "bandwidth": str(rendition.bandwidth),
     }
+    if rendition.kind == "text":
+        ElementTree.SubElement(adaptation, "Representation", attributes)
+        return
     if rendition.kind == "audio":
         attributes["audioSamplingRate"] = str(rendition.sample_rate)
         element = ElementTree.SubElement(adaptation, "Representation", attributes)

@@ -14,10 +14,11 @@ from .timeline import Timeline
 
 def hops_of(part: PartObject, timeline: Timeline, broker: Broker, read_s: float) -> Hops | None:
     """Of a part whose bytes the encoder gave at `read_s` (monotonic), made of what came through
-    `broker`; None when it is of no frame: what closes a segment."""
+    `broker`; None when it is of no frame: what closes a segment, and words."""
     track = timeline.tracks[part.track]
     newest = next(each for each in reversed(track.segments) if each.msn == part.msn)
-    if not newest.parts or newest.parts[-1].path != part.path:
+    listed = newest.parts and newest.parts[-1].path == part.path
+    if not listed or track.rendition.kind == "text":
         return None
     began_ns = timeline.generations[-1].first_msn * timeline.timing.segment_ns
     found = broker.arrived(track.rendition.kind, (newest.end_ns - began_ns) / 1e6)

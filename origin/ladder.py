@@ -16,6 +16,7 @@ from typing import Final
 from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Rendition
+from .subtitles import bandwidth as text_bandwidth
 
 Size = tuple[int, int]  # of a picture: width, height in pixels
 
@@ -61,20 +62,32 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """One subtitle rendition, made of what the publisher says in `language` (RFC 5646). name: for
+    people, "" for the track's."""
+
+    track: str
+    language: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The encoding of one stream. `rungs` from best to worst, empty for a source without picture;
-    `sounds` the default first; audio_bitrate in bit/s, of each; segment_s is the grid that
-    keyframes stand on."""
+    `sounds` and `texts` the default first; audio_bitrate in bit/s, of each; segment_s is the grid
+    that keyframes stand on, parts how many it is cut into."""
 
     rungs: tuple[Rung, ...]
     sounds: tuple[Sound, ...] = (Sound(),)
+    texts: tuple[Text, ...] = ()
     audio_bitrate: int = 96_000
     fps: int = 30
     segment_s: float = 2.0
+    parts: int = 8
 
     @property
     def tracks(self) -> tuple[str, ...]:
-        """Names in the order of the pipes."""
+        """What ffmpeg makes, in the order of the pipes."""
         video = tuple(rung.track for rung in self.rungs)
         return (*video, *(sound.track for sound in self.sounds))
 
@@ -113,9 +126,14 @@ def plan_of(config: Config) -> Plan:
             for track, sound in config.audio.tracks.items()
         )
         or (Sound(),),
+        texts=tuple(
+            Text(track=track, language=text.language, name=text.name)
+            for track, text in config.text.tracks.items()
+        ),
         audio_bitrate=config.audio.bitrate * 8,
         fps=config.encoder.fps,
         segment_s=config.live.segment / 1000,
+        parts=config.live.parts,
     )
 
 
@@ -156,7 +174,7 @@ def only(plan: Plan, tracks: Collection[str]) -> Plan:
 
 
 def renditions(plan: Plan) -> tuple[Rendition, ...]:
-    """The tracks as the manifest lists them, in the order of `plan.tracks`."""
+    """The tracks as the manifest lists them: in the order of `plan.tracks`, then texts."""
     video = tuple(
         Rendition(
             track=rung.track,
@@ -185,7 +203,19 @@ def renditions(plan: Plan) -> tuple[Rendition, ...]:
         )
         for sound in plan.sounds
     )
-    return (*video, *audio)
+    text = tuple(
+        Rendition(
+            track=text.track,
+            kind="text",
+            bandwidth=text_bandwidth(plan.segment_s, plan.parts),
+            average_bandwidth=text_bandwidth(plan.segment_s, plan.parts) // 4,
+            codecs="wvtt",
+            language=text.language,
+            name=text.name,
+        )
+        for text in plan.texts
+    )
+    return (*video, *audio, *text)
 
 
 def argv(plan: Plan, ffmpeg: Ffmpeg, *, fds: Sequence[int], offset_s: float) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from typing import Final
 
 from origin import names
 from origin.markers import Marker
@@ -18,33 +19,50 @@ from origin.model import Rendition
 from origin.timeline import Part, Segment, Timeline, Track
 from origin.timing import NS, Timing
 
+_GROUPS: Final = {"audio": "AUDIO", "text": "SUBTITLES"}
+
 
 def multivariant_playlist(stream: str, renditions: Sequence[Rendition]) -> str:
     """All renditions, video in the given order. With video, audio is one group that every variant
-    shares and whose bit rate each includes; without, the audio renditions are the variants."""
+    shares and whose bit rate each includes; without, the audio renditions are the variants. Texts
+    are a group of every variant, none of it shown unless a viewer or the player's settings ask."""
     video = [r for r in renditions if r.kind == "video"]
     audio = [r for r in renditions if r.kind == "audio"]
     lines = ["#EXTM3U", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    group = audio if video else []
-    for index, rendition in enumerate(group):
-        default = "NO" if index else "YES"
-        lines.append(
-            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{rendition.name or rendition.track}"'
-            + (f',LANGUAGE="{rendition.language}"' if rendition.language else "")
-            + f",DEFAULT={default},AUTOSELECT=YES"
-            + (f',CHANNELS="{rendition.channels}"' if rendition.channels else "")
-            + f',URI="{_uri(stream, names.media_path(stream, rendition.track))}"'
-        )
+    group = [*(audio if video else ()), *(r for r in renditions if r.kind == "text")]
+    lines += (_media(stream, rendition, default=rendition is group[0]) for rendition in group)
     for rendition in video or audio:
         lines += _variant(stream, rendition, group)
     lines += (_iframe_variant(stream, rendition) for rendition in video if rendition.key_bandwidth)
     return _text(lines)
 
 
+def _media(stream: str, rendition: Rendition, *, default: bool) -> str:
+    """4.4.6.1. FORCED is for texts only, CHANNELS for sound; a text is never the default."""
+    text = rendition.kind == "text"
+    attributes = [
+        f"TYPE={_GROUPS[rendition.kind]}",
+        f'GROUP-ID="{rendition.kind}"',
+        f'NAME="{rendition.name or rendition.track}"',
+        *([f'LANGUAGE="{rendition.language}"'] if rendition.language else ()),
+        f"DEFAULT={'YES' if default and not text else 'NO'}",
+        "AUTOSELECT=YES",
+        *(["FORCED=NO"] if text else ()),
+        *([f'CHANNELS="{rendition.channels}"'] if rendition.channels else ()),
+        f'URI="{_uri(stream, names.media_path(stream, rendition.track))}"',
+    ]
+    return f"#EXT-X-MEDIA:{','.join(attributes)}"
+
+
 def _variant(stream: str, rendition: Rendition, group: Sequence[Rendition]) -> list[str]:
-    peak = rendition.bandwidth + max((a.bandwidth for a in group), default=0)
-    average = rendition.average_bandwidth + max((a.average_bandwidth for a in group), default=0)
-    codecs = dict.fromkeys(r.codecs for r in (rendition, *group) if r.codecs)
+    peak = average = 0  # of the largest combination
+    for kind in ("audio", "text"):
+        peak += max((r.bandwidth for r in group if r.kind == kind), default=0)
+        average += max((r.average_bandwidth for r in group if r.kind == kind), default=0)
+    peak, average = peak + rendition.bandwidth, average + rendition.average_bandwidth
+    # what is in media containers: WebVTT has none, and 4.4.6.2 asks only IMSC to be listed
+    spoken = [r for r in (rendition, *group) if r.kind != "text"]
+    codecs = dict.fromkeys(r.codecs for r in spoken if r.codecs)
     attributes = [
         f"BANDWIDTH={peak}",
         f"AVERAGE-BANDWIDTH={average}",
@@ -55,8 +73,7 @@ def _variant(stream: str, rendition: Rendition, group: Sequence[Rendition]) -> l
         if rendition.frame_rate:
             attributes.append(f"FRAME-RATE={rendition.frame_rate:.3f}")
         attributes.append("CLOSED-CAPTIONS=NONE")
-    if group:
-        attributes.append('AUDIO="audio"')
+    attributes += (f'{_GROUPS[kind]}="{kind}"' for kind in dict.fromkeys(r.kind for r in group))
     uri = _uri(stream, names.media_path(stream, rendition.track))
     return [f"#EXT-X-STREAM-INF:{','.join(attributes)}", uri]
 

@@ -12,12 +12,14 @@ from typing import Final, Literal
 
 import xxhash
 
-Kind = Literal["video", "audio"]
+Kind = Literal["video", "audio", "text"]
 
 PLAYLIST_TYPE: Final = "application/vnd.apple.mpegurl"
 MPD_TYPE: Final = "application/dash+xml"
 VIDEO_TYPE: Final = "video/mp4"
 AUDIO_TYPE: Final = "audio/mp4"
+TEXT_TYPE: Final = "text/vtt"
+_TYPES: Final[dict[Kind, str]] = {"video": VIDEO_TYPE, "audio": AUDIO_TYPE, "text": TEXT_TYPE}
 
 
 def digest_of(body: bytes) -> str:
@@ -29,8 +31,8 @@ def digest_of(body: bytes) -> str:
 class Rendition:
     """One track of a stream as planned; codecs and picture size are corrected by its init section.
 
-    bandwidth, average_bandwidth: bit/s. codecs: RFC 6381, "" while unknown. width, height: pixels,
-    0 for audio. frame_rate: frames/s, 0 for audio. channels, sample_rate (Hz): 0 for video.
+    bandwidth, average_bandwidth: bit/s. codecs: RFC 6381, "" while unknown. width, height: pixels;
+    frame_rate: frames/s; channels, sample_rate (Hz): each 0 for what it does not apply to.
     language: RFC 5646, "" when not said. name: for people, "" for the track's. key_bandwidth: peak
     of its key frames alone, bit/s; 0: no I-frame playlist.
     """
@@ -48,6 +50,11 @@ class Rendition:
     language: str = ""
     name: str = ""
     key_bandwidth: int = 0
+
+    @property
+    def content_type(self) -> str:
+        """Of its segments."""
+        return _TYPES[self.kind]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

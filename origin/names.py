@@ -12,6 +12,8 @@ from typing import Final
 
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}")
 TIME: Final = "/edgecache/time"  # the wall clock; a POP answers it itself (control/clock.py)
+# Who only has a name knows by it that a track is text: what its files are called, who counts it.
+TEXT_TRACK: Final = re.compile(r"text(?:-[a-z0-9_-]{1,59})?")
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -71,12 +73,17 @@ def init_path(stream: str, epoch: str, track: str, generation: int) -> str:
 
 def segment_path(stream: str, epoch: str, track: str, msn: int) -> str:
     """Path of the segment with media sequence number `msn`."""
-    return f"/live/{stream}/{epoch}/{track}/{msn}.m4s"
+    return f"/live/{stream}/{epoch}/{track}/{msn}.{suffix(track)}"
 
 
 def part_path(stream: str, epoch: str, track: str, msn: int, part: int) -> str:
     """Path of part `part` (0, 1, ...) of segment `msn`."""
-    return f"/live/{stream}/{epoch}/{track}/{msn}.{part}.m4s"
+    return f"/live/{stream}/{epoch}/{track}/{msn}.{part}.{suffix(track)}"
+
+
+def suffix(track: str) -> str:
+    """What the names of its segments and parts end with."""
+    return "vtt" if TEXT_TRACK.fullmatch(track) else "m4s"
 
 
 def relative(stream: str, path: str) -> str:

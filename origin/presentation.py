@@ -12,7 +12,7 @@ Knows nothing of processes, files or who is watching.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,10 +22,8 @@ from origin import dash, manifest, names
 from origin.cmaf import CmafError, Demuxer, Frame, Init
 from origin.markers import Marker
 from origin.model import (
-    AUDIO_TYPE,
     MPD_TYPE,
     PLAYLIST_TYPE,
-    VIDEO_TYPE,
     MediaObject,
     PartObject,
     PlaylistVersion,
@@ -34,6 +32,7 @@ from origin.model import (
     digest_of,
 )
 from origin.packager import CLOSING, Cut, Packager
+from origin.subtitles import Subtitles, Told
 from origin.timeline import Part, Timeline, Track
 from origin.timing import NS, Timing
 from origin.versions import INIT_TTL_MS, Versioned
@@ -51,14 +50,20 @@ class Start:
 
 
 class _Line:
-    """One track in one generation: demuxer, then packager, and the segment being filled."""
+    """One encoded track in one generation: demuxer, then packager."""
 
     def __init__(self) -> None:
         self.demuxer = Demuxer()
         self.packager: Packager | None = None
-        self.offset = 0  # bytes of the open segment
-        self.hash = xxhash.xxh3_128()
         self.held: deque[Cut] = deque()  # parts that the other tracks are not near to
+
+
+class _Body:
+    """The segment of a track that is being filled, and has `data` so far."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.size = len(data)
+        self.hash = xxhash.xxh3_128(data)
 
 
 class Presentation:
@@ -110,6 +115,11 @@ class Presentation:
         self.lag_ns = 0  # wall clock of the newest part less the date of its last sample
         self._stream = stream
         self._lines: dict[str, _Line] = {}
+        self._bodies: dict[str, _Body] = {}
+        self._subtitles = Subtitles(renditions, timing)
+        # whose parts the texts follow, while a generation runs
+        self._leader = next(r.track for r in renditions if r.kind != "text")
+        self._followers: tuple[str, ...] = ()
         self._announced: list[Rendition] = []
         self._periods: tuple[dash.Period, ...] = ()  # as in the newest MPD
         self._wall_ns = 0  # when the newest bytes came
@@ -122,7 +132,11 @@ class Presentation:
         if self.timeline.ended:
             raise ValueError(f"{self._stream}: the stream has ended, start another epoch")
         generation = self.timeline.begin_generation(wall_ns=wall_ns)
-        self._lines = {name: _Line() for name in self.timeline.tracks}
+        self._subtitles.begin(generation.first_msn)
+        self._followers = self._subtitles.tracks
+        encoded = (name for name in self.timeline.tracks if name not in self._followers)
+        self._lines = {name: _Line() for name in encoded}
+        self._bodies = {name: _Body() for name in self.timeline.tracks}
         offset_s = generation.first_msn * self.timing.segment_ms / 1000
         return Start(generation.number, generation.first_msn, offset_s)
 
@@ -145,10 +159,11 @@ class Presentation:
         changed: list[str] = []
         for name, line in self._lines.items():
             for cut in (*line.held, *(line.packager.flush() if line.packager else ())):
-                out.append(self._object(name, line, cut))
-                changed.append(name)
+                for track, part in self._parts(name, cut):
+                    out.append(part)
+                    changed.append(track)
             self.dropped += self._drops(line)
-        self._lines = {}
+        self._lines, self._followers = {}, ()
         if self.timeline.generations:
             changed += self.timeline.level()
         for name in dict.fromkeys(changed):
@@ -172,13 +187,12 @@ class Presentation:
         for name, data in begun.items():
             line, segment = _Line(), self.timeline.tracks[name].open
             assert segment is not None, f"{name}: bytes of a segment that is not open"
-            line.offset = len(data)
-            line.hash.update(data)
+            self._bodies[name] = _Body(data)
             line.held.append(
                 Cut(
                     msn=segment.msn,
                     index=len(segment.parts),
-                    body=CLOSING,
+                    body=b"\n" if name in self._subtitles.tracks else CLOSING,
                     start_ns=segment.end_ns,
                     end_ns=segment.end_ns,
                     independent=False,
@@ -192,6 +206,10 @@ class Presentation:
             if track.segments and names.media_path(self._stream, name) not in told:
                 out += self._versions(track)
         return out
+
+    def say(self, told: Told, at_ms: int) -> None:
+        """Words, at `at_ms` of the running generation's media."""
+        self._subtitles.say(told, at_ms)
 
     def mark(self, marker: Marker) -> None:
         """A timed event, in the playlists from their next versions on. Raises MarkerError."""
@@ -209,8 +227,9 @@ class Presentation:
 
     @property
     def drops(self) -> Counter[str]:
-        """Frames, fragments and bytes dropped, by reason, over all generations."""
-        return sum((self._drops(line) for line in self._lines.values()), self.dropped.copy())
+        """Frames, fragments, bytes and texts dropped, by reason, over all generations."""
+        dropped = self.dropped + self._subtitles.dropped
+        return sum((self._drops(line) for line in self._lines.values()), dropped)
 
     def _drops(self, line: _Line) -> Counter[str]:
         return line.demuxer.dropped + (line.packager.dropped if line.packager else Counter())
@@ -240,7 +259,7 @@ class Presentation:
                 path=path,
                 body=init.body,
                 digest=digest_of(init.body),
-                content_type=self._type(known),
+                content_type=known.content_type,
                 cache_control=IMMUTABLE,
                 ttl_ms=INIT_TTL_MS,
             )
@@ -262,7 +281,7 @@ class Presentation:
                 near = line.held[0].start_ns - behind_ns <= self.timing.part_target_ns // 2
                 if near or len(line.held) > self.timing.parts:
                     self.out_of_step += not near
-                    out += self._publish(name, line, line.held.popleft(), wall_ns)
+                    out += self._publish(name, line.held.popleft(), wall_ns)
                     going = True
         return out
 
@@ -271,16 +290,27 @@ class Presentation:
         begun_ns = self.timeline.generations[-1].first_msn * self.timing.segment_ns
         return max(begun_ns, self.timeline.tracks[name].end_ns)
 
-    def _publish(self, name: str, line: _Line, cut: Cut, wall_ns: int) -> list[Publication]:
-        part = self._object(name, line, cut)
+    def _publish(self, name: str, cut: Cut, wall_ns: int) -> list[Publication]:
         self.lag_ns = wall_ns - self.timeline.generations[-1].anchor_wall_ns - cut.end_ns
-        track = self.timeline.tracks[name]
-        versions = self._versions(track) if cut.final else [self._version(track)]
-        return [part, *versions, *self._multivariant(), *self._mpd()]
+        out: list[Publication] = []
+        for each, part in self._parts(name, cut):
+            track = self.timeline.tracks[each]
+            out += [part, *(self._versions(track) if cut.final else [self._version(track)])]
+        return [*out, *self._multivariant(), *self._mpd()]
 
-    def _object(self, name: str, line: _Line, cut: Cut) -> PartObject:
+    def _parts(self, name: str, cut: Cut) -> Iterator[tuple[str, PartObject]]:
+        """The part, and those of texts that follow it, each taken into the timeline when its turn
+        comes: a playlist reports of others what can be had already."""
+        yield name, self._object(name, cut)
+        for text in self._followers if name == self._leader else ():
+            body = self._subtitles.part(text, cut.msn, cut.start_ns, cut.end_ns)
+            followed = replace(cut, body=body, independent=True, key_bytes=0)
+            yield text, self._object(text, followed)
+
+    def _object(self, name: str, cut: Cut) -> PartObject:
         """The part, taken into the timeline."""
-        line.hash.update(cut.body)
+        segment = self._bodies[name]
+        segment.hash.update(cut.body)
         track = self.timeline.tracks[name]
         epoch = self.timeline.generations[-1].epoch
         path = names.part_path(self._stream, epoch, name, cut.msn, cut.index)
@@ -288,22 +318,22 @@ class Presentation:
             path=path,
             body=cut.body,
             digest=digest_of(cut.body),
-            content_type=self._type(track.rendition),
+            content_type=track.rendition.content_type,
             cache_control=IMMUTABLE,
             ttl_ms=self.media_ttl_ms,
             segment_path=names.segment_path(self._stream, epoch, name, cut.msn),
-            offset=line.offset,
+            offset=segment.size,
             final=cut.final,
-            segment_digest=line.hash.hexdigest() if cut.final else None,
+            segment_digest=segment.hash.hexdigest() if cut.final else None,
             duration_s=(cut.end_ns - cut.start_ns) / NS,
             independent=cut.independent,
             track=name,
             msn=cut.msn,
             index=cut.index,
         )
-        line.offset += len(cut.body)
+        segment.size += len(cut.body)
         if cut.final:
-            line.offset, line.hash = 0, xxhash.xxh3_128()
+            self._bodies[name] = _Body()
         if cut.end_ns > cut.start_ns:
             listed = Part(
                 path=path,
@@ -319,32 +349,23 @@ class Presentation:
 
     def _versions(self, track: Track) -> list[Publication]:
         """All playlists of a track that lists another whole segment."""
-        media = self._version(track)
-        return [media, self._iframes(track)] if track.rendition.key_bandwidth else [media]
+        kinds = (False, True) if track.rendition.key_bandwidth else (False,)
+        return [self._version(track, iframes=iframes) for iframes in kinds]
 
-    def _version(self, track: Track) -> PlaylistVersion:
-        name = track.rendition.track
+    def _version(self, track: Track, *, iframes: bool = False) -> PlaylistVersion:
+        name, ended = track.rendition.track, self.timeline.ended
         # what ends must be newer than a version that only lacked ENDLIST
-        version = (track.next_msn + 1, 0, 0) if self.timeline.ended else track.version
+        version = (track.next_msn + 1, 0, 0) if ended else track.version
+        path, full = names.media_path, manifest.media_playlist
+        if iframes:
+            version, path, full = (version[0], 0, 0), names.iframe_path, manifest.iframe_playlist
         return self._versioned.playlist(
-            names.media_path(self._stream, name),
+            path(self._stream, name),
             version,
-            manifest.media_playlist(self.timeline, name),
-            manifest.delta_playlist(self.timeline, name),
-            manifest.delta_playlist(self.timeline, name, v2=True),
-            ended=self.timeline.ended,
-        )
-
-    def _iframes(self, track: Track) -> PlaylistVersion:
-        name = track.rendition.track
-        msn = track.next_msn + 1 if self.timeline.ended else track.version[0]
-        return self._versioned.playlist(
-            names.iframe_path(self._stream, name),
-            (msn, 0, 0),
-            manifest.iframe_playlist(self.timeline, name),
-            manifest.delta_playlist(self.timeline, name, iframes=True),
-            manifest.delta_playlist(self.timeline, name, iframes=True, v2=True),
-            ended=self.timeline.ended,
+            full(self.timeline, name),
+            manifest.delta_playlist(self.timeline, name, iframes=iframes),
+            manifest.delta_playlist(self.timeline, name, iframes=iframes, v2=True),
+            ended=ended,
         )
 
     def _multivariant(self) -> list[Publication]:
@@ -372,7 +393,3 @@ class Presentation:
         self._periods = found
         text = dash.manifest(self.timeline, found, published_ns=self._wall_ns)
         return [self._versioned.value(names.mpd_path(self._stream), MPD_TYPE, text)]
-
-    @staticmethod
-    def _type(rendition: Rendition) -> str:
-        return VIDEO_TYPE if rendition.kind == "video" else AUDIO_TYPE

@@ -48,6 +48,14 @@ class Timebase:
         track.last = max(track.last, timestamp + track.offset)
         return track.last
 
+    def place(self, timestamp: int) -> int:
+        """Where a data message of this time stamp stands among the media; its own is trusted within
+        `JUMP_MS` of what came last (some publishers say 0)."""
+        for track in self._tracks.values():
+            if abs(timestamp + track.offset - self.newest) <= JUMP_MS:
+                return max(0, timestamp + track.offset)
+        return self.newest
+
     def _first(self, timestamp: int) -> _Track:
         newest = self.newest
         for other in self._tracks.values():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from . import names
 from .chronicle import Chronicle, Past, Row, head, rebuild
 from .disk import Disk
-from .model import AUDIO_TYPE, VIDEO_TYPE, MediaObject, PartObject, Publication, digest_of
+from .model import MediaObject, PartObject, Publication, digest_of
 from .presentation import IMMUTABLE, Presentation
 from .timeline import Segment
 from .timing import NS
@@ -203,5 +203,4 @@ class _Filler:
         return self._now_s + self._ttl_ms / 1000 - age_s
 
     def _type(self, track: str) -> str:
-        kind = self._timeline.tracks[track].rendition.kind
-        return VIDEO_TYPE if kind == "video" else AUDIO_TYPE
+        return self._timeline.tracks[track].rendition.content_type

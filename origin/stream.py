@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from . import cues, encoder, ladder
+from . import cues, encoder, ladder, subtitles
 from .broker import Broker, BrokerError, Source
 from .encoder import Encoder, Launch
 from .ffmpeg import Ffmpeg
@@ -284,12 +284,14 @@ class LiveStream:
         self._source = source
 
     def _tell(self, broker: Broker) -> None:
-        """Events that the publisher told, dated where they stand in its media."""
+        """Words and events that the publisher told, where they stand in its media."""
         if self._presentation is None or not self._presentation.timeline.generations:
             return
         timeline = self._presentation.timeline
         began_ns = timeline.generations[-1].wall_ns(self._presentation.timing.segment_ns)
         for at_ms, values in broker.cues():
+            if words := subtitles.told_of(values):
+                self._presentation.say(words, at_ms)
             marker = cues.marker_of(values, at_ns=began_ns + at_ms * 1_000_000)
             try:
                 if marker is not None:

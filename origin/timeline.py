@@ -100,6 +100,10 @@ class Track:
             return self.segments[-1]
         return None
 
+    def made_in(self, number: int) -> Rendition | None:
+        """What it was in a generation; None before its init section, which text has none of."""
+        return self.rendition if self.rendition.kind == "text" else self.made.get(number)
+
     @property
     def version(self) -> tuple[int, int, int]:
         """(msn, parts, last_parts): see model.PlaylistVersion."""

@@ -50,6 +50,7 @@ class Timing:
         if parts < 1 or abs(parts * part_s - segment_s) > 0.01 * segment_s:
             raise ValueError(f"part {part_s} s, want a whole fraction of segment {segment_s} s")
         part = Fraction(segment_ms, 1000 * parts)
+        renditions = [rendition for rendition in renditions if rendition.kind != "text"]  # follow
         longest = max((_longest(part, rendition) for rendition in renditions), default=part)
         timing = cls(
             segment_ms=segment_ms,

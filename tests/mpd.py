@@ -31,6 +31,7 @@ def inits(text: str, base: str) -> set[str]:
         base + template.initialization.replace("$RepresentationID$", track)
         for period in parse(text).periods
         for template, track in _representations(period)
+        if template.initialization  # WebVTT has none
     }
 
 

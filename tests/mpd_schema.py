@@ -82,7 +82,7 @@ KINDS: Final = {
             "startWithSAP": SAP,
         },
         (),
-        {"ProducerReferenceTime": "*", "SegmentTemplate": "?", "Representation": "*"},
+        {"ProducerReferenceTime": "*", "Role": "*", "SegmentTemplate": "?", "Representation": "*"},
     ),
     "ProducerReferenceTime": Kind(
         {
@@ -121,6 +121,7 @@ KINDS: Final = {
         {"AudioChannelConfiguration": "*"},
     ),
     "AudioChannelConfiguration": DESCRIPTOR,
+    "Role": DESCRIPTOR,
     "UTCTiming": DESCRIPTOR,
 }
 
@@ -241,10 +242,16 @@ def _adaptation(adaptation: Element, where: str, longest: Fraction) -> Iterator[
     if not templates:
         yield f"{where}/SegmentTemplate: missing"
         return
-    yield from _template(templates[0], f"{where}/SegmentTemplate", longest)
+    track, number = "RepresentationID", "Number"
+    addresses = {"media": {track, number}, "initialization": {track}}
+    if adaptation.get("mimeType") == "text/vtt":  # which has no init section
+        del addresses["initialization"]
+    yield from _template(templates[0], f"{where}/SegmentTemplate", longest, addresses)
 
 
-def _template(template: Element, where: str, longest: Fraction) -> Iterator[str]:
+def _template(
+    template: Element, where: str, longest: Fraction, addresses: Mapping[str, set[str]]
+) -> Iterator[str]:
     """5.3.9.4: what a player makes addresses and times of."""
     if "duration" not in template.attrib:
         yield f"{where}@duration: missing, and no SegmentTimeline"
@@ -252,8 +259,7 @@ def _template(template: Element, where: str, longest: Fraction) -> Iterator[str]
     duration = Fraction(int(template.attrib["duration"]), int(template.get("timescale", "1")))
     if not 0 < duration <= longest:
         yield f"{where}@duration: found {duration} s, maxSegmentDuration is {longest}"
-    track, number = "RepresentationID", "Number"
-    for name, wanted in (("media", {track, number}), ("initialization", {track})):
+    for name, wanted in addresses.items():
         text = template.get(name, "")
         if text.count("$") % 2 or set(text.split("$")[1::2]) != wanted:
             yield f"{where}@{name}: found {text!r}"

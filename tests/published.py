@@ -84,6 +84,7 @@ class Ledger:
         assert mpd.segments(text, "/live/s/") <= self.complete
 
     def _media(self, version: PlaylistVersion, playlist: m3u8.M3U8, base: str) -> None:
+        suffix = "vtt" if version.path.startswith("/live/s/text") else "m4s"
         numbers = (playlist.media_sequence, playlist.discontinuity_sequence or 0)
         assert numbers >= self._msn.get(version.path, (0, 0))
         self._msn[version.path] = numbers
@@ -92,12 +93,13 @@ class Ledger:
                 continue  # the open one
             msn = playlist.media_sequence + index
             assert self._uris.setdefault((version.path, msn), segment.uri) == segment.uri
-            assert segment.uri.endswith(f"/{msn}.m4s")
+            assert segment.uri.endswith(f"/{msn}.{suffix}")
             assert round(segment.duration) <= playlist.target_duration
             assert (base + segment.uri in self.complete) != bool(segment.gap_tag)
             if playlist.is_i_frames_only and not segment.gap_tag:
                 self._iframe(base + segment.uri, segment.byterange)
-            assert segment.gap_tag or base + segment.init_section.uri in self.objects
+            plain = segment.gap_tag or suffix == "vtt"
+            assert plain or base + segment.init_section.uri in self.objects
         if playlist.is_i_frames_only:
             assert playlist.is_endlist == version.ended
             return
@@ -111,7 +113,7 @@ class Ledger:
         hints = [line for line in version.full.decode().split("\n") if "PRELOAD-HINT" in line]
         hint = hints[-1].split('"')[1]
         assert base + hint not in self.objects
-        assert hint.endswith(f"/{version.msn}.{version.parts}.m4s")
+        assert hint.endswith(f"/{version.msn}.{version.parts}.{suffix}")
         others = [path for path in self._msn if path.count(".") == 1 and path != version.path]
         assert len(playlist.rendition_reports) == len(others)
 

@@ -48,6 +48,7 @@ _SEGMENTS: Final = 4  # of a track that are looked at; players are that far behi
 _LOOK_S: Final = 0.1  # between two looks; a part lasts longer, and so does the wait for it
 _LOOKS_A_SECOND: Final = 10_000
 _AUDIO: Final = re.compile(r"audio(?:-[a-z0-9_-]+)?")
+_TEXT: Final = re.compile(r"text(?:-[a-z0-9_-]+)?")
 
 SignFields = Callable[[str, str, Sequence[tuple[str, str]]], str]
 """(method, target, fields) -> value of `Authorization`."""
@@ -73,8 +74,12 @@ class Watched:
 
 def _persons(counts: Iterable[tuple[str, int]]) -> int:
     """Of requests by track. A player of separate audio makes two, a listener the audio's only: the
-    larger number is nobody twice."""
-    rows = [(bool(_AUDIO.fullmatch(track)), number) for track, number in counts]
+    larger number is nobody twice. Nobody has subtitles alone."""
+    rows = [
+        (bool(_AUDIO.fullmatch(track)), number)
+        for track, number in counts
+        if not _TEXT.fullmatch(track)
+    ]
     video, audio = (sum(n for of, n in rows if of is kind) for kind in (False, True))
     return max(video, audio)
 

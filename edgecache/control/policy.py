@@ -43,7 +43,8 @@ _VIEWER_FIELDS: Final = frozenset(
 )
 _TEXT: Final = re.compile(rb"\.(?:m3u8|mpd)(?:\?|$)")
 _MEDIA: Final = re.compile(
-    rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?\.m4s"
+    rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?"
+    rb"\.(?:m4s|vtt)"
 )
 _STREAM: Final = re.compile(rb"/live/([a-z0-9_-]{1,64})/")
 _TRACK: Final = re.compile(
@@ -72,7 +73,7 @@ def track_of(key: bytes) -> str:
 
 @dataclass(frozen=True, order=True)
 class MediaName:
-    """`/live/{stream}/{epoch}/{track}/{msn}[.{part}].m4s`; part -1: the whole segment."""
+    """`/live/{stream}/{epoch}/{track}/{msn}[.{part}].{m4s,vtt}`; part -1: the whole segment."""
 
     track: tuple[bytes, bytes, bytes]
     msn: int

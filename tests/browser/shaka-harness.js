@@ -38,7 +38,7 @@ function figures() {
   };
 }
 
-window.__edgecache = { figures, history, errors: [] };
+window.__edgecache = { figures, history, player, errors: [] };
 player.addEventListener("error", ({ detail }) => window.__edgecache.errors.push(detail.code));
 video.addEventListener("playing", () => { moving = true; });
 video.addEventListener("waiting", () => {

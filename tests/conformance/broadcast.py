@@ -23,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from edgecache.flv import HEADER, FlvReader, Tag
+from edgecache import amf
+from edgecache.flv import HEADER, SCRIPT, FlvReader, Tag
 from edgecache.signing import sign
 from origin.ffmpeg import find
 from tests.conformance.playlist import Media, read_media
@@ -34,10 +35,13 @@ STREAM: Final = "cam"
 BASE: Final = f"/live/{STREAM}/"
 MASTER: Final = f"{BASE}master.m3u8"
 VIDEO: Final = ("hi", "lo")
-TRACKS: Final = (*VIDEO, "audio")
+MEDIA: Final = (*VIDEO, "audio")
+TEXT: Final = "text-en"
+TRACKS: Final = (*MEDIA, TEXT)
 FPS: Final = 15
 PARTS: Final = 3  # a segment of 1 s
 WINDOW_S: Final = 10.0
+SPOKEN_MS: Final = (700, 1_600)  # between two texts, and how long each is shown: across segments
 LENGTH_S: Final = 170  # of the recording; the suite is over before
 CROWD: Final = 16  # requests at once
 WAITED_S: Final = 0.05  # an answer that took longer was waited for
@@ -57,6 +61,17 @@ def record(folder: Path) -> Path:
     ]
     subprocess.run(command, check=True, timeout=60)
     return file
+
+
+def with_words(tags: list[Tag]) -> Iterator[Tag]:
+    """A text every so often, which says when that is, in front of the media of that time."""
+    due_ms = 0
+    for tag in tags:
+        if tag.timestamp >= due_ms:
+            said: amf.Value = {"text": f"at {tag.timestamp} ms", "duration": SPOKEN_MS[1] / 1000}
+            yield Tag(SCRIPT, tag.timestamp, amf.encode("onTextData", said))
+            due_ms += SPOKEN_MS[0]
+        yield tag
 
 
 class Publisher(threading.Thread):
@@ -123,6 +138,7 @@ class OriginProcess:
             f"encoder.fps = {FPS}",
             f'live = {{ segment = "1s", parts = {PARTS}, window = "{WINDOW_S:g}s"'
             ', reconnect = "1s" }',
+            f'text.tracks.{TEXT} = {{ language = "en", name = "English" }}',
             f'keys.{KID}.secret = "{SECRET}"',
             f'pops.pushed = {{ push = "{push_url}", hot = ["*"] }}',
             *(
@@ -352,7 +368,7 @@ def is_over(seen: list[Seen]) -> bool:
 def on_air(folder: Path) -> Iterator[Broadcast]:
     """The stream, its doors and their followers; multivariant playlist and first parts are there
     at every door."""
-    tags = FlvReader().feed(record(folder).read_bytes())
+    tags = list(with_words(FlvReader().feed(record(folder).read_bytes())))
     port = free_port()
     with ExitStack() as stack:
         upstream = f"origin.urls=http://127.0.0.1:{port}"

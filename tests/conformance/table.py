@@ -15,8 +15,8 @@ _HEAD: Final = """# Conformance
 Which rules of low-latency HLS delivery are tested, where each stands, and through which doors: an
 edge that is *push*ed to, an edge that can only *pull*, and the *origin* itself. Sections are of
 RFC 8216bis (draft-pantos-hls-rfc8216bis-22) unless another source is named; the text is ours.
-One real broadcast is watched through all doors: two video renditions and audio, a full window, a
-silence, a killed encoder, and the end.
+One real broadcast is watched through all doors: two video renditions, audio and subtitles, a full
+window, a silence, a killed encoder, and the end.
 
 This file is generated from the tests: `python -m tests.conformance.table`.
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.conformance import fragments
-from tests.conformance.broadcast import TRACKS, VIDEO, Broadcast, Door, each
+from tests.conformance.broadcast import MEDIA, VIDEO, Broadcast, Door, each
 from tests.conformance.playlist import Part, Segment
 from tests.conformance.rules import MUST, SHOULD, rule
 
@@ -21,7 +21,7 @@ def with_parts(door: Door, track: str) -> list[Segment]:
 
 
 def parts(door: Door) -> Iterator[tuple[Part, fragments.Media]]:
-    for track in TRACKS:
+    for track in MEDIA:
         for segment in with_parts(door, track):
             init = door.body(segment.map_uri)
             for part in segment.parts:
@@ -44,7 +44,7 @@ def test_a_part_lasts_what_is_said(door: Door, broadcast: Broadcast) -> None:
     "EXTINF is the sum of the frames, to a millisecond.",
 )
 def test_a_segment_lasts_what_is_said(door: Door, broadcast: Broadcast) -> None:
-    for track in TRACKS:
+    for track in MEDIA:
         for segment in door.playlist(track).media.segments[-4:]:
             assert segment.duration_s == pytest.approx(
                 fragments.fetch(door, segment).duration_s, abs=0.001
@@ -93,7 +93,7 @@ def test_every_segment_has_a_key_frame(door: Door, broadcast: Broadcast) -> None
     "Without a discontinuity the first timestamp of a segment is the end of the one before.",
 )
 def test_timestamps_follow_on(door: Door, broadcast: Broadcast) -> None:
-    for track in TRACKS:
+    for track in MEDIA:
         made = [
             fragments.fetch(door, segment) for segment in door.playlist(track).media.segments[-5:]
         ]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecache import amf
-from edgecache.flv import HEADER, SCRIPT, encode_tag
+from edgecache.flv import HEADER, SCRIPT, VIDEO, encode_tag
 from origin.broker import MAX_CUES, Broker
 from origin.cues import marker_of
 from origin.markers import Marker
@@ -73,6 +73,17 @@ def test_anything_at_all(name: str, value: amf.Value) -> None:
         assert 0 < len(marker.id) <= 64
         assert '"' not in marker.id + marker.kind
         assert marker.end_ns >= marker.start_ns
+
+
+def test_the_broker_places_messages_by_their_own_time() -> None:
+    """Within a second of the media; some publishers say 0."""
+    broker = Broker()
+    broker.feed(HEADER)
+    for at in range(90_000, 95_000, 40):
+        broker.feed(encode_tag(VIDEO, at, bytes.fromhex("1200")))
+    for at, body in ((94_500, "onTextData"), (0, "onTextData"), (95_200, "onCuePoint")):
+        broker.feed(encode_tag(SCRIPT, at, amf.encode(body, {"text": "hi"})))
+    assert [at_ms for at_ms, _ in broker.cues()] == [4_500, 4_960, 5_200]
 
 
 def test_the_broker_keeps_the_newest_until_asked() -> None:

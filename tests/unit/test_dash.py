@@ -15,7 +15,7 @@ from origin.names import epoch_of, init_path, part_path, segment_path
 from origin.timeline import Part, Timeline
 from origin.timing import NS, Timing
 from tests import mpd, mpd_schema
-from tests.unit.test_manifest import AUDIO, PLAN, V180
+from tests.unit.test_manifest import AUDIO, ENGLISH, PLAN, V180
 
 GOLDEN: Final = Path(__file__).parent.parent / "golden"
 UNIX_S: Final = 1_763_800_000
@@ -27,7 +27,9 @@ def begin(line: Timeline, *, wall_s: float = 0) -> None:
     """A generation, with the init sections of all tracks."""
     number = line.begin_generation(wall_ns=WALL + round(wall_s * NS)).number
     for name, track in line.tracks.items():
-        line.set_init(name, init_path("s", EPOCH, name, number), track.rendition)
+        path = "" if track.rendition.kind == "text" else init_path("s", EPOCH, name, number)
+        if path:
+            line.set_init(name, path, track.rendition)
 
 
 def add(line: Timeline, msn: int, *, parts: int = 6, final: bool = True, skip: str = "") -> None:
@@ -190,6 +192,29 @@ def test_a_segment_that_a_track_lacks_is_in_no_period() -> None:
     paths = named(holed())
     assert not paths & {segment_path("s", EPOCH, track.track, 103) for track in PLAN}
     assert segment_path("s", EPOCH, "audio", 104) in paths
+
+
+def test_text_is_as_the_others_without_init_section() -> None:
+    """As late, too: players keep to the latest of all."""
+    plan = [*PLAN, ENGLISH]
+    timing = Timing.plan(plan, window_s=30)
+    line = Timeline(stream="s", epoch=EPOCH, timing=timing, renditions=plan, first_msn=100)
+    begin(line)
+    for msn in range(100, 107):
+        add(line, msn, skip="audio" if msn == 103 else "")
+    assert line.tracks["text-en"].inits == {}
+    for period in mpd.parse(text(line)).periods:
+        _, audio, words = period.adaptation_sets
+        assert (words.content_type, words.mime_type, words.lang) == ("text", "text/vtt", "en")
+        assert [role.value for role in words.roles] == ["subtitle"]
+        template, others = words.segment_templates[0], audio.segment_templates[0]
+        assert (template.initialization, template.media) == (
+            None,
+            f"{EPOCH}/$RepresentationID$/$Number$.vtt",
+        )
+        for name in ("presentation_time_offset", "availability_time_offset", "start_number"):
+            assert getattr(template, name) == getattr(others, name)
+    assert segment_path("s", EPOCH, "text-en", 102) in mpd.segments(text(line), "/live/s/")
 
 
 def test_wall_clock_and_numbers_agree() -> None:

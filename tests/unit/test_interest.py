@@ -58,6 +58,11 @@ def test_who_waits_on_pushed_playlists_is_counted_once() -> None:
     at |= {V: 0, W: 0, AUDIO: 7}  # listeners only
     watch.look(at.__getitem__, nobody, 0.1)
     assert watch.viewers() == {"a": 7}
+    text = b"/live/a/text-en.m3u8"
+    watch.playlist("a", text, 0.2)
+    at |= {text: 9}  # who reads along has a picture, or sound, too
+    watch.look(at.__getitem__, nobody, 0.2)
+    assert watch.audiences["a"].parked == 7
 
 
 def test_every_language_is_sound() -> None:

@@ -47,6 +47,18 @@ AUDIO = Rendition(
     channels=2,
     sample_rate=48_000,
 )
+ENGLISH, GERMAN = (
+    Rendition(
+        track=f"text-{language}",
+        kind="text",
+        bandwidth=16_000,
+        average_bandwidth=4_000,
+        codecs="wvtt",
+        language=language,
+        name=name,
+    )
+    for language, name in (("en", "English"), ("de", ""))
+)
 PLAN = [V360, V180, AUDIO]
 
 
@@ -175,6 +187,7 @@ CASES = {
     "marked_delta_v2": manifest.delta_playlist(marked(), "360p", v2=True),
     "multivariant": manifest.multivariant_playlist("s", PLAN),
     "multivariant_video_only": manifest.multivariant_playlist("s", [V180]),
+    "multivariant_text": manifest.multivariant_playlist("s", [*PLAN, ENGLISH, GERMAN]),
     "multivariant_audio_only": manifest.multivariant_playlist("s", [AUDIO]),
 }
 

@@ -17,6 +17,12 @@ def test_paths() -> None:
     assert names.part_path("a", "t0", "360p", 1042, 3) == "/live/a/t0/360p/1042.3.m4s"
 
 
+def test_text_is_known_by_its_name() -> None:
+    assert names.part_path("a", "t0", "text-en", 7, 3) == "/live/a/t0/text-en/7.3.vtt"
+    assert names.segment_path("a", "t0", "text", 7) == "/live/a/t0/text/7.vtt"
+    assert names.segment_path("a", "t0", "texture", 7) == "/live/a/t0/texture/7.m4s"
+
+
 def test_relative_to_the_playlists() -> None:
     assert names.relative("a", names.segment_path("a", "t0", "360p", 7)) == "t0/360p/7.m4s"
     assert names.relative("a", names.media_path("a", "audio")) == "audio.m3u8"

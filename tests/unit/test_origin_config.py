@@ -39,6 +39,7 @@ def test_the_example_names_every_key() -> None:
     silent = {key for key, _, source in rows if source == "default"}
     assert silent <= {
         "audio.tracks",
+        "text.tracks",
         "keys",
         "pops",
         "data.dir",
@@ -89,6 +90,8 @@ def test_files_environment_and_command_line(tmp_path: Path) -> None:
         ('[ladder.audio]\nwidth = 64\nheight = 36\nbitrate = "1Mbps"', "any other"),
         ('[ladder.audio-de]\nwidth = 64\nheight = 36\nbitrate = "1Mbps"', "any other"),
         ("[audio.tracks.german]", "found audio track 'german'"),
+        ("[text.tracks.german]", "found text track 'german'"),
+        ("[ladder.text-hi]\nwidth=16\nheight=16\nbitrate='9kbps'", "ladder.text-hi"),
         ("[audio.tracks.audio]\nchannels = [0, 16]", "audio.tracks.audio.channels"),
         ("[ladder.x]\nwidth = 64\nheight = 36\nbitrate = 1000", "a rate with its unit"),
         ("[ladder]", "ladder: found"),

@@ -203,6 +203,7 @@ def test_streams_and_media_names() -> None:
     assert policy.stream_of(b"/live/CAM/x") == ""
     assert policy.media_name(b"/live/cam/t0/360p/7.m4s") == MediaName(TRACK, 7, -1)
     assert policy.media_name(b"/live/cam/t0/360p/7.0.m4s") == MediaName(TRACK, 7, 0)
+    assert policy.media_name(b"/live/cam/t0/text/7.0.vtt") is not None
     assert policy.media_name(b"/live/cam/t0/360p/init0.mp4") is None
     assert policy.media_name(b"/live/cam/t0/360p/7.m4s?x") is None
 

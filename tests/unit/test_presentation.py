@@ -6,9 +6,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import m3u8
@@ -22,7 +23,8 @@ from origin.model import (
 from origin.names import epoch_of
 from origin.packager import CLOSING
 from origin.presentation import Presentation
-from tests import mpd
+from origin.subtitles import Told
+from tests import mpd, vtt
 from tests.encoded import SECONDS, encode
 from tests.published import Ledger
 
@@ -48,9 +50,10 @@ def ffmpeg(request: pytest.FixtureRequest) -> str:
     return str(ENCODERS[request.param])
 
 
-def presentation(**changes: float) -> Presentation:
+def presentation(*, renditions: Sequence[Rendition] = PLAN, **changes: float) -> Presentation:
     epoch = epoch_of(UNIX_S)
-    return Presentation("s", epoch=epoch, renditions=PLAN, **changes)  # type: ignore[arg-type]
+    given: dict[str, Any] = {"renditions": renditions, **changes}
+    return Presentation("s", epoch=epoch, **given)
 
 
 def feed(show: Presentation, chunks: Iterable[tuple[str, bytes]]) -> Iterator[Publication]:
@@ -116,6 +119,49 @@ def test_one_run_of_a_real_encoder(ffmpeg: str, tmp_path: Path) -> None:
     info = [p.stream_info for p in master.playlists]
     assert [i.resolution for i in info] == [(320, 180), (160, 90)]
     assert all("avc1." in i.codecs and "mp4a.40.2" in i.codecs for i in info)
+
+
+TEXT = Rendition(
+    track="text-en",
+    kind="text",
+    bandwidth=20_000,
+    average_bandwidth=5_000,
+    codecs="wvtt",
+    language="en",
+)
+
+
+def test_text_follows_the_picture_part_by_part(ffmpeg: str) -> None:
+    """Through the death of an encoder, too."""
+    show, ledger = presentation(renditions=[*PLAN, TEXT]), Ledger(tracks=4)
+    starts = []
+    for _ in range(2):
+        start = show.begin_generation(wall_ns=WALL)
+        starts.append(start)
+        show.say(Told(text="hello", language="", duration_ms=3_000), 1_500)
+        ledger.take(feed(show, _bytes(list(encode(ffmpeg, start.offset_s)), 0.7)))
+        ledger.take(show.end_generation())
+    ledger.take(show.end())
+    shapes = {
+        track: [(p.msn, p.index, p.duration_s, p.final) for p in ledger.parts if p.track == track]
+        for track in ("180p", "text-en")
+    }
+    assert shapes["text-en"] == shapes["180p"]
+    said = [
+        (path, cue)
+        for path, body in ledger.segments.items()
+        if path.endswith(".vtt")
+        for cue in vtt.read(body)
+    ]
+    assert [path.rpartition("/")[2] for path, _ in said] == [
+        f"{start.msn + n}.vtt" for start in starts for n in (0, 1, 2)
+    ]
+    assert {round(cue.end_s - cue.start_s, 3) for _, cue in said} == {3.0}
+    final = ledger.playlists["/live/s/text-en.m3u8"].full.decode()
+    assert "#EXT-X-VERSION:3\n" in final
+    assert "EXT-X-MAP" not in final
+    assert final.count("#EXT-X-DISCONTINUITY\n") == 1
+    assert "/text-en/" not in " ".join(path for path in ledger.objects if "init" in path)
 
 
 def test_a_classic_player_plays_the_ended_stream(ffmpeg: str, tmp_path: Path) -> None:

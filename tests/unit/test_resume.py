@@ -36,15 +36,21 @@ UNIX_S: Final = 1_763_800_000
 FIRST: Final = UNIX_S // 2
 WINDOW_S: Final = 6.0
 REACH: Final = Reach(window_s=WINDOW_S, dvr_s=60.0)
-PLAN: Final = tuple(
-    Rendition(
-        track=track,
-        kind="audio" if track == "audio" else "video",
-        bandwidth=300_000,
-        average_bandwidth=200_000,
-        key_bandwidth=125_000 if track == "180p" else 0,
-    )
-    for track in TRACKS
+TEXT: Final = Rendition(
+    track="text-en", kind="text", bandwidth=9, average_bandwidth=9, codecs="wvtt"
+)
+PLAN: Final = (
+    *(
+        Rendition(
+            track=track,
+            kind="audio" if track == "audio" else "video",
+            bandwidth=300_000,
+            average_bandwidth=200_000,
+            key_bandwidth=125_000 if track == "180p" else 0,
+        )
+        for track in TRACKS
+    ),
+    TEXT,
 )
 
 
@@ -55,7 +61,11 @@ class Show:
     disk: Disk
     presentation: Presentation = field(
         default_factory=lambda: Presentation(
-            "cam", epoch=names.epoch_of(UNIX_S), renditions=PLAN, window_s=WINDOW_S, dvr_s=60.0
+            "cam",
+            epoch=names.epoch_of(UNIX_S),
+            renditions=PLAN,
+            window_s=WINDOW_S,
+            dvr_s=60.0,
         )
     )
     rows: dict[tuple[str, str, int, int], Row] = field(default_factory=dict)
@@ -186,7 +196,7 @@ def test_what_was_published_is_there_as_it_was(killed: tuple[Show, Disk]) -> Non
         assert (new.digest, new.slice(0, new.size)) == (old.digest, old.slice(0, old.size))
     fill(again, taken.publications)
     closed = [item for item in taken.publications if isinstance(item, PartObject)]
-    assert {item.track for item in closed} == set(TRACKS)
+    assert {item.track for item in closed} == {*TRACKS, TEXT.track}
     for item in closed:
         segment, begun = again.find(item.segment_path), show.store.find(item.segment_path)
         assert item.final

@@ -77,6 +77,9 @@ export class Controls {
     byId("quality").addEventListener("change", (event) => {
       this.player.engine?.select(Number(event.target.value));
     });
+    byId("text").addEventListener("change", (event) => {
+      this.player.engine?.read(Number(event.target.value));
+    });
     this.video.addEventListener("click", () => this.#toggle());
     this.video.addEventListener("dblclick", () => this.#full());
   }
@@ -132,6 +135,15 @@ export class Controls {
     const playing = levels[this.player.engine?.level ?? -1];
     menu.options[0].text = playing ? `Auto (${playing.name})` : "Auto";
     if (menu.value !== "-1") menu.options[0].text = "Auto";
+    this.#texts();
+  }
+
+  #texts() {
+    const { texts } = this.player;
+    const menu = byId("text");
+    byId("texts").hidden = !texts.length;
+    if (menu.options.length === texts.length + 1) return;
+    menu.replaceChildren(new Option("Off", -1), ...texts.map((t) => new Option(t.name, t.index)));
   }
 
   #toggle() {

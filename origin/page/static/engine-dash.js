@@ -13,6 +13,7 @@ const SETTINGS = {
   streaming: {
     liveCatchup: { enabled: true },
     abr: { limitBitrateByPortal: true, autoSwitchBitrate: { video: false, audio: false } },
+    text: { defaultEnabled: false },
     retryAttempts: { MPD: 0 }, // trying again, and saying so, is the player's
   },
 };
@@ -30,6 +31,7 @@ export class DashEngine {
   }
 
   levels = [];
+  texts = [];
   recording = false;
   auto = true;
   #status = 0; // of the newest answer that was a refusal
@@ -72,6 +74,10 @@ export class DashEngine {
     this.auto = index < 0;
     this.#chooses(this.auto && this.recording);
     if (index >= 0) this.#play(index);
+  }
+
+  read(index) {
+    this.dash.setTextTrack(index);
   }
 
   /** Does dash.js choose by itself? */
@@ -135,6 +141,8 @@ export class DashEngine {
       kbps: Math.round(bitrateInKbit),
       codecs,
     }));
+    const texts = this.dash.getTracksFor("text");
+    this.texts = texts.map(({ lang, id }, index) => ({ index, name: lang || id }));
     this.tell.levels();
     this.tell.ready();
     if (this.dash.isDynamic()) this.#timer = setInterval(() => this.#follow(), ADAPT_MS);

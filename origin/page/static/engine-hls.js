@@ -66,6 +66,7 @@ export class HlsEngine {
     this.tell = tell;
     hls.on(Hls.Events.MANIFEST_LOADED, (_name, data) => this.#declared(data.levels));
     hls.on(Hls.Events.MANIFEST_PARSED, (_name, data) => this.#parsed(data.levels));
+    hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => tell.levels());
     hls.on(Hls.Events.LEVEL_UPDATED, (_name, data) => this.#updated(data.details));
     hls.on(Hls.Events.LEVEL_SWITCHED, () => tell.levels());
     hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
@@ -92,6 +93,14 @@ export class HlsEngine {
   select(index) {
     if (this.recording) this.hls.nextLevel = index;
     else this.hls.loadLevel = index;
+  }
+
+  get texts() {
+    return this.hls.subtitleTracks.map(({ name }, index) => ({ index, name }));
+  }
+
+  read(index) {
+    this.hls.subtitleTrack = index;
   }
 
   chase(live) {

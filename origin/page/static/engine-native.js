@@ -10,6 +10,7 @@ export class NativeEngine {
   }
 
   levels = [];
+  texts = [];
   level = -1;
   auto = true;
   recording = false;
@@ -33,6 +34,8 @@ export class NativeEngine {
   }
 
   select() {}
+
+  read() {}
 
   chase() {}
 

@@ -2,11 +2,11 @@
 //
 // An *engine* is one library: `new Engine(video, stream, meter, tell)` begins, `destroy()` ends it.
 // It has `levels` [{index, name, width, height, kbps, codecs}], `level` and `auto`, `select(index)`
-// (-1: by itself), `livePosition` and `chase(live)`: keep up with it or not, `recording`, `latency`
-// {edge, date, target} in seconds or null (by the playlist, by the programme's dates, wanted), and
-// `isLive()`, which asks the server. It tells: `ready()` play now; `levels()` they or the playing
-// one changed; `progress()` new media; `recorded()` nothing more will come; `failed({kind, status,
-// codecs})` see words.js.
+// (-1: by itself), `texts` [{index, name}] and `read(index)` (-1: none), `livePosition` and
+// `chase(live)`: keep up with it or not, `recording`, `latency` {edge, date, target} in seconds or
+// null (by the playlist, by the programme's dates, wanted), and `isLive()`, which asks the server.
+// It tells: `ready()` play now; `levels()` they, texts or the playing one changed; `progress()` new
+// media; `recorded()` nothing more will come; `failed({kind, status, codecs})` see words.js.
 //
 // Laws: a library is asked before the browser's own HLS, which some browsers announce but cannot do
 // live. Whatever fails is said in words and, where that can help, tried again for as long as the
@@ -112,6 +112,10 @@ export class Player extends EventTarget {
 
   get levels() {
     return this.engine?.levels ?? [];
+  }
+
+  get texts() {
+    return this.engine?.texts ?? [];
   }
 
   get recording() {

@@ -221,7 +221,10 @@ def test_a_dump_of_what_it_knows(origin: ScriptedOrigin) -> None:
         assert "state connections: 1" in told
         assert "state fills[/dumped.m4s]: received 0, waiters 1" in told
         assert any(line.startswith("state store: store_bytes_now ") for line in told)
-        assert f"state origins[{origin.url}]: healthy true" in told
+        origins = [line for line in told if line.startswith("state origins[")]
+        assert [line.partition(", failed")[0] for line in origins] == [
+            f"state origins[{origin.url}]: healthy true, breaker closed"
+        ]
         go.set()
         assert edge.stop(signal.SIGINT) == 0
 

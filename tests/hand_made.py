@@ -107,7 +107,7 @@ class HandMade:
             hold_ms=self.hold_ms,
             advance=self.parts + 6,
             ended=ended,
-            ttl_ms=6_000,
+            ttl_ms=self.hold_ms,
             cache_control="public, max-age=1",
             full=full,
             full_gzip=gzip.compress(full, mtime=0),

@@ -130,8 +130,7 @@ class Filler:
         try:
             if await self._held_for_push(filling):
                 return True
-            live = filling.route.rules.kind == "live"
-            await (self._read if live and policy.is_text(fill.key) else self._pull)(filling)
+            await (self._read if self._is_text(filling) else self._pull)(filling)
             return not filling.refused
         except Stopped as stop:
             self.counts[f"stopped.{stop.reason}"] += 1
@@ -153,6 +152,10 @@ class Filler:
             self._running.discard(filling)
         return False
 
+    @staticmethod
+    def _is_text(filling: Filling) -> bool:
+        return filling.route.rules.kind == "live" and policy.is_text(filling.key)
+
     def _negative_ms(self, filling: Filling, retry_after_s: int = 0) -> int:
         """How long a failure is remembered, or a refusal by the origin."""
         if filling.ahead:
@@ -169,7 +172,7 @@ class Filler:
         if filling.stand_in(again_ms or self._config.cache.negative):
             self.counts["stood_in"] += 1
         elif filling.fill.live:
-            status = policy.answer_for(error.reason)
+            status = policy.answer_for(error.reason, text=self._is_text(filling))
             filling.fill.fail(status, ttl_ms=again_ms)
 
     async def _held_for_push(self, filling: Filling) -> bool:

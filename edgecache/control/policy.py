@@ -355,7 +355,9 @@ def tries_elsewhere(reason: str, *, began: bool) -> bool:
     return reason != "cut" and not (began and reason == "slow")
 
 
-def answer_for(reason: str) -> int:
-    """The status for viewers when all attempts are spent."""
+def answer_for(reason: str, *, text: bool = False) -> int:
+    """The status for viewers when all attempts are spent. A playlist (`text`) whose origin is away
+    is Service Unavailable, so that players ask again (RFC 8216bis 6.2.5.2)."""
     statuses = {"timeout": 504, "connect_timeout": 504, "unavailable": 503, "busy": 503}
-    return statuses.get(reason, 502)
+    away = {*statuses, "refused", "cut", "slow", "status_5xx"}
+    return 503 if text and reason in away else statuses.get(reason, 502)

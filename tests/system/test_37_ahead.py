@@ -8,8 +8,8 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 import aiohttp
 import pytest
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Wire:
-    """A TCP relay to the POP's push door that can be cut and joined again."""
+    """A TCP relay to a door that can be cut and joined again."""
 
     def __init__(self, address: str) -> None:
         self._host, _, port = address.rpartition(":")
@@ -41,11 +41,12 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
         self.cut_now = False
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._joined, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
 
-    async def stop(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.cut()
         self._server.close()
         await self._server.wait_closed()
@@ -87,10 +88,11 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 class Site:
     origin: Origin
     edge: Edge
-    wire: Wire
+    wire: Wire  # to the POP's push door
+    pull: Wire  # to the origin
     viewer: aiohttp.ClientSession
     options: tuple[str, ...]
-    made: HandMade = field(default_factory=lambda: HandMade(hold_ms=3000))
+    made: HandMade
 
     async def goes_on(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -113,28 +115,27 @@ class Site:
 
 
 @asynccontextmanager
-async def site(*, hot: bool) -> AsyncIterator[Site]:
-    async with serving() as (origin, _):
+async def site(*, hot: bool, hold_ms: int = 3000) -> AsyncIterator[Site]:
+    async with serving() as (origin, _), Wire(f"127.0.0.1:{origin.port}") as pull:
         options = (
             "pop.name=pop-a", "interest.lease=1s", "interest.idle=2s", "http.workers=1",
-            f"origin.urls=http://127.0.0.1:{origin.port}",
+            f"origin.urls={pull.url}",
             f"http.listen=127.0.0.1:{free_port()}", f"push.listen=127.0.0.1:{free_port()}",
         )  # fmt: skip
         with Edge(options) as edge:
-            wire = Wire(edge.push)
-            await wire.start()
-            async with aiohttp.ClientSession(f"http://{edge.http}") as http:
-                found = Site(origin, edge, wire, http, options)
+            async with (
+                Wire(edge.push) as wire,
+                aiohttp.ClientSession(f"http://{edge.http}") as http,
+            ):
+                made = HandMade(hold_ms=hold_ms)
+                found = Site(origin, edge, wire, pull, http, options, made)
                 publish(origin, found.made.opening(*TRACKS))
                 publish(origin, [replace(found.made.multivariant(), full=MASTER)])
                 if hot:
                     push = (f"pops.pop-a.push={wire.url}", 'pops.pop-a.hot=["*"]')
                     given = load_config(None, overrides=[f"keys.{KID}.secret={SECRET}", *push])
                     origin.reload(lambda: given)
-                try:
-                    yield found
-                finally:
-                    await wire.stop()
+                yield found
 
 
 async def ask_until_answered(site: Site, path: str, want: dict[str, str]) -> tuple[int, str]:
@@ -155,13 +156,16 @@ async def watch(site: Site, track: str, seen: list[str], failures: list[int]) ->
         status, text = await ask_until_answered(site, f"/live/cam/{track}.m3u8", want)
         if status != 200:
             failures.append(status)
+            await asyncio.sleep(0.05)
             continue
         found = re.search(rf"{track} (\d+)\.(\d+)", text)
         assert found, text
         now = int(found[1]), int(found[2])
         while msn >= 0 and (msn, part) < now:
             name = f"/live/cam/{site.made.epoch}/{track}/{msn}.{part}.m4s"
-            status, _ = await ask_until_answered(site, name, {})
+            while (status := (await ask_until_answered(site, name, {}))[0]) == 503:
+                failures.append(status)
+                await asyncio.sleep(0.05)
             seen.append(name) if status == 200 else failures.append(status)
             msn, part = (msn + 1, 0) if part + 1 == site.made.parts else (msn, part + 1)
         msn, part = now
@@ -187,6 +191,36 @@ async def test_a_cut_pop_fills_its_gap_before_anybody_sees_it() -> None:
             await asyncio.gather(viewer, return_exceptions=True)
         assert failures == []
         assert whole(here, seen) > 40
+
+
+@looped
+async def test_a_long_cut_is_503_and_heals_without_a_new_start() -> None:
+    """Longer than three target durations, of pushes and pulls: a playlist that cannot be had is
+    Service Unavailable (RFC 8216bis 6.2.5.2). The player goes on asking for the same part, gets it
+    when the POP is back, and every one after it."""
+    async with site(hot=True, hold_ms=900) as here:
+        await here.goes_on(0.5)
+        seen: list[str] = []
+        failures: list[int] = []
+        viewer = asyncio.create_task(watch(here, "v", seen, failures))
+        try:
+            await here.goes_on(0.5)
+            assert failures == []
+            here.wire.cut()
+            here.pull.cut()
+            await here.goes_on(2.5)
+            before, refused = len(seen), len(failures)
+            here.wire.join()
+            here.pull.join()
+            while len(seen) < before + 40:
+                assert not viewer.done()
+                await here.goes_on(PART_S)
+        finally:
+            viewer.cancel()
+            await asyncio.gather(viewer, return_exceptions=True)
+        assert refused
+        assert set(failures) == {503}
+        assert whole(here, seen) >= before + 40
 
 
 def whole(site: Site, seen: list[str]) -> int:

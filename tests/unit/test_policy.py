@@ -242,3 +242,10 @@ def test_a_busy_origin_is_a_503_and_any_other_failure_a_502() -> None:
         with pytest.raises(UpstreamError) as failed:
             policy.check_status(Head(status, (), -1))
         assert policy.answer_for(failed.value.reason) == answer
+
+
+def test_a_playlist_whose_origin_is_away_is_unavailable() -> None:
+    for reason in ("refused", "cut", "timeout", "connect_timeout", "status_5xx", "unavailable"):
+        assert policy.answer_for(reason, text=True) == 503
+    for reason in ("too_large", "protocol", "redirect", "digest"):
+        assert policy.answer_for(reason, text=True) == 502

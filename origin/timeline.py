@@ -141,7 +141,7 @@ class Timeline:
         self.tracks = {r.track: Track(r, first_msn) for r in renditions}
         self.generations: list[Generation] = []
         self.markers = Markers()
-        self.ended = False
+        self.ended = self.running = False  # running: an encoder makes the newest generation
         self.discontinuities = 0
 
     def begin_generation(self, *, wall_ns: int) -> Generation:
@@ -162,6 +162,7 @@ class Timeline:
             anchor_wall_ns=-(-max(anchor, floor) // 1_000_000) * 1_000_000,
         )
         self.generations.append(generation)
+        self.running = True
         return generation
 
     def set_init(self, name: str, path: str, rendition: Rendition) -> None:
@@ -199,14 +200,13 @@ class Timeline:
     def level(self) -> list[str]:
         """Make all tracks end with the same segment: gaps where one is missing. Returns whose
         playlist changed. Only between generations."""
-        behind: list[str] = []
+        self.running = False
         msn = max(track.next_msn for track in self.tracks.values())
         for name in self.tracks:
             self.close(name)
-        for name, track in self.tracks.items():
-            if track.next_msn < msn:
-                self.skip(track, msn, self._begun())
-                behind.append(name)
+        behind = [name for name, track in self.tracks.items() if track.next_msn < msn]
+        for name in behind:
+            self.skip(self.tracks[name], msn, self._begun())
         return behind
 
     def mark(self, marker: Marker) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from .model import Hops, MediaObject, PartObject, PlaylistVersion, Publication
-from .names import part_path, segment_path
+from .names import media_path, part_path, relative, segment_path
 from .signals import Signal
 
 _AHEAD: Final = 4  # segments that are waited for; as an edge does (control/policy.py)
@@ -215,6 +215,7 @@ class Window:
     def add_init(self, item: MediaObject) -> StoredObject:
         stored = StoredObject.of(item, float("inf"))
         self.inits[item.path] = (item, stored)
+        self.hint_signal(track_of(item.path)).fire()
         return stored
 
     def add_part(self, item: PartObject, expires_s: float) -> StoredObject | None:
@@ -275,11 +276,16 @@ class Window:
     # -- hints
 
     def hinted(self, path: str) -> bool:
-        """Is `path` the next part of its track (RFC 8216bis 4.4.5.3), or a segment to come? An MPD
-        says when that is due and players ask on the dot, however late the encoder is."""
+        """Is `path` the next part of its track (RFC 8216bis 4.4.5.3) or the init section that its
+        playlist hints at, or a segment to come? An MPD says when that is due and players ask on the
+        dot, however late the encoder is."""
         track = track_of(path)
         if track not in self._hints:
             return False
+        slot = self.playlists.get(media_path(self.stream, track))
+        uri = relative(self.stream, path)
+        if slot is not None and f'TYPE=MAP,URI="{uri}"'.encode() in slot.newest.full:
+            return True
         msn, index = self._hints[track]
         if path == part_path(self.stream, self.epoch, track, msn, index):
             return True

@@ -47,8 +47,9 @@ class Filler:
         self.on_text: Callable[[bytes, Text], bool] = lambda _key, _text: False
         self._tasks: set[asyncio.Task[bool]] = set()
         self._running: set[Filling] = set()
-        self._newest: dict[tuple[bytes, bytes, bytes], tuple[int, int]] = {}
-        self._moved: dict[tuple[bytes, bytes, bytes], asyncio.Event] = {}  # of who is held
+        self._newest: dict[policy.Track, tuple[int, int]] = {}
+        self._inits: dict[policy.Track, int] = {}
+        self._moved: dict[policy.Track, asyncio.Event] = {}  # of who is held
         self.held: set[bytes] = set()  # keys whose miss waits for a push
         self.lifetimes = Lifetimes(config.cache)
         self.counts: Counter[str] = Counter()
@@ -91,20 +92,25 @@ class Filler:
     def pushed(self, key: bytes) -> None:
         """A push made `key` complete, or began it: whoever is held for its track looks again."""
         self.lifetimes.saw(key)
-        name = policy.media_name(key)
-        if name is None:
+        if (name := policy.media_name(key)) is not None:
+            track = name.track
+            if track not in self._newest:
+                self._forget_epochs(*track)
+            newest = self._newest.get(track, (-1, -1))
+            self._newest[track] = max(newest, (name.msn, name.part))
+        elif (init := policy.init_name(key)) is not None:
+            track, number = init
+            self._inits[track] = max(number, self._inits.get(track, -1))
+        else:
             return
-        if name.track not in self._newest:
-            self._forget_epochs(*name.track)
-        newest = self._newest.get(name.track, (-1, -1))
-        self._newest[name.track] = max(newest, (name.msn, name.part))
-        moved = self._moved.pop(name.track, None)
+        moved = self._moved.pop(track, None)
         if moved is not None:
             moved.set()
 
     def forget(self, stream: str) -> None:
         """The stream is no longer pushed: its misses go straight to the origin."""
-        for track in [track for track in self._newest if track[0] == stream.encode()]:
+        known = self._newest.keys() | self._inits.keys()
+        for track in [track for track in known if track[0] == stream.encode()]:
             self._forget_track(track)
 
     def _forget_epochs(self, stream: bytes, _epoch: bytes, track: bytes) -> None:
@@ -112,10 +118,20 @@ class Filler:
         for known in [known for known in self._newest if (known[0], known[2]) == (stream, track)]:
             self._forget_track(known)
 
-    def _forget_track(self, track: tuple[bytes, bytes, bytes]) -> None:
+    def _forget_track(self, track: policy.Track) -> None:
         """Whoever is held for it is let go when its time is over."""
-        del self._newest[track]
-        self._moved.pop(track, None)
+        for table in (self._newest, self._inits, self._moved):
+            table.pop(track, None)
+
+    def _coming(self, key: bytes) -> policy.Track | None:
+        """The track whose pushes will bring `key` next, media or the init section of the encoder
+        after this one, which a playlist may hint at."""
+        name, init = policy.media_name(key), policy.init_name(key)
+        if name is not None and policy.is_next(name, self._newest):
+            return name.track
+        if init is not None and init[0] in self._newest:
+            return init[0] if init[1] == self._inits.get(init[0], -1) + 1 else None
+        return None
 
     async def close(self) -> None:
         """Cancel what runs; entries fail with it."""
@@ -178,16 +194,15 @@ class Filler:
     async def _held_for_push(self, filling: Filling) -> bool:
         """True: a push brought it; a pull would only race what is on its way. When the pushes pause
         the origin is asked, which waits for the same thing."""
-        fill, name = filling.fill, policy.media_name(filling.key)
-        if name is None or not policy.is_next(name, self._newest):
+        fill, limits = filling.fill, self._config.origin
+        if self._coming(filling.key) is None:
             return False
         self.counts["held"] += 1
         self.held.add(fill.key)
-        limits = self._config.origin
         try:
             async with asyncio.timeout(limits.total / 1000):
-                while fill.live and policy.is_next(name, self._newest):
-                    moved = self._moved.setdefault(name.track, asyncio.Event())
+                while fill.live and (track := self._coming(filling.key)) is not None:
+                    moved = self._moved.setdefault(track, asyncio.Event())
                     async with asyncio.timeout(limits.push_wait / 1000):
                         await moved.wait()
         except TimeoutError:

@@ -46,6 +46,9 @@ _MEDIA: Final = re.compile(
     rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/(\d{1,12})(?:\.(\d{1,6}))?"
     rb"\.(?:m4s|vtt)"
 )
+_INIT: Final = re.compile(
+    rb"/live/([a-z0-9_-]{1,64})/([0-9a-z]{1,12})/([a-z0-9_-]{1,64})/init(\d{1,6})\.mp4"
+)
 _STREAM: Final = re.compile(rb"/live/([a-z0-9_-]{1,64})/")
 _TRACK: Final = re.compile(
     rb"/live/[a-z0-9_-]{1,64}/(?:([a-z0-9_-]{1,64})\.m3u8|[0-9a-z]{1,12}/([a-z0-9_-]{1,64})/)"
@@ -71,11 +74,15 @@ def track_of(key: bytes) -> str:
     return (match[1] or match[2]).decode() if match and match[1] != b"master" else ""
 
 
+Track = tuple[bytes, bytes, bytes]
+"""(stream, epoch, track)."""
+
+
 @dataclass(frozen=True, order=True)
 class MediaName:
     """`/live/{stream}/{epoch}/{track}/{msn}[.{part}].{m4s,vtt}`; part -1: the whole segment."""
 
-    track: tuple[bytes, bytes, bytes]
+    track: Track
     msn: int
     part: int
 
@@ -89,7 +96,13 @@ def media_name(key: bytes) -> MediaName | None:
     )
 
 
-def is_next(name: MediaName, newest: Mapping[tuple[bytes, bytes, bytes], tuple[int, int]]) -> bool:
+def init_name(key: bytes) -> tuple[Track, int] | None:
+    """`/live/{stream}/{epoch}/{track}/init{generation}.mp4`."""
+    match = _INIT.fullmatch(key)
+    return ((match[1], match[2], match[3]), int(match[4])) if match else None
+
+
+def is_next(name: MediaName, newest: Mapping[Track, tuple[int, int]]) -> bool:
     """Will a push bring `name` next? `newest`: track -> (msn, part) pushed last. A part is hinted,
     so it is of the newest segment or the one behind it; a segment is asked for when the MPD's clock
     says, however late its encoder is. One at or behind the newest has left the store and is

@@ -194,6 +194,25 @@ async def test_a_segment_is_held_as_long_as_its_track_is_pushed() -> None:
 
 
 @looped
+async def test_the_next_init_section_is_held_until_it_is_pushed() -> None:
+    """Hinted at between two encoders; no other one is anybody's next."""
+    async with filling(ok(b"pulled"), config=PATIENT) as (filler, plane, origin):
+        track = b"/live/cam/t0/360p/"
+        for name in (b"init0.mp4", b"7.0.m4s"):
+            filler.pushed(track + name)
+        filler.take([opened(plane, track + b"init2.mp4")])
+        await done(filler)
+        assert (filler.counts["held"], len(origin.heads)) == (0, 1)
+        filler.take([opened(plane, track + b"init1.mp4")])
+        await eventually(lambda: filler.counts["held"])
+        body = plane.put(track + b"init1.mp4", b"pushed", b"", etag=b"x", ttl_ms=1000)
+        assert body == PUT_CREATED
+        filler.pushed(track + b"init1.mp4")
+        await done(filler)
+        assert (filler.counts["held_pushed"], len(origin.heads)) == (1, 1)
+
+
+@looped
 async def test_a_segment_that_is_passed_over_is_pulled_at_once() -> None:
     async with filling(ok(b"pulled"), config=PATIENT) as (filler, plane, origin):
         track = b"/live/cam/t0/360p/"

@@ -208,6 +208,24 @@ def test_a_foreign_parser_reads_it(name: str) -> None:
     assert all(uri and not uri.startswith("/") and "://" not in uri for uri in uris)
 
 
+def test_between_two_encoders_the_next_init_section_is_hinted() -> None:
+    """B.1: the part that comes next will be in its scope, if any comes."""
+    line = stream()
+    begin(line)
+    add(line, 100)
+    assert "TYPE=MAP" not in manifest.media_playlist(line, "360p")
+    add(line, 101, parts=2, final=False)
+    line.level()
+    hints = [r for r in manifest.media_playlist(line, "360p").split("\n") if "HINT" in r]
+    assert hints == [
+        '#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="t0/360p/init1.mp4"',
+        '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="t0/360p/102.0.m4s"',
+    ]
+    begin(line, wall_s=9)
+    add(line, 102, parts=1, final=False)
+    assert "TYPE=MAP" not in manifest.media_playlist(line, "360p")
+
+
 def merge(full_before: str, delta: str) -> str:
     """What a client makes of a delta update: the skipped lines from the playlist it had."""
     head, _, rest = delta.partition("#EXT-X-SKIP:SKIPPED-SEGMENTS=")

@@ -194,6 +194,8 @@ def test_an_encoder_dies_and_another_goes_on(ffmpeg: str, tmp_path: Path) -> Non
     ledger.take(show.end_generation())
     lacking = ledger.playlists["/live/s/audio.m3u8"]
     assert b"#EXT-X-GAP\n" in lacking.full
+    coming = f"{epoch_of(UNIX_S)}/audio/init1.mp4"
+    assert f'#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="{coming}"\n'.encode() in lacking.full
     assert len({ledger.playlists[f"/live/s/{r.track}.m3u8"].msn for r in PLAN}) == 1
     second = show.begin_generation(wall_ns=WALL + 20 * 10**9)
     assert second.generation == 1

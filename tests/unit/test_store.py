@@ -152,6 +152,25 @@ async def test_what_is_not_hinted_is_unknown(name: str) -> None:
 
 
 @looped
+async def test_a_hinted_init_section_is_waited_for() -> None:
+    """RFC 8216bis 6.2.6, B.1: of the encoder that comes after the one that ended."""
+    store, made = live(parts=1)
+    first = made.init("v")
+    coming = replace(first, path=first.path.replace("init0", "init1"))
+    with pytest.raises(StoreError) as error:
+        await store.fetch(coming.path)
+    assert error.value.status == 404  # an encoder runs
+    made.part("v")
+    hint = b'#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="abc/v/init1.mp4"\n'
+    store.add("cam", replace(made.version("v"), full=hint))
+    waiter = asyncio.create_task(store.fetch(coming.path))
+    await asyncio.sleep(0)
+    assert store.gauges()["waiters"] == 1
+    store.add("cam", coming)
+    assert (await waiter).path == coming.path
+
+
+@looped
 async def test_a_hinted_part_that_is_not_made_is_unknown_then() -> None:
     """The encoder was restarted: the segment closed early, the hint moved."""
     store, made = live(parts=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import io
 import json
@@ -79,6 +80,17 @@ async def child(*command: str, **options: Any) -> AsyncIterator[asyncio.subproce
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def listening(port: int) -> None:
+    """Until a process that was started takes connections."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            await asyncio.sleep(0.05)
 
 
 async def upload(

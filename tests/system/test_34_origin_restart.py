@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import re
@@ -21,7 +20,7 @@ import xxhash
 
 from tests.looped import looped
 from tests.running import KID, SECRET, Edge, ask
-from tests.serving_origin import ROOT, child, run
+from tests.serving_origin import ROOT, child, listening, run
 from tests.sockets import free_port
 
 BACK_S: Final = 30.0  # from the origin's start to pictures; 1.7 s were measured
@@ -160,16 +159,6 @@ async def site(home: Path, *, hot: bool, resumes: bool = True) -> AsyncIterator[
                     for task in tasks:
                         task.cancel()
                     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def listening(port: int) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("hot", [True, False])

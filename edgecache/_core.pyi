@@ -177,12 +177,14 @@ class Plane:
         fields: Sequence[bytes | None],
         bodies: Sequence[bytes | None],
         etags: Sequence[bytes | None],
+        waited: Sequence[bytes | None] = (),
         age_ms: int = 0,
         pulled: bool = False,
     ) -> int:
-        """Newest version of a playlist; wakes the exchanges it satisfies. Sequences of 4: full,
-        full.gzip, delta, delta.gzip. age_ms: how old it was when it came (Age). pulled:
-        asked for at an origin, so that whose miss it answers is told of a miss (Cache-Status)."""
+        """Newest version of a playlist; wakes the exchanges it satisfies. Sequences of up to 6:
+        full, full.gzip, delta, delta.gzip, and those of v2. waited: the fields of answers to
+        blocking requests, if they differ. age_ms: how old it was when it came (Age). pulled: asked
+        for at an origin, so that whose miss it answers is told of a miss (Cache-Status)."""
 
     def version(self, key: bytes) -> tuple[int, int, int] | None: ...
     def lookup(self, key: bytes) -> dict[str, int | bytes] | None:

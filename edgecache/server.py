@@ -78,6 +78,7 @@ class Daemon:
         self._follower = Follower(self._plane, self._routes, self._filler, config)
         self._filler.on_text = self._follower.passed
         self._receiver = PushReceiver(self._plane, self._verifier, config, on_stored=self._stored)
+        self._receiver.on_target = self._filler.lifetimes.target
         self._push = Door(
             "push",
             self._receiver.handle,
@@ -359,8 +360,7 @@ class Daemon:
             "streams_watched": len(self._interest.watch.streams) if self._interest else 0,
             "viewers": sum(self._interest.watch.viewers().values()) if self._interest else 0,
             "uptime_seconds": time.monotonic() - self._started_s,
-            "reloads_applied": self._reloads["applied"],
-            "reloads_rejected": self._reloads["rejected"],
+            **{f"reloads_{how}": number for how, number in self._reloads.items()},
         }
 
     def state(self) -> State:

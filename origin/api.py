@@ -121,11 +121,13 @@ class Pull:
 
     async def _playlist(self, request: web.Request, path: str) -> web.Response:
         wants_gzip = _accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
-        version, variant = await self._store.playlist(path, _want(request), gzip=wants_gzip)
+        want = _want(request)
+        version, variant = await self._store.playlist(path, want, gzip=wants_gzip)
+        waited = version.waited_cache_control if want.msn is not None else ""
         fields = {
             **_CORS,
             "Content-Type": version.content_type,
-            "Cache-Control": version.cache_control,
+            "Cache-Control": waited or version.cache_control,
             "ETag": f'"{digest_of(variant.body)}"',
             "Vary": "Accept-Encoding",
             **_timing(version.hops),

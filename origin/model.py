@@ -142,6 +142,14 @@ class PlaylistVersion:
         return (self.msn, self.parts, self.last_parts)
 
     @property
+    def waited_cache_control(self) -> str:
+        """Of answers to blocking requests, each of which is one version for good: six target
+        durations (RFC 8216bis B.1). "" when nobody is held."""
+        return (
+            f"public, max-age={2 * self.hold_ms // 1000}" if self.hold_ms and not self.ended else ""
+        )
+
+    @property
     def variants(self) -> tuple[tuple[str, bytes], ...]:
         """The variants that exist, as (name, bytes), in the order they are pushed."""
         named = (

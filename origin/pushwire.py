@@ -63,6 +63,7 @@ def _packed(version: PlaylistVersion) -> tuple[str, bytes]:
 
 def _playlist_fields(version: PlaylistVersion, digest: str) -> list[Field]:
     variants = ",".join(f"{name}={len(body)}" for name, body in version.variants)
+    waited = version.waited_cache_control
     return [
         ("Edge-Digest", digest),
         ("Edge-Coding", "lz4"),
@@ -74,6 +75,7 @@ def _playlist_fields(version: PlaylistVersion, digest: str) -> list[Field]:
         ("Edge-Variants", variants),
         ("Content-Type", version.content_type),
         ("Cache-Control", version.cache_control),
+        *([("Edge-Waited", waited)] if waited else []),
         *_timing(version.hops),
     ]
 

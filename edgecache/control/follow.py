@@ -18,7 +18,7 @@ import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +48,8 @@ _WAIT: Final = 0.5  # of a period: how long a text waits for what it names
 _WAIT_MAX_S: Final = 2.0
 _GZIP_FROM: Final = 512  # bytes; below it the coding saves no packet
 _GONE: Final = (404, 410)
+_VARY: Final = b"Vary: Accept-Encoding\r\n"
+_GZIP: Final = b"Content-Encoding: gzip\r\n"
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|//")
 _SAFE: Final = "%/:?#[]@!$&'()*+,;=~-._"
 
@@ -166,7 +168,7 @@ class Follow:
     def begin(self, text: Text) -> None:
         """With what just passed through: viewers wait for it, so it waits for nothing."""
         self._fetch_named()
-        self._publish(text, None)
+        self._publish([text])
 
     def end(self, why: str) -> None:
         """What nobody renews any more must not be taken for the newest."""
@@ -196,7 +198,7 @@ class Follow:
                 self._fetch_named()
                 continue
             try:
-                text, delta = await self._renew()
+                text, *updates = await self._renew()
             except UpstreamError as error:
                 counts[f"failures.{error.reason}"] += 1
                 await asyncio.sleep(self._view.every_s)
@@ -213,8 +215,8 @@ class Follow:
             await self._arrived(self._fetch_named())
             if _version(self._view) < before:
                 self._plane.purge(self.key)  # it started anew; a version never goes back
-            covers = delta is not None and self._view.covers(delta.body)
-            self._publish(text, delta if covers else None)
+            covering = (u if u and self._view.covers(u.body) else None for u in updates)
+            self._publish([text, *covering])
             counts["versions"] += 1
             if self._view.ended:
                 return "ended"
@@ -231,20 +233,17 @@ class Follow:
         patience_s = max(_IDLE_PERIODS * self._view.every_s, 1.0)
         return now_s - self._seen_s <= min(patience_s, _IDLE_MAX_S)
 
-    async def _renew(self) -> tuple[Text, Text | None]:
-        """The next text, and the delta update that goes with it if there is one."""
+    async def _renew(self) -> tuple[Text, *tuple[Text | None, ...]]:
+        """The next text, and each delta update of it on offer that could be had."""
         self._asked_s = monotonic()
         held = bool(self._view.directives)
         key = policy.with_query(self.key, self._view.directives)
-        whole = retrieve(self.route, key, self._config.origin, held=held)
-        if not self._view.skips:
-            return await whole, None
-        skipping = policy.with_query(key, "_HLS_skip=YES")
-        delta = retrieve(self.route, skipping, self._config.origin, held=held)
-        both = await asyncio.gather(whole, delta, return_exceptions=True)
-        if isinstance(both[0], BaseException):
-            raise both[0]
-        return both[0], both[1] if isinstance(both[1], Text) else None
+        updates = (policy.with_query(key, f"_HLS_skip={kind}") for kind in self._view.skips)
+        ask = partial(retrieve, self.route, settings=self._config.origin, held=held)
+        whole, *found = await asyncio.gather(*map(ask, (key, *updates)), return_exceptions=True)
+        if isinstance(whole, BaseException):
+            raise whole
+        return whole, *(update if isinstance(update, Text) else None for update in found)
 
     def _fetch_named(self) -> list[asyncio.Task[bool]]:
         """Media that exists; hints beside it, which nobody waits for here."""
@@ -277,18 +276,27 @@ class Follow:
                 found.append(key)
         return found
 
-    def _publish(self, text: Text, delta: Text | None) -> None:
-        fields = policy.text_fields(policy.heed(text.head, self.route.rules), self._view.every_s)
+    def _publish(self, texts: Sequence[Text | None]) -> None:
+        """The whole text, then its delta updates."""
+        text = texts[0]
+        assert text is not None
+        head, every_s = policy.heed(text.head, self.route.rules), self._view.every_s
         bodies: list[bytes | None] = []
-        for plain in (text.body, delta.body if delta else None):
+        for each in texts:
+            plain = each.body if each else None
             bodies += [plain, _gzip(plain)]
-        heads = [fields, fields + b"Content-Encoding: gzip\r\n"] * 2
+
+        def heads(*, waited: bool) -> list[bytes]:
+            fields = policy.text_fields(head, every_s, waited=waited) + _VARY
+            return [fields, fields + _GZIP] * len(texts)
+
         self._plane.publish(
             self.key,
             **self._view.stamp,
             ended=self._view.ended,
-            ttl_ms=min(int(_KEPT_PERIODS * self._view.every_s * 1000), self._config.cache.ttl_max),
-            fields=[head + b"Vary: Accept-Encoding\r\n" for head in heads],
+            ttl_ms=min(int(_KEPT_PERIODS * every_s * 1000), self._config.cache.ttl_max),
+            fields=heads(waited=False),
+            waited=heads(waited=True) if self._view.stamp["hold_ms"] else (),
             bodies=bodies,
             etags=[xxhash.xxh3_128_hexdigest(body).encode() if body else None for body in bodies],
             age_ms=1000 * text.age_s,

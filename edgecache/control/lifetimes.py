@@ -56,7 +56,12 @@ class Lifetimes:
     def learn(self, key: bytes, text: bytes) -> None:
         """The beginning of a body; those of playlists say their target duration."""
         match = _TARGET.search(text) if _PLAYLIST.search(key) else None
-        if match is not None and (seconds := int(match[1])):
+        if match is not None:
+            self.target(key, int(match[1]))
+
+    def target(self, key: bytes, seconds: int) -> None:
+        """The playlist `key` has this target duration; 0: it has none."""
+        if seconds:
             _remember(self._targets, key.partition(b"?")[0].rpartition(b"/")[0], seconds)
 
     def saw(self, key: bytes) -> None:

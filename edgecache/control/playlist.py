@@ -39,6 +39,8 @@ class MediaPlaylist:
     last_parts: int = 0
     blocks: bool = False  # CAN-BLOCK-RELOAD
     skips: bool = False  # CAN-SKIP-UNTIL
+    skips_dates: bool = False  # CAN-SKIP-DATERANGES
+    dated: bool = False  # has EXT-X-DATERANGE
     ended: bool = False
     delta: bool = False  # some of its segments are skipped
     named: list[Named] = field(default_factory=list)  # segments and parts, oldest first
@@ -106,6 +108,10 @@ class _Reader:
         given = attributes(value)
         self.found.blocks = given.get("CAN-BLOCK-RELOAD") == "YES"
         self.found.skips = "CAN-SKIP-UNTIL" in given
+        self.found.skips_dates = given.get("CAN-SKIP-DATERANGES") == "YES"
+
+    def date_range(self, _: str) -> None:
+        self.found.dated = True
 
     def sequence(self, value: str) -> None:
         self.found.msn = _ms(value) // 1000
@@ -145,6 +151,7 @@ _TAGS: Final = {
     "#EXT-X-TARGETDURATION": _Reader.target,
     "#EXT-X-PART-INF": _Reader.part_target,
     "#EXT-X-SERVER-CONTROL": _Reader.control,
+    "#EXT-X-DATERANGE": _Reader.date_range,
     "#EXT-X-MEDIA-SEQUENCE": _Reader.sequence,
     "#EXT-X-SKIP": _Reader.skip,
     "#EXT-X-PART": _Reader.part,

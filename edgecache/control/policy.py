@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from math import ceil
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
@@ -245,15 +246,20 @@ def may_keep(head: Head, cache: Cache) -> bool:
     return freshness_ms(head, cache, 1)[0] > 0
 
 
-def text_fields(head: Head, every_s: float) -> bytes:
+def text_fields(head: Head, every_s: float, *, waited: bool = False) -> bytes:
     """Of a text that is served without its coding and renewed every `every_s`: how long others may
-    keep it is said even if its origin did not, or they would guess."""
-    gone = ("content-encoding", "last-modified", "expires")
+    keep it is said even if its origin did not, or they would guess. `waited`: of answers to
+    blocking requests; the origin's word is for those, and others keep it for one renewal at most
+    (RFC 8216bis B.1)."""
+    gone = ["content-encoding", "last-modified", "expires"]
+    told = head.get("cache-control")
+    lifetime_s = _seconds(directives(told).get("max-age"))
+    most_s = max(1, ceil(every_s))
+    own = not told or (not waited and lifetime_s is not None and lifetime_s > most_s)
+    gone += ["cache-control"] * own
     fields = tuple(field for field in head.fields if field[0] not in gone)
-    kept = Head(head.status, fields, head.length)
-    if not head.get("cache-control"):
-        kept = Head(head.status, (*fields, ("cache-control", f"max-age={int(every_s)}")), 0)
-    return viewer_fields(kept)
+    fields += (("cache-control", f"max-age={most_s}"),) * own
+    return viewer_fields(Head(head.status, fields, 0))
 
 
 def moved_to(head: Head, target: str, base: str) -> str:

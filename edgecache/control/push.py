@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _SEGMENTS_MAX: Final = 4096
 _HOPS_MAX: Final = 16
+_HOLD_MS: Final = 3000  # a playlist is held for three target durations (RFC 8216bis 6.2.5.2)
 _SILENT_S: Final = 30.0  # a segment that stopped growing is no longer ours to finish
 
 
@@ -63,7 +64,7 @@ class _Segment:
 
 class PushReceiver:
     """Handler and gate of the push door. `counts` is monotonic: `accepted.<kind>`,
-    `refused.<reason>` …"""
+    `refused.<reason>` … `on_target` is told each playlist's target duration, in s."""
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class PushReceiver:
         self._verifier = verifier
         self._config = config
         self._on_stored = on_stored
+        self.on_target: Callable[[bytes, int], None] = lambda _key, _seconds: None
         self._segments: dict[bytes, _Segment] = {}
         self._waiting = 0
         self._put_answers = _put_answers()
@@ -226,6 +228,7 @@ class PushReceiver:
             version.key, msn=msn, parts=parts, last_parts=last_parts, hold_ms=version.hold_ms,
             advance=version.advance, ended=version.ended, ttl_ms=version.ttl_ms,
             fields=version.fields, bodies=version.bodies, etags=version.digests,
+            waited=version.waited,
         )  # fmt: skip
         status, label = self._put_answers[result]
         if status == 507:
@@ -233,6 +236,7 @@ class PushReceiver:
         if label != "stale":
             size = sum(len(body) for body in version.bodies if body is not None)
             self._charge(version.key, size, version.ttl_ms)
+        self.on_target(version.key, version.hold_ms // _HOLD_MS)
         return self._accept(204, "stale" if label == "stale" else "version", version.key)
 
     async def _grow(self, part: Part) -> Response:

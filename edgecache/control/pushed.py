@@ -75,6 +75,7 @@ class Version:
     advance: int
     ended: bool
     fields: tuple[bytes | None, ...]
+    waited: tuple[bytes | None, ...]  # of answers to blocking requests; empty: the same
     bodies: tuple[bytes | None, ...]
     digests: tuple[bytes | None, ...]
 
@@ -114,16 +115,17 @@ def _hops(request: Request, now_ms: float) -> dict[str, float]:
     return {name: float(ms) for name, _, ms in told} | {"push": max(0.0, now_ms - float(ready))}
 
 
-def _lines(request: Request, hops_ms: Mapping[str, float]) -> bytes:
-    """Content-Type and Cache-Control, stored as served; and Server-Timing, which a page of another
-    origin may read too. All of it is in the prebuilt head, so that a hit pays nothing for it."""
+def _lines(
+    request: Request, hops_ms: Mapping[str, float], cache_control: str = "cache-control"
+) -> bytes:
+    """Content-Type and Cache-Control (as the field `cache_control` says), stored as served; and
+    Server-Timing, which a page of another origin may read too. All of it is in the prebuilt head,
+    so that a hit pays nothing for it."""
     lines = b""
-    for name in ("Content-Type", "Cache-Control"):
-        value = request.get(name.lower())
+    for name, told in (("Content-Type", "content-type"), ("Cache-Control", cache_control)):
+        value = request.get(told)
         if not _VALUE.fullmatch(value):
-            raise PushError(
-                400, "field", f"{name.lower()}: found odd bytes, allowed printable ASCII"
-            )
+            raise PushError(400, "field", f"{told}: found odd bytes, allowed printable ASCII")
         if value:
             lines += f"{name}: {value}\r\n".encode("ascii")
     if hops_ms:
@@ -184,7 +186,14 @@ def _variants(request: Request, whole: bytes) -> tuple[bytes | None, ...]:
 
 def _version(request: Request, key: bytes, whole: bytes, now_ms: float) -> Version:
     bodies = _variants(request, whole)
-    lines = _lines(request, _hops(request, now_ms))
+    hops_ms = _hops(request, now_ms)
+
+    def heads(lines: bytes) -> tuple[bytes | None, ...]:
+        return tuple(
+            None if body is None else lines + (_GZIP if name.endswith(".gzip") else _VARY)
+            for name, body in zip(VARIANTS, bodies, strict=True)
+        )
+
     return Version(
         key=key,
         ttl_ms=_number(request, "edge-ttl"),
@@ -192,9 +201,9 @@ def _version(request: Request, key: bytes, whole: bytes, now_ms: float) -> Versi
         hold_ms=_number(request, "edge-hold", "0"),
         advance=_number(request, "edge-advance", "0"),
         ended=request.get("edge-ended", "0") == "1",
-        fields=tuple(
-            None if body is None else lines + (_GZIP if name.endswith(".gzip") else _VARY)
-            for name, body in zip(VARIANTS, bodies, strict=True)
+        fields=heads(_lines(request, hops_ms)),
+        waited=(
+            heads(_lines(request, hops_ms, "edge-waited")) if request.get("edge-waited") else ()
         ),
         bodies=bodies,
         digests=tuple(

@@ -29,8 +29,8 @@ class View(Protocol):
         """What makes the origin hold the request until there is a newer text; "": nothing."""
 
     @property
-    def skips(self) -> bool:
-        """Delta updates are on offer."""
+    def skips(self) -> tuple[str, ...]:
+        """Which delta updates are on offer and differ, as values of `_HLS_skip`."""
 
     @property
     def stamp(self) -> dict[str, int]:
@@ -69,6 +69,7 @@ class HlsView:
         self._now = playlist.MediaPlaylist()
         self._upto = (-1, -1)
         self._map = ""
+        self._dated = False  # it has had events
 
     @property
     def every_s(self) -> float:
@@ -83,8 +84,11 @@ class HlsView:
         return f"_HLS_msn={now.msn}{part}"
 
     @property
-    def skips(self) -> bool:
-        return self._now.skips
+    def skips(self) -> tuple[str, ...]:
+        """That of version 2 is the same until there have been events."""
+        if not self._now.skips:
+            return ()
+        return ("YES", "v2") if self._now.skips_dates and self._dated else ("YES",)
 
     @property
     def stamp(self) -> dict[str, int]:
@@ -105,6 +109,7 @@ class HlsView:
         if found.version < self._now.version:  # it started anew
             self._upto = (-1, -1)
         self._now = found
+        self._dated |= found.dated
         return True
 
     def covers(self, body: bytes) -> bool:
@@ -156,7 +161,7 @@ class DashView:
         return max(self._mpd.update_ms / 1000, 0.5) if self._mpd.update_ms else _UNCHANGING_S
 
     directives = ""
-    skips = False
+    skips = ()
     ended = False
 
     @property

@@ -177,9 +177,11 @@ cdef class Plane:
 
     def publish(self, bytes key, *, uint64_t msn, uint32_t parts, uint32_t last_parts,
                 uint32_t hold_ms, uint32_t advance, bint ended,
-                int64_t ttl_ms, fields, bodies, etags, uint64_t age_ms=0, bint pulled=False):
+                int64_t ttl_ms, fields, bodies, etags, waited=(), uint64_t age_ms=0,
+                bint pulled=False):
         cdef Slice body[VARIANTS]
         cdef Slice head[VARIANTS]
+        cdef Slice wait[VARIANTS]
         cdef Slice tag[VARIANTS]
         cdef Slice name = _slice(key)
         cdef LiveVersion *version
@@ -187,14 +189,17 @@ cdef class Plane:
         cdef int result
         offered = len(bodies)
         if (not len(fields) == offered == len(etags) or not 0 < offered <= VARIANTS
-                or bodies[0] is None):
+                or bodies[0] is None or (waited and len(waited) != offered)):
             raise ValueError(
                 f"fields, bodies and etags are up to {VARIANTS} each, the first body not None")
         for i in range(VARIANTS):
             body[i] = slice_of(NULL, 0)
+            wait[i] = slice_of(NULL, 0)
             if i < offered and bodies[i] is not None:
                 body[i], head[i], tag[i] = _slice(bodies[i]), _slice(fields[i]), _slice(etags[i])
-        version = version_new(body, head, tag, &self.native.store.used)
+                if waited:
+                    wait[i] = _slice(waited[i])
+        version = version_new(body, head, wait, tag, &self.native.store.used)
         if version == NULL:
             return _PUT_NO_SPACE
         version.msn, version.parts, version.last_parts = msn, parts, last_parts

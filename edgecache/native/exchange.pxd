@@ -9,7 +9,9 @@ Law: an exchange belongs to one connection and one hold. Nothing of an answer le
 status is settled, so a failed fill can still become a 502 for everybody parked. """
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
-from edgecache.native.base cimport EC_ASSERT, clock_us, clock_wall_ns, load_relaxed_u64
+from edgecache.native.base cimport (
+    EC_ASSERT, clock_us, clock_wall_ns, load_acquire_u64, load_relaxed_u64,
+)
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_PACED, EXCHANGE_MAGIC, OUTPUT_TEXT_BYTES, PHASE_PARKED, PHASE_SENDING,
     PHASE_STARVED, RANGE_BYTES, VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
@@ -166,6 +168,16 @@ cdef inline void _woken(Context *ctx, Exchange *x, int histogram, uint64_t made_
     x.parked_us = 0
 
 
+cdef inline uint64_t _kept_s(Context *ctx, Exchange *x, int status) noexcept nogil:
+    """A refusal that we remember may be kept as long by others (RFC 8216bis B.1), to the nearest
+    second; an error of ours, or of the origin, may not."""
+    cdef uint64_t until_ms
+    if not 400 <= status < 500 or x.hold == NULL or entry_state(x.hold.entry) != ENTRY_FAILED:
+        return 0
+    until_ms = load_acquire_u64(&x.hold.entry.expires_ms)
+    return (until_ms - ctx.now_ms + 500) // 1000 if until_ms > ctx.now_ms else 0
+
+
 cdef inline Progress exchange_error(Context *ctx, Exchange *x, int status,
                                     uint64_t size) noexcept nogil:
     """An answer of our own: a head and one line of text."""
@@ -180,7 +192,7 @@ cdef inline Progress exchange_error(Context *ctx, Exchange *x, int status,
     x.cache = CACHE_ERROR
     x.begun = True
     stat_status(&ctx.stats, status)
-    head = error_head(x.out.text, OUTPUT_TEXT_BYTES, status, size)
+    head = error_head(x.out.text, OUTPUT_TEXT_BYTES, status, size, _kept_s(ctx, x, status))
     body = error_body(x.out.text + head, OUTPUT_TEXT_BYTES - head, status)
     _tail(ctx, x, slice_of(<cbyte *>x.out.text, head), slice_of(NULL, 0), head + body, -1)
     if not x.head_only:
@@ -224,6 +236,9 @@ cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     # pushed: the newest there is, and a player that found it aged would ask again for a newer one
     # (RFC 8216bis appendix C)
     cdef int64_t age_s = _age_s(ctx, version.published_us) if version.pulled else 0
+    cdef Head *head = rendering.head
+    if x.want.has_msn and rendering.waited != NULL:
+        head = rendering.waited
     if not _output(ctx, x):
         return PROGRESS_BROKEN
     if not x.parked_us and (x.cache == CACHE_HIT or not version.pulled):
@@ -234,12 +249,12 @@ cdef inline Progress _answer_version(Context *ctx, Exchange *x) noexcept nogil:
     _woken(ctx, x, H_live_wait, version.published_us)
     version_acquire(version)
     x.version = version
-    if etag_listed(x.validator, head_etag(rendering.head)):
-        return _not_modified(ctx, x, rendering.head, age_s)
+    if etag_listed(x.validator, head_etag(head)):
+        return _not_modified(ctx, x, head, age_s)
     x.status = 200
     x.begun = True
     stat_status(&ctx.stats, 200)
-    _tail(ctx, x, head_full(rendering.head), slice_of(NULL, 0), 0, age_s)
+    _tail(ctx, x, head_full(head), slice_of(NULL, 0), 0, age_s)
     if not x.head_only:
         x.out.parts[3] = slice_of(rendering.body, rendering.len)
     x.pos = 0

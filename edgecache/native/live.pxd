@@ -44,6 +44,7 @@ cdef struct Want:                        # what a request asked for
 
 cdef struct Rendering:
     Head *head                           # NULL: variant not offered
+    Head *waited                         # of answers to blocking requests; NULL: the same
     uint8_t *body                        # inside the version's block
     uint32_t len
 
@@ -65,10 +66,11 @@ cdef struct LiveVersion:
     Rendering renderings[VARIANTS]
 
 
-cdef inline LiveVersion *version_new(Slice *bodies, Slice *fields, Slice *etags,
+cdef inline LiveVersion *version_new(Slice *bodies, Slice *fields, Slice *waited, Slice *etags,
                                      uint64_t *used) noexcept nogil:
-    """A body with data NULL is a variant not offered. The caller fills in the numbers and owns one
-    reference. NULL: no memory."""
+    """A body with data NULL is a variant not offered; `waited`: the fields of answers to blocking
+    requests, which may be kept for longer (RFC 8216bis B.1), data NULL: the same. The caller fills
+    in the numbers and owns one reference. NULL: no memory."""
     cdef size_t total = 0
     cdef int i
     cdef uint8_t *p
@@ -93,7 +95,11 @@ cdef inline LiveVersion *version_new(Slice *bodies, Slice *fields, Slice *etags,
         version.renderings[i].body = p
         version.renderings[i].len = <uint32_t>bodies[i].len
         version.renderings[i].head = head_new(200, <long long>bodies[i].len, fields[i], etags[i])
-        if version.renderings[i].head == NULL:
+        if waited[i].data != NULL:
+            version.renderings[i].waited = head_new(200, <long long>bodies[i].len, waited[i],
+                                                    etags[i])
+        if version.renderings[i].head == NULL or (waited[i].data != NULL
+                                                  and version.renderings[i].waited == NULL):
             version_release(version)
             return NULL
         p += bodies[i].len
@@ -114,6 +120,7 @@ cdef inline void version_release(LiveVersion *version) noexcept nogil:
         return
     for i in range(VARIANTS):
         head_free(version.renderings[i].head)
+        head_free(version.renderings[i].waited)
     total_add(version.used, -<long long>version.charged)
     version.magic = 0
     free(version)

@@ -192,14 +192,21 @@ cdef inline size_t unframed_line(char *out, size_t room, int status) noexcept no
     return snprintf(out, room, b"HTTP/1.1 %d %s\r\n", status, reason_phrase(status))
 
 
-cdef inline size_t error_head(char *out, size_t room, int status, uint64_t size) noexcept nogil:
-    """A whole head but the tail for an answer of our own; its one-line body is error_body's."""
+cdef inline size_t error_head(char *out, size_t room, int status, uint64_t size,
+                              uint64_t kept_s) noexcept nogil:
+    """A whole head but the tail for an answer of our own; its one-line body is error_body's.
+    kept_s: how long others may keep it, 0: not at all."""
     cdef size_t n = snprintf(
         out, room,
         b"HTTP/1.1 %d %s\r\nContent-Length: %zu\r\nContent-Type: text/plain\r\n"
-        b"Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\n"
+        b"Access-Control-Allow-Origin: *\r\n"
         b"Access-Control-Expose-Headers: Cache-Status, Retry-After\r\n",
         status, reason_phrase(status), error_body_len(status))
+    if kept_s:
+        n += snprintf(out + n, room - n, b"Cache-Control: max-age=%llu\r\n",
+                      <unsigned long long>kept_s)
+    else:
+        n += snprintf(out + n, room - n, b"Cache-Control: no-store\r\n")
     if status == 416:
         n += snprintf(out + n, room - n, b"Content-Range: bytes */%llu\r\n",
                       <unsigned long long>size)

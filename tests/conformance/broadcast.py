@@ -170,10 +170,16 @@ class OriginProcess:
             if found.get("message") == message:
                 return dict(found)
 
-    def kill_encoder(self) -> None:
-        """SIGKILL to the ffmpeg that runs now."""
+    def mark(self, marker: dict[str, str]) -> None:
+        """Tell of an event."""
+        path, fields = f"/api/streams/{STREAM}/markers", {"Content-Type": "application/json"}
+        answer = ask(self._admin, "POST", path, fields, json.dumps(marker).encode())
+        assert answer.status == 201, answer.body
+
+    def signal_encoder(self, number: int) -> None:
+        """To the ffmpeg that runs now."""
         overview = json.loads(ask(self._admin, "GET", "/api/streams", {}).body)
-        os.kill(overview["streams"][0]["encoder_pid"], signal.SIGKILL)
+        os.kill(overview["streams"][0]["encoder_pid"], number)
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
@@ -336,8 +342,15 @@ class Broadcast:
         self.troubles.append((began_s, time.monotonic()))
 
     def kill_encoder(self) -> None:
-        began_s = time.monotonic()
-        self.origin.kill_encoder()
+        """In the middle of a segment of every track: it is stopped there first."""
+        door, began_s = self.doors["origin"], time.monotonic()
+        while True:
+            door.opened()
+            self.origin.signal_encoder(signal.SIGSTOP)
+            if all(door.playlist(track).media.open for track in TRACKS):
+                break
+            self.origin.signal_encoder(signal.SIGCONT)
+        self.origin.signal_encoder(signal.SIGKILL)
         self.until(restarted)
         self.troubles.append((began_s, time.monotonic()))
 

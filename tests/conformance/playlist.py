@@ -63,6 +63,7 @@ class Media:
     open: Segment | None = None
     hints: list[dict[str, str]] = field(default_factory=list)
     reports: list[dict[str, str]] = field(default_factory=list)
+    events: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def target_s(self) -> int:
@@ -113,6 +114,11 @@ class Media:
         return next((h["URI"] for h in self.hints if h["TYPE"] == "PART"), None)
 
     @property
+    def hinted_map(self) -> str | None:
+        """URI of the init section that comes with it, if that is another."""
+        return next((h["URI"] for h in self.hints if h["TYPE"] == "MAP"), None)
+
+    @property
     def duration_s(self) -> float:
         return sum(segment.length_s for segment in self.every)
 
@@ -140,6 +146,8 @@ class _Reader:
             media.skipped = int(attributes(value)["SKIPPED-SEGMENTS"])
         elif name == "EXT-X-PRELOAD-HINT":
             media.hints.append(attributes(value))
+        elif name == "EXT-X-DATERANGE":
+            media.events.append(attributes(value))
         elif name == "EXT-X-RENDITION-REPORT":
             media.reports.append(attributes(value))
         elif name == "EXT-X-PART":

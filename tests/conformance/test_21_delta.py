@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.conformance.broadcast import TRACKS, Broadcast, Door, each, wanted
@@ -93,6 +94,29 @@ def test_an_unknown_skip_is_ignored(door: Door, windowed: Broadcast) -> None:
     for value in ("NO", "v3", "yes", ""):
         media = door.playlist("hi", f"?_HLS_skip={value}").media
         assert not media.skipped
+
+
+@rule(
+    "4.4.5.2, 6.2.5.1",
+    MUST,
+    "An update of version 2 says in RECENTLY-REMOVED-DATERANGES which events have left the "
+    "playlist since the skip boundary.",
+)
+def test_removed_events_are_said(door: Door, windowed: Broadcast) -> None:
+    media = door.newest()
+    oldest = media.segments[1].date
+    assert oldest is not None
+    name = f"of-{door.name}"
+    windowed.origin.mark({"id": name, "start": oldest.isoformat()})
+    while name not in media.text:
+        media = door.after("hi", media).media
+    while name in media.text:
+        media = door.after("hi", media).media
+    update = both(door, "hi", "v2")[1].text
+    removed = re.search(r'RECENTLY-REMOVED-DATERANGES="([^"]*)"', update)
+    assert removed is not None
+    assert name in removed[1].split("\t")
+    assert f'ID="{name}"' not in update
 
 
 @rule(

@@ -219,6 +219,21 @@ def test_a_playlist_is_fresh_for_half_a_target(door: Door, broadcast: Broadcast)
 @rule(
     "B.1",
     SHOULD,
+    "Answers to blocking requests may be kept for six target durations.",
+)
+def test_a_version_is_fresh_for_six_targets(door: Door, broadcast: Broadcast) -> None:
+    def holds(track: str) -> None:
+        media = door.playlist(track).media
+        for more in ("", "&_HLS_skip=YES"):
+            timed = door.after(track, media, more)
+            assert lifetime_s(timed) == 6 * media.target_s
+
+    each(holds)
+
+
+@rule(
+    "B.1",
+    SHOULD,
     "404 and 400 are not fresh for longer than a target duration.",
 )
 def test_a_refusal_is_not_kept(door: Door, broadcast: Broadcast) -> None:

@@ -198,6 +198,32 @@ def test_a_restarted_encoder_is_a_discontinuity(door: Door, ended: Broadcast) ->
 
 
 @rule(
+    "B.1",
+    MUST,
+    "A version made between two encoders hints at the init section of the part it hints at, with "
+    "TYPE=MAP; no other one does.",
+)
+def test_another_init_section_is_hinted(door: Door, ended: Broadcast) -> None:
+    cut_short = set()
+    for track in TRACKS:
+        segments = made(door, track)
+        for seen in door.record[track]:
+            media = seen.media
+            after = segments.get(media.next[0])
+            if media.ended or after is None:
+                continue
+            newest = media.segments[-1]
+            seam = after.tagged and not media.open
+            hint = media.hinted_map
+            if seam and (newest.gap or newest.duration_s < 0.9 * media.target_s):
+                cut_short.add(track)
+                assert hint is not None
+            assert hint in ((None, after.map_uri) if seam else (None,))
+            assert hint is None or door.get(hint).answer.status == 200
+    assert cut_short or door.name != "origin"
+
+
+@rule(
     "6.2.1",
     MUST,
     "Media sequence numbers follow on across the restart, and all renditions have the same.",

@@ -227,3 +227,14 @@ def test_stop_cuts_what_is_under_way(edge: Edge) -> None:
     fills.clear()
     parked.close()
     half.close()
+
+
+def test_a_refusal_may_be_kept_as_long_as_we_do(edge: Edge) -> None:
+    """RFC 8216bis B.1; what is not there yet, and what failed, may not."""
+    for number, (status, ttl_ms, told) in enumerate(
+        ((404, 12_000, b"max-age=12"), (404, 300, b"no-store"), (502, 12_000, b"no-store"))
+    ):
+        with edge.viewer() as viewer:
+            viewer.send(get(f"/none{number}"))
+            edge.fill().fail(status, ttl_ms=ttl_ms)
+            assert viewer.answer().fields[b"cache-control"] == told

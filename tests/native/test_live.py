@@ -384,3 +384,20 @@ def test_a_value_does_not_expire_under_who_waits(edge: Edge) -> None:
     time.sleep(1.3)  # housekeeping ran at least once
     edge.publish(KEY, (10, 3, 6))
     assert bodies(viewers) == [(200, b"v10.3")] * 3
+
+
+def test_answers_to_blocking_requests_have_their_own_lifetime(edge: Edge) -> None:
+    """RFC 8216bis B.1: one version for good is kept for longer than the newest one."""
+    kept = [b"Cache-Control: max-age=%d\r\n" % seconds for seconds in (1, 12)]
+    edge.plane.publish(
+        KEY.encode(), msn=10, parts=2, last_parts=6, hold_ms=6_000, advance=9, ended=False,
+        ttl_ms=60_000, fields=[kept[0]] * 2, waited=[kept[1]] * 2, bodies=[b"text", b"packed"],
+        etags=[b"a", b"b"],
+    )  # fmt: skip
+    gzip = "Accept-Encoding: gzip"
+    for query, told in (("", b"max-age=1"), ("?_HLS_msn=9", b"max-age=12")):
+        for fields, etag in (((), b'"a"'), ((gzip,), b'"b"')):
+            answer = edge.ask(KEY + query, *fields)
+            assert (answer.fields[b"cache-control"], answer.fields[b"etag"]) == (told, etag)
+            unchanged = edge.ask(KEY + query, *fields, "If-None-Match: *")
+            assert (unchanged.status, unchanged.fields[b"cache-control"]) == (304, told)

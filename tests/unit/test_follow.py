@@ -137,6 +137,23 @@ def test_nothing_else_is_followed(answer: bytes, key: bytes) -> None:
 
 
 @looped
+async def test_each_kind_of_update_is_kept_with_its_version() -> None:
+    """RFC 8216bis 6.2.5.1: who asks for one without events gets that."""
+    control = "#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL=6,CAN-SKIP-DATERANGES=YES"
+    event = '#EXT-X-DATERANGE:ID="a",START-DATE="2026-01-01T00:00:00Z"'
+    async with pop() as it:
+        it.site.answers[KEY] = ok(text(1, control, event))
+        for kind in (b"YES", b"v2"):
+            update = text(1, f"#EXT-X-SKIP:SKIPPED-SEGMENTS=1 {kind.decode()}")
+            it.site.answers[KEY + b"?_HLS_skip=" + kind] = ok(update)
+        it.site.answers |= {b"/l/%d.m4s" % n: ok(b"media") for n in range(1, 6)}
+        await it.ask()
+        it.site.answers[KEY] = ok(text(2, control, event))
+        await eventually(lambda: it.plane.version(KEY) == (5, 0, 0))
+        assert it.site.count(KEY + b"?_HLS_skip=v2") == it.site.count(KEY + b"?_HLS_skip=YES") > 0
+
+
+@looped
 async def test_playlists_beyond_the_bound_are_only_filled() -> None:
     async with pop('route=[{prefix="/", followed=1}]') as it:
         for name in (KEY, b"/l/w.m3u8"):

@@ -71,3 +71,9 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         made.saw(b"/%d/7.ts" % number)
     assert [made.target_ms(b"/%d/b.ts" % n) for n in range(5)] == [2000, 2000, 4000, 4000, 4000]
     assert [made.refusal_ms(b"/%d/7.ts" % n) for n in range(5)] == [300, 300, 4000, 4000, 4000]
+
+
+def test_a_pushed_playlist_says_it_beside_its_text(known: Lifetimes) -> None:
+    known.target(b"/live/s/360p.m3u8", 9)
+    known.target(b"/live/s/master.m3u8", 0)  # never held, so it has none
+    assert known.target_ms(b"/live/s/e/1.m4s") == 9000

@@ -48,6 +48,13 @@ def test_a_low_latency_playlist() -> None:
     assert (found.maps, found.hints) == (["i,1.mp4"], ["a9.2.m4s"])
 
 
+def test_events_and_updates_without_them() -> None:
+    assert (read(LOW).skips_dates, read(LOW).dated) == (False, False)
+    told = LOW.replace("CAN-SKIP-UNTIL", "CAN-SKIP-DATERANGES=YES,CAN-SKIP-UNTIL")
+    found = read(told + '#EXT-X-DATERANGE:ID="a"\n')
+    assert (found.skips, found.skips_dates, found.dated) == (True, True, True)
+
+
 def test_a_delta_update_counts_what_it_skips() -> None:
     text = LOW.replace("#EXT-X-MAP", "#EXT-X-SKIP:SKIPPED-SEGMENTS=5\n#EXT-X-MAP")
     assert read(text).version == (14, 2)

@@ -249,3 +249,18 @@ def test_a_playlist_whose_origin_is_away_is_unavailable() -> None:
         assert policy.answer_for(reason, text=True) == 503
     for reason in ("too_large", "protocol", "redirect", "digest"):
         assert policy.answer_for(reason, text=True) == 502
+
+
+def test_a_text_is_kept_by_others_until_it_is_renewed() -> None:
+    """RFC 8216bis B.1: its origin's word is for answers to blocking requests."""
+    for told, every_s, plain, waited in (
+        ("max-age=12", 1.0, "max-age=1", "max-age=12"),
+        ("max-age=12", 2.5, "max-age=3", "max-age=12"),
+        ("max-age=1", 1.0, "max-age=1", "max-age=1"),
+        ("no-cache", 1.0, "no-cache", "no-cache"),
+        ("", 0.5, "max-age=1", "max-age=1"),
+    ):
+        head = Head(200, (("cache-control", told),) if told else (), 9)
+        for kind, expected in ((False, plain), (True, waited)):
+            lines = policy.text_fields(head, every_s, waited=kind).decode().split("\r\n")
+            assert lines == [f"Cache-Control: {expected}", ""]

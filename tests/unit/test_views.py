@@ -30,7 +30,7 @@ def hint(name: str) -> str:
 def test_a_classic_playlist() -> None:
     view = HlsView()
     assert view.take(hls(5, 4))
-    assert (view.every_s, view.directives, view.skips, view.ended) == (2, "", False, False)
+    assert (view.every_s, view.directives, view.skips, view.ended) == (2, "", (), False)
     assert view.media(2) == ["i.mp4", "7.m4s", "8.m4s"]
     assert view.media(2) == []
     assert view.take(hls(6, 4))
@@ -47,6 +47,22 @@ def test_a_low_latency_playlist_goes_by_parts() -> None:
     assert view.take(hls(5, 1, part("6.0"), part("6.1"), part("6.2"), hint("6.3"), parts=LOW))
     assert view.media(3) == ["6.2"]
     assert view.stamp["hold_ms"] == 12_000
+
+
+def test_updates_without_events_are_asked_for_once_there_were_events() -> None:
+    event = '#EXT-X-DATERANGE:ID="a",START-DATE="2026-01-01T00:00:00Z"'
+    can = "#EXT-X-SERVER-CONTROL:CAN-SKIP-UNTIL=24"
+    for told, kinds in (
+        ("", ("YES",)),
+        (",CAN-SKIP-DATERANGES=YES", ("YES", "v2")),
+    ):
+        view = HlsView()
+        assert view.take(hls(5, 4, parts=can + told))
+        assert view.skips == ("YES",)
+        assert view.take(hls(6, 4, event, parts=can + told))
+        assert view.skips == kinds
+        assert view.take(hls(7, 4, parts=can + told))
+        assert view.skips == kinds  # an update says for a while which have left
 
 
 def test_a_delta_update_of_the_version_before_covers_nothing() -> None:

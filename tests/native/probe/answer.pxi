@@ -46,10 +46,10 @@ def partial_line(uint64_t first, uint64_t end, uint64_t size):
     return text[:_partial(text, sizeof(text), first, end, size)]
 
 
-def error_answer(int status, uint64_t size=0):
+def error_answer(int status, uint64_t size=0, uint64_t kept_s=0):
     """(head, body, announced length)."""
     cdef char text[1024]
-    cdef size_t head = _error_head(text, sizeof(text), status, size)
+    cdef size_t head = _error_head(text, sizeof(text), status, size, kept_s)
     cdef char line[256]
     return text[:head], line[:_error_body(line, sizeof(line), status)], error_body_len(status)
 
@@ -80,12 +80,13 @@ cdef LiveVersion *a_version(uint64_t msn, uint32_t parts, uint32_t last_parts, u
                             uint32_t advance, bint ended, tuple bodies) except NULL:
     cdef Slice body[VARIANTS]
     cdef Slice etag[VARIANTS]
+    cdef Slice same[VARIANTS]
     for i in range(VARIANTS):
-        body[i] = slice_of(NULL, 0)
+        body[i] = same[i] = slice_of(NULL, 0)
         if i < len(bodies) and bodies[i] is not None:
             body[i] = as_slice(bodies[i])
         etag[i] = as_slice(b"")
-    cdef LiveVersion *version = version_new(body, etag, etag, &probe_used)
+    cdef LiveVersion *version = version_new(body, etag, same, etag, &probe_used)
     version.msn, version.parts, version.last_parts = msn, parts, last_parts
     version.hold_ms, version.advance, version.ended = hold_ms, advance, ended
     return version

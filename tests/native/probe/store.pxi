@@ -107,11 +107,12 @@ cdef class StoreOf:
         cdef Entry *entry = NULL
         cdef Slice body[VARIANTS]
         cdef Slice nothing[VARIANTS]
+        cdef Slice same[VARIANTS]
         for i in range(VARIANTS):
-            body[i] = slice_of(NULL, 0)
+            body[i] = same[i] = slice_of(NULL, 0)
             nothing[i] = as_slice(b"")
         body[0] = as_slice(b"text")
-        cdef LiveVersion *version = version_new(body, nothing, nothing, &self.store.used)
+        cdef LiveVersion *version = version_new(body, nothing, same, nothing, &self.store.used)
         version.msn, version.parts, version.hold_ms = msn, parts, 1000
         result = store_publish(&self.store, as_slice(key), version, expires_ms, &entry)
         if entry == NULL:

@@ -2,9 +2,9 @@
 
 Laws: sans-IO; a tag's body is at most `MAX_BODY_BYTES` (what RTMP admits, too); bytes that are not
 FLV raise `FlvError` at once, so a reader never holds more than one tag that is not whole. Media
-stays opaque: only the first two to five bytes of a body are looked at, to tell configuration and
+stays opaque: only the first two to seven bytes of a body are looked at, to tell configuration and
 keyframes from the rest. Source: Adobe "Video File Format Specification 10.1", annex E; Enhanced
-RTMP v1 for four-character codes.
+RTMP v2 for four-character codes and tracks (enhanced.py takes all of its forms apart).
 """
 
 from __future__ import annotations
@@ -36,8 +36,13 @@ _AAC: Final = 10
 _ENHANCED_VIDEO: Final = 0x80
 _ENHANCED_AUDIO: Final = 9
 _KEYFRAME: Final = 1
+MULTITRACK: Final = {AUDIO: 5, VIDEO: 6}  # packet types
+MAX_TRACKS: Final = 8  # of one kind; whoever sends more means no good
 # SequenceStart, CodedFrames, CodedFramesX (pictures without a composition time).
-_ENHANCED_PACKETS: Final = {0: CONFIG, 1: CODED, 3: CODED}
+_ENHANCED_PACKETS: Final = {
+    AUDIO: {0: CONFIG, 1: CODED},
+    VIDEO: {0: CONFIG, 1: CODED, 3: CODED},
+}
 _AUDIO_CODECS: Final = {
     0: "pcm",
     1: "adpcm",
@@ -85,8 +90,9 @@ class Tag:
         body = self.body
         if len(body) < 2 or self.kind == SCRIPT:
             return OTHER
-        if self._enhanced:
-            return _ENHANCED_PACKETS.get(body[0] & 15, OTHER)
+        if is_enhanced(self.kind, body):
+            packet = body[1] & 15 if self._multitrack else body[0] & 15
+            return _ENHANCED_PACKETS[self.kind].get(packet, OTHER)
         code, with_config = (
             (body[0] >> 4, (_AAC,)) if self.kind == AUDIO else (body[0] & 15, (_AVC, _HEVC))
         )
@@ -102,18 +108,32 @@ class Tag:
         """Four-character code or a short name; "" for script data and empty bodies."""
         if not self.body or self.kind == SCRIPT:
             return ""
-        if self._enhanced:
-            return self.body[1:5].decode("ascii", "replace")
+        if is_enhanced(self.kind, self.body):
+            at = 2 if self._multitrack else 1
+            return self.body[at : at + 4].decode("ascii", "replace")
         if self.kind == AUDIO:
             return _AUDIO_CODECS.get(self.body[0] >> 4, "unknown")
         return _VIDEO_CODECS.get(self.body[0] & 15, "unknown")
 
     @property
-    def _enhanced(self) -> bool:
-        first = self.body[0]
+    def track(self) -> int:
+        """Its number; 0 of what has none."""
+        return self.body[6] if self._multitrack and self.body[1] >> 4 == 0 else 0
+
+    @property
+    def _multitrack(self) -> bool:
+        """Of several tracks or a numbered one; what is too short to be is none."""
+        body = self.body
         return (
-            first >> 4 == _ENHANCED_AUDIO if self.kind == AUDIO else bool(first & _ENHANCED_VIDEO)
+            is_enhanced(self.kind, body) and len(body) > 6 and body[0] & 15 == MULTITRACK[self.kind]
         )
+
+
+def is_enhanced(kind: int, body: bytes) -> bool:
+    """Does the body begin as Enhanced RTMP says?"""
+    if not body or kind == SCRIPT:
+        return False
+    return body[0] >> 4 == _ENHANCED_AUDIO if kind == AUDIO else bool(body[0] & _ENHANCED_VIDEO)
 
 
 def encode_tag(kind: int, timestamp: int, body: bytes | bytearray) -> bytes:

@@ -6,7 +6,7 @@ media), all unfinished messages together `partial_bytes`, chunk streams `chunk_s
 the peer sends, nothing but RtmpError leaves `feed`; the session is dead after it. Media stays
 opaque: a message's body becomes an FLV tag's body, which is how Enhanced RTMP's codecs pass. Does
 not know who may publish: it asks (PublishRequested) and is told. Source: Adobe "RTMP specification
-1.0"; Enhanced RTMP v1 for `fourCcList`.
+1.0"; Enhanced RTMP v2 for what `connect` is answered.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import amf
+from .enhanced import AUDIO_CODECS, VIDEO_CODECS
 from .flv import AUDIO, SCRIPT, VIDEO, Tag
 from .rtmp_chunks import ChunkReader, Limits, Message, RtmpError
 
 __all__ = ["Ended", "Event", "Limits", "PublishRequested", "RtmpError", "Session"]
 
-ENHANCED_CODECS: Final = ("hvc1", "av01", "vp09")
+_FORWARDS: Final = 4  # FourCcInfoMask: we decode nothing here
+_CAPABILITIES: Final = 2 | 4  # capsEx: multitrack, ModEx
 
 _SET_CHUNK_SIZE, _ABORT, _ACK, _USER_CONTROL, _WINDOW_SIZE, _PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
 _COMMAND, _COMMAND_AMF3 = 20, 17
@@ -199,7 +201,14 @@ class Session:
         self._reply(
             "_result",
             number,
-            {"fmsVer": "FMS/3,5,7,7009", "capabilities": 31, "fourCcList": list(ENHANCED_CODECS)},
+            {
+                "fmsVer": "FMS/3,5,7,7009",
+                "capabilities": 31,
+                "fourCcList": [*VIDEO_CODECS, *AUDIO_CODECS],
+                "videoFourCcInfoMap": dict.fromkeys(VIDEO_CODECS, _FORWARDS),
+                "audioFourCcInfoMap": dict.fromkeys(AUDIO_CODECS, _FORWARDS),
+                "capsEx": _CAPABILITIES,
+            },
             {
                 "level": "status",
                 "code": "NetConnection.Connect.Success",

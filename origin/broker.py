@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from edgecache import amf
+from edgecache.enhanced import plain
 from edgecache.errors import EdgeError
 from edgecache.errors import Source as ErrorSource
 from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag, encode_tag
@@ -24,6 +25,8 @@ from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader
 from . import cues, subtitles
 from .ledger import Arrivals
 from .rebase import Timebase
+from .sides import Sides
+from .source import Source
 from .sps import picture_size
 
 GOP_BYTES: Final = 16 << 20
@@ -44,8 +47,8 @@ SILENT_FRAME: Final = bytes.fromhex("af01210049900219002380")
 _SILENT_SAMPLES: Final = 1024
 _SILENT_RATE: Final = 48_000
 _SILENCE_CODEC: Final = "aac"
-_CONFIGURED: Final = frozenset(("avc1", "hvc1", "aac"))  # codecs with a sequence header
-_CLASSIC: Final = frozenset(("", "avc1", "aac", "mp3", "h263", "vp6", "speex", "pcm"))
+# Codecs with a sequence header that nothing can be decoded without.
+_CONFIGURED: Final = frozenset(("avc1", "hvc1", "av01", "aac", "mp4a", "Opus", "fLaC"))
 _MAX_SIDE: Final = 16384
 
 
@@ -53,36 +56,6 @@ class BrokerError(EdgeError):
     """The publisher's media cannot go on to the encoder; the message is for the publisher."""
 
     source: ErrorSource = "downstream"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """What the publisher sends. Codecs as in flv.Tag.codec, "" for none; sizes in pixels, 0 for
-    none or unknown."""
-
-    video: str
-    audio: str
-    width: int
-    height: int
-
-    def __str__(self) -> str:
-        picture = f"{self.video} {self.width}x{self.height}" if self.video else "no picture"
-        return f"{picture}, {self.audio}"
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Of the picture, (0, 0) when unknown; None without one."""
-        return (self.width, self.height) if self.video else None
-
-    @property
-    def codecs(self) -> tuple[str, str]:
-        """A change of these needs another encoder."""
-        return self.video, self.audio
-
-    @property
-    def enhanced(self) -> bool:
-        """Needs an ffmpeg that reads Enhanced RTMP."""
-        return not {self.video, self.audio} <= _CLASSIC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,17 +111,20 @@ class _Gop:
 
 
 class Broker:
-    """feed() what came; then take() for the running encoder, or replay() for a new one."""
+    """feed() what came; then take() for the running encoder, or replay() for a new one. sides:
+    tracks of sound that are wanted beside the first."""
 
     def __init__(
         self,
         *,
+        sides: frozenset[int] = frozenset(),
         wall_s: Callable[[], float] = time.time,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
         self._reader = FlvReader()
+        self._sides = Sides(sides)
         self._timebase = Timebase()
         self._head = _Head()
         self._gop = _Gop()
@@ -182,16 +158,22 @@ class Broker:
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes in any cut. Raises FlvError (not FLV) or BrokerError; the session is then
         over."""
-        for tag in self._reader.feed(data):
+        for whole in self._reader.feed(data):
             self.tags += 1
-            if tag.kind == SCRIPT:
-                self._script(tag)
-            elif tag.packet == CONFIG:
-                self._config(tag)
-            elif tag.packet == CODED:
-                self._media(tag)
-            else:
-                self.dropped["not_media"] += 1
+            for tag in plain(whole, self.dropped):
+                self._take(tag)
+
+    def _take(self, tag: Tag) -> None:
+        if tag.kind == SCRIPT:
+            self._script(tag)
+        elif tag.track:
+            self._side(tag)
+        elif tag.packet == CONFIG:
+            self._config(tag)
+        elif tag.packet == CODED:
+            self._media(tag)
+        else:
+            self.dropped["not_media"] += 1
 
     def take(self) -> bytes:
         """What came since the last take() or replay(), for the encoder that got that replay."""
@@ -212,7 +194,14 @@ class Broker:
         self._base = min(times)
         head = gop.head if gop.whole else self._head
         return Replay(
-            data=b"".join((HEADER, *head.tags(), *(self._encode(tag) for tag in gop.tags))),
+            data=b"".join(
+                (
+                    HEADER,
+                    *head.tags(),
+                    *self._sides.configs(self.source.sides if self.source else ()),
+                    *(self._encode(tag) for tag in gop.tags),
+                )
+            ),
             arrived_s=gop.arrived_s if gop.whole else self._wall_s(),
             duration_ms=max(times) - self._base,
         )
@@ -229,7 +218,8 @@ class Broker:
 
     def _emit(self, tag: Tag) -> None:
         self._gop.add(tag)
-        self._arrivals[tag.kind].add(tag.timestamp, self._monotonic_s())
+        if not tag.track:
+            self._arrivals[tag.kind].add(tag.timestamp, self._monotonic_s())
         if tag.kind == VIDEO and self._held_back:
             self.dropped["before_keyframe"] += 1
         else:
@@ -271,6 +261,21 @@ class Broker:
             self._size = picture_size(tag.body[5:]) or self._size
         if self.source is not None:
             self._emit(Tag(tag.kind, self._timebase.newest, tag.body))
+
+    def _side(self, tag: Tag) -> None:
+        """Another sound: it begins no GOP, is never waited for, and silence is the encoder's."""
+        if tag.track not in self._sides.wanted:
+            self.dropped["track"] += 1
+            return
+        out = self._timebase.newest
+        if tag.packet == CODED:
+            out = self._timebase.rebase(AUDIO | tag.track << 8, tag.timestamp)
+        if not self._sides.take(tag, out, configured=_CONFIGURED):
+            self.dropped["unconfigured"] += 1
+        elif not self._gop.whole and self.source is None:
+            self.dropped["before_keyframe"] += tag.packet == CODED
+        else:
+            self._emit(Tag(AUDIO, out, tag.body))
 
     def _media(self, tag: Tag) -> None:
         kind = tag.kind
@@ -315,6 +320,7 @@ class Broker:
             audio=self._codecs[AUDIO] or _SILENCE_CODEC,
             width=width,
             height=height,
+            sides=self._sides.heard(self._timebase.newest),
         )
 
     def _probe(self) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from edgecache.errors import ConfigError
+from edgecache.flv import MAX_TRACKS
 from edgecache.settings import DurationMs, Loaded, Names, Rate, Section, Size, load
 from edgecache.units import MIB, SECOND_MS
 
@@ -168,6 +169,8 @@ class Sound(Section):
 
     language: str = Field("", pattern=r"^[A-Za-z0-9-]{0,35}$")  # RFC 5646
     name: str = Field("", pattern=r"^[^\"\x00-\x1f]{0,64}$")  # as players show it
+    # Which of the publisher's sounds: a track of multitrack Enhanced RTMP. A missing one is silent.
+    source: int = Field(0, ge=0, lt=MAX_TRACKS)
     # Left and right, from 0, of the source's channels; without it all are mixed to stereo.
     channels: tuple[Channel, Channel] | None = None
 

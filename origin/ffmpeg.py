@@ -2,7 +2,8 @@
 
 Law: looked for in one order: `EDGECACHE_FFMPEG` (or the configured path), then `ffmpeg` on PATH,
 then the binary inside the `imageio-ffmpeg` wheel. What is named must be usable, or it is an error;
-what is merely found and too old is passed over. Nothing is ever downloaded. Knows nothing of
+what is merely found and too old is passed over; if the wheel's is newer than the one on PATH, it
+is used for sources that need it. Nothing is ever downloaded. Knows nothing of
 streams.
 """
 
@@ -13,7 +14,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,6 @@ from edgecache.errors import ConfigError
 
 VARIABLE: Final = "EDGECACHE_FFMPEG"
 MIN_VERSION: Final = (5, 1)  # every option of origin/ladder.py was tried on 5.1.9 and 9.0.2
-_ENHANCED_RTMP_VERSION: Final = (6, 1)
 _ENCODERS: Final = ("libx264", "aac")
 _PROBE_S: Final = 10
 _INSTALL: Final = (
@@ -32,16 +32,19 @@ _INSTALL: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ffmpeg:
-    """A usable ffmpeg. `found`: which of the three places it is from."""
+    """A usable ffmpeg. `found`: which of the three places it is from. newer: another one, for what
+    this one is too old for."""
 
     path: str
     version: tuple[int, int]
     found: str
+    newer: Ffmpeg | None = None
 
-    @property
-    def reads_enhanced_rtmp(self) -> bool:
-        """HEVC, AV1 and VP9 in FLV by four-character code; 5.1 takes HEVC for VP6."""
-        return self.version >= _ENHANCED_RTMP_VERSION
+    def since(self, version: tuple[int, int]) -> Ffmpeg | None:
+        """One of at least `version`: this one if it is."""
+        if self.version >= version:
+            return self
+        return self.newer.since(version) if self.newer else None
 
     def __str__(self) -> str:
         major, minor = self.version
@@ -61,11 +64,16 @@ def find(
             return Ffmpeg(path=problem.path, version=problem.version, found=found)
         raise ConfigError([f"{found}: found {named}: {problem}; allowed is an ffmpeg >= 5.1"])
     tried: list[str] = []
+    usable: list[Ffmpeg] = []
     for found, path in (("PATH", _on_path(environ)), ("imageio-ffmpeg", _in_wheel())):
         problem = _problem(path) if path else "not there"
         if isinstance(problem, Ffmpeg):
-            return Ffmpeg(path=problem.path, version=problem.version, found=found)
-        tried.append(f"{found}: {problem}")
+            usable.append(replace(problem, found=found))
+        else:
+            tried.append(f"{found}: {problem}")
+    if usable:
+        first, *others = usable
+        return replace(first, newer=next((o for o in others if o.version > first.version), None))
     raise ConfigError([f"ffmpeg: found none ({'; '.join(tried)}); {_INSTALL}"])
 
 

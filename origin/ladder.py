@@ -16,6 +16,7 @@ from typing import Final
 from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Rendition
+from .source import Source
 from .subtitles import bandwidth as text_bandwidth
 
 Size = tuple[int, int]  # of a picture: width, height in pixels
@@ -51,13 +52,14 @@ class Rung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sound:
-    """One audio rendition. left, right: channels of the source it is made of, from 0; None: all of
-    them, mixed down. A channel that the source lacks is silence. language: RFC 5646, "" for none;
-    name: for people, "" for the track's."""
+    """One audio rendition. source: the publisher's track it is made of; channels: left and right of
+    that, from 0; None: all of them, mixed down. What is not sent is silence. language: RFC 5646, ""
+    for none; name: for people, "" for the track's."""
 
     track: str = AUDIO_TRACK
     language: str = ""
     name: str = ""
+    source: int = 0
     channels: tuple[int, int] | None = None
 
 
@@ -91,6 +93,11 @@ class Plan:
         video = tuple(rung.track for rung in self.rungs)
         return (*video, *(sound.track for sound in self.sounds))
 
+    @property
+    def sides(self) -> frozenset[int]:
+        """The publisher's tracks of sound that are of use, beside the first."""
+        return frozenset(sound.source for sound in self.sounds) - {0}
+
 
 # 0.26 of a core for both rungs (media.md section 2): keeps real time on two shared cores.
 SMALL: Final = (
@@ -122,7 +129,13 @@ def plan_of(config: Config) -> Plan:
     return Plan(
         rungs=tuple(sorted(rungs, key=lambda rung: (-rung.height, -rung.bitrate))),
         sounds=tuple(
-            Sound(track=track, language=sound.language, name=sound.name, channels=sound.channels)
+            Sound(
+                track=track,
+                language=sound.language,
+                name=sound.name,
+                source=sound.source,
+                channels=sound.channels,
+            )
             for track, sound in config.audio.tracks.items()
         )
         or (Sound(),),
@@ -218,19 +231,28 @@ def renditions(plan: Plan) -> tuple[Rendition, ...]:
     return (*video, *audio, *text)
 
 
-def argv(plan: Plan, ffmpeg: Ffmpeg, *, fds: Sequence[int], offset_s: float) -> list[str]:
+def argv(
+    plan: Plan,
+    ffmpeg: Ffmpeg,
+    *,
+    fds: Sequence[int],
+    offset_s: float,
+    source: Source | None = None,
+) -> list[str]:
     """The command line. `fds`: one writable pipe a track of `plan.tracks`; `offset_s`: media time
-    of the first frame (first MSN x segment). Reads FLV on stdin. Raises ValueError if the pipes do
-    not match."""
+    of the first frame (first MSN x segment); `source`: what is sent, None for H.264 and one AAC
+    sound. Reads FLV on stdin. Raises ValueError if the pipes do not match."""
     if len(fds) != len(plan.tracks):
         raise ValueError(f"found {len(fds)} pipes for the tracks {plan.tracks}")
-    command = [ffmpeg.path, *_input()]
+    tool = (ffmpeg.since(source.since) if source else None) or ffmpeg
+    command = [tool.path, *_input()]
     if plan.rungs:
         command += ["-filter_complex", _filter(plan)]
     for index, rung in enumerate(plan.rungs):
         command += [*_video(plan, rung, index), *_output(fds[index], offset_s)]
+    sent = [0, *(track for track, _ in source.sides)] if source else [0]
     for sound, fd in zip(plan.sounds, fds[len(plan.rungs) :], strict=True):
-        command += [*_audio(plan, sound), *_output(fd, offset_s)]
+        command += [*_audio(plan, sound, sent), *_output(fd, offset_s)]
     return command
 
 
@@ -274,13 +296,16 @@ def _video(plan: Plan, rung: Rung, index: int) -> list[str]:
     ]
 
 
-def _audio(plan: Plan, sound: Sound) -> list[str]:
-    pair = ""
+def _audio(plan: Plan, sound: Sound, sources: Sequence[int]) -> list[str]:
+    there = sound.source in sources
+    # a silence that keeps the pace of the sound that is there
+    pair = "" if there else "volume=0,"
     if sound.channels is not None:
         # by number: what a source of another layout lacks is then silence, not an error
-        pair = "pan=stereo|c0=c{}|c1=c{},".format(*sound.channels)
+        pair += "pan=stereo|c0=c{}|c1=c{},".format(*sound.channels)
+    source = sources.index(sound.source) if there else 0
     return [
-        *("-map", "0:a:0", "-c:a", "aac", "-b:a", str(plan.audio_bitrate)),
+        *("-map", f"0:a:{source}", "-c:a", "aac", "-b:a", str(plan.audio_bitrate)),
         *("-ac", str(_CHANNELS), "-ar", str(SAMPLE_RATE), "-af", f"{pair}aresample=async=1000"),
     ]
 

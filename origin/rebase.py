@@ -38,7 +38,8 @@ class Timebase:
         return max((track.last for track in self._tracks.values()), default=0)
 
     def rebase(self, kind: int, timestamp: int) -> int:
-        """Output time in ms of a media tag of `kind` (flv.AUDIO, flv.VIDEO)."""
+        """Output time in ms of a media tag of `kind` (flv.AUDIO, flv.VIDEO; a track beside the
+        first: with its number in the next byte)."""
         track = self._tracks.get(kind)
         if track is None:
             track = self._tracks[kind] = self._first(timestamp)
@@ -71,4 +72,4 @@ class Timebase:
         for other in self._tracks.values():
             if other is not track and self._fits(track, timestamp + other.offset):
                 return other.offset
-        return track.last + _STEP_MS[kind] - timestamp
+        return track.last + _STEP_MS[kind & 0xFF] - timestamp

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import cues, encoder, ladder, subtitles
-from .broker import Broker, BrokerError, Source
+from .broker import Broker, BrokerError
 from .encoder import Encoder, Launch
 from .ffmpeg import Ffmpeg
 from .hops import hops_of
@@ -26,6 +26,7 @@ from .ledger import Recent, durations, stamped
 from .markers import MarkerError
 from .model import Hops, PartObject, Publication
 from .presentation import Presentation, Start
+from .source import Source
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class LiveStream:
     async def publisher_connected(self, publisher: str = "") -> None:
         """A publisher is there. Raises BusyError, or BrokerError when the stream has ended."""
         self.check()
-        self._broker = Broker()
+        self._broker = Broker(sides=self._settings.plan.sides)
         self._cancel_timer()
         try:
             await self._session.acquire()  # until the one before has been put out, at most stop_s
@@ -276,8 +277,8 @@ class LiveStream:
         self._turn("live")
 
     def _check_source(self, source: Source) -> None:
-        if source.enhanced and not self._ffmpeg.reads_enhanced_rtmp:
-            raise BrokerError(f"{source.video} {source.audio}: needs ffmpeg >= 6.1 here; use H.264")
+        if self._ffmpeg.since(source.since) is None:
+            raise BrokerError(f"{source}: needs ffmpeg >= {source.since}; use H.264, one AAC sound")
         if self._presentation is not None and bool(source.video) != bool(self._plan.rungs):
             began = "with" if self._plan.rungs else "without"
             raise BrokerError(f"stream {self.name} began {began} a picture; end it first")
@@ -320,7 +321,7 @@ class LiveStream:
         assert self._presentation is not None
         self._end_generation()
         plan = self._shaped = self._shape(self._broker.source)
-        replay = self._broker.replay()
+        replay, source = self._broker.replay(), self._broker.source
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
         self._fed_by = self._broker
@@ -329,7 +330,9 @@ class LiveStream:
         told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
         log.info("encoder starts", extra={"stream": self.name, **told})
         return Launch(
-            argv=lambda fds: ladder.argv(plan, self._ffmpeg, fds=fds, offset_s=start.offset_s),
+            argv=lambda fds: ladder.argv(
+                plan, self._ffmpeg, fds=fds, offset_s=start.offset_s, source=source
+            ),
             tracks=len(plan.tracks),
             replay=replay.data,
         )

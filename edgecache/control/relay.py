@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import UpstreamError
-from ..flv import CONFIG, HEADER, SCRIPT, Tag
+from ..flv import CONFIG, HEADER, MAX_TRACKS, SCRIPT, Tag
 from .admission import Admitted, RefusedError, Sign
 from .put import Answer, Put, connect, head
 
@@ -54,7 +54,7 @@ class _Held:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._config: dict[tuple[int, int], Tag] = {}
+        self._config: dict[tuple[int, int, int], Tag] = {}
         self._tags: list[Tag] = []
         self._bytes = 0
         self._whole = False
@@ -62,8 +62,9 @@ class _Held:
 
     def add(self, tag: Tag) -> None:
         if tag.kind == SCRIPT or tag.packet == CONFIG:
-            # Bounded: metadata and one configuration a kind.
-            self._config[(tag.kind, tag.packet)] = tag
+            # Bounded: metadata, and one configuration of each track.
+            if tag.track < MAX_TRACKS:
+                self._config[(tag.kind, tag.packet, tag.track)] = tag
             if not self._whole:
                 return
         if tag.is_keyframe:

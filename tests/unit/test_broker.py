@@ -12,6 +12,7 @@ from edgecache import amf
 from edgecache.flv import AUDIO, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag
 from origin import broker
 from origin.broker import SILENT_CONFIG, SILENT_FRAME, Broker, BrokerError
+from origin.source import Source
 
 # Baseline 320x180, as x264 writes it.
 AVC = bytes.fromhex(
@@ -75,7 +76,7 @@ def of(tags: list[Tag], kind: int) -> list[int]:
 
 def test_replay_begins_with_configuration_and_the_keyframe() -> None:
     at = begun([*BOTH, *mixed(pictures(5000, 7400), sounds(5000, 7400))])
-    assert at.source == broker.Source(video="avc1", audio="aac", width=320, height=180)
+    assert at.source == Source(video="avc1", audio="aac", width=320, height=180)
     tags = replayed(at)
     assert [tag.body for tag in tags[:3]] == [BOTH[0].body, AVC, AAC]
     assert tags[3].is_keyframe
@@ -185,7 +186,7 @@ def test_silence_when_sound_stops_and_sound_when_it_returns() -> None:
 
 def test_sound_alone() -> None:
     at = begun([meta(audiocodecid=10), Tag(AUDIO, 0, AAC), *sounds(0, 6000)])
-    assert at.source == broker.Source(video="", audio="aac", width=0, height=0)
+    assert at.source == Source(video="", audio="aac", width=0, height=0)
     assert len(of(replayed(at), AUDIO)) <= broker.AUDIO_ONLY_GOP_MS // 23 + 2
 
 
@@ -196,9 +197,93 @@ def test_codec_change_shows_in_the_source() -> None:
     before = at.source.codecs
     hevc = [Tag(VIDEO, 1000, b"\x90hvc1"), Tag(VIDEO, 1000, b"\x91hvc1" + bytes(5))]
     feed(at, hevc)
-    assert at.source.codecs == ("hvc1", "aac") != before
-    assert at.source.enhanced
+    assert at.source.codecs == ("hvc1", "aac", ()) != before
+    assert at.source.since == (6, 1)
     assert [tag.body for tag in replayed(at) if tag.kind == VIDEO] == [t.body for t in hevc]
+
+
+def side(track: int, start: int, stop: int, *, codec: bytes = b"Opus") -> list[Tag]:
+    """Another sound: its configuration, then frames."""
+    head = [Tag(AUDIO, start, b"\x95\x00" + codec + bytes((track,)) + b"HEAD")]
+    frame = b"\x95\x01" + codec + bytes((track,)) + b"SND"
+    return head + [Tag(AUDIO, t, frame) for t in range(start, stop, 20)]
+
+
+def sides(at: Broker) -> tuple[tuple[int, str], ...]:
+    assert at.source is not None
+    return at.source.sides
+
+
+def test_other_sounds_stay_apart() -> None:
+    tags = mixed(pictures(0, 2000), side(1, 0, 2000), sounds(0, 2000), side(3, 0, 2000))
+    at = Broker(sides=frozenset((1, 2)), wall_s=lambda: 1000.0)
+    feed(at, [*BOTH, *tags], header=True)
+    assert at.source is not None
+    assert (at.source.sides, at.source.since) == (((1, "Opus"),), (8, 0))
+    assert at.dropped == {"track": 101}  # nobody asked for the third
+    replay = replayed(at)
+    # configuration of all before media of any, in the order that a reader numbers them
+    assert [tag.body[:7] for tag in replay[:4]] == [
+        *(tag.body[:7] for tag in BOTH),
+        b"\x95\x00Opus\x01",
+    ]
+    for track, step in ((0, 23), (1, 20)):
+        times = [t.timestamp for t in replay if t.kind == AUDIO and t.packet and t.track == track]
+        assert {b - a for a, b in itertools.pairwise(times)} == {step}
+
+
+def test_a_sound_that_falls_silent_needs_another_encoder() -> None:
+    """And so does one that comes late; the first sound and the picture are as they were."""
+    at = Broker(sides=frozenset((1,)), wall_s=lambda: 1000.0)
+    feed(at, [*BOTH, *mixed(pictures(0, 1000), sounds(0, 1000))], header=True)
+    seen = [sides(at)]
+    for first, last in ((1000, 3000), (3000, 5000), (5000, 7000)):
+        more = side(1, first, last) if first == 3000 else []
+        feed(at, mixed(pictures(first, last, first=0), sounds(first, last), more))
+        seen.append(sides(at))
+    assert seen == [(), (), ((1, "Opus"),), ()]
+
+
+def test_a_sound_without_its_configuration_is_of_no_use() -> None:
+    at = Broker(sides=frozenset((1,)), wall_s=lambda: 1000.0)
+    headless = [*side(1, 0, 1000)[1:], *side(2, 0, 0)]
+    feed(at, [*BOTH, *mixed(pictures(0, 1000), sounds(0, 1000), headless)], header=True)
+    assert sides(at) == ()
+    assert at.dropped == {"unconfigured": 50, "track": 1}
+    # AC-3 says it all in each frame
+    feed(at, mixed(pictures(1000, 3000, first=0), side(1, 1000, 3000, codec=b"ac-3")[1:]))
+    assert sides(at) == ((1, "ac-3"),)
+    assert replayed(at)[3].body == b"\x95\x00ac-3\x01"
+
+
+def test_hostile_tags_are_counted_and_the_stream_goes_on() -> None:
+    at = begun([*BOTH, *mixed(pictures(0, 1000), sounds(0, 1000))])
+    at.replay()
+    hostile = [
+        Tag(VIDEO, 1000, b"\x91evil"),
+        Tag(VIDEO, 1000, b"\x91hv"),
+        Tag(AUDIO, 1000, b"\x95\x11Opus\x01\xff\xff\xffSND"),
+        Tag(AUDIO, 1000, b"\x95\x01Opus\xffSND"),
+        Tag(VIDEO, 1000, b"\x97" + b"\0\0\x07" * 20),
+        Tag(VIDEO, 1000, b"\xd4avc1\x02\0\x09colorInfo"),
+    ]
+    feed(at, hostile)
+    assert at.dropped == {"codec": 1, "cut_short": 3, "track": 1, "not_media": 1}
+    assert taken(at) == []
+    feed(at, mixed(pictures(1000, 2000), sounds(1000, 2000)))
+    assert len(of(taken(at), VIDEO)) == 25
+
+
+def test_codes_of_old_codecs_need_no_new_ffmpeg() -> None:
+    """H.264 and AAC in Enhanced RTMP reach the encoder as they always did."""
+    head = [Tag(VIDEO, 0, b"\x90avc1" + AVC[5:]), Tag(AUDIO, 0, b"\x90mp4a" + AAC[2:])]
+    media = [
+        Tag(VIDEO, t, b"\x93avc1" if not t % 1000 else b"\xa3avc1") for t in range(0, 2000, 40)
+    ]
+    at = begun([*head, *mixed(media, [Tag(AUDIO, t, b"\x91mp4a!") for t in range(0, 2000, 23)])])
+    assert at.source == Source(video="avc1", audio="aac", width=320, height=180)
+    assert at.source.since == (0, 0)
+    assert {tag.body for tag in replayed(at)} == {AVC, AAC, KEY, DELTA, SOUND}
 
 
 def test_gop_is_bounded_and_a_new_encoder_waits_for_a_keyframe(

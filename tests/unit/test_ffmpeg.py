@@ -44,7 +44,11 @@ def test_order(tmp_path: Path) -> None:
     fake(on_path, "ffmpeg version 6.1 x")
     path = f"{on_path}:/usr/bin:/bin"
     assert ffmpeg.find(environ={"PATH": path}).version == (6, 1)
-    assert ffmpeg.find(environ={"PATH": path}).reads_enhanced_rtmp
+    newest = ffmpeg.find(environ={"PATH": path}).since((8, 0))
+    assert newest is not None
+    assert newest.found == "imageio-ffmpeg"  # for what the one on PATH is too old for
+    assert ffmpeg.find(environ={"PATH": path}).since((6, 1)) == ffmpeg.find(environ={"PATH": path})
+    assert ffmpeg.find(first, environ={"PATH": path}).since((8, 0)) is None  # named: only that
     found = ffmpeg.find(environ={"PATH": path, ffmpeg.VARIABLE: str(first)})
     assert (found.version, found.found, found.path) == ((7, 0), ffmpeg.VARIABLE, str(first))
     assert str(found) == f"ffmpeg 7.0 ({first}, from EDGECACHE_FFMPEG)"

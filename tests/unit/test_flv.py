@@ -59,6 +59,9 @@ def test_one_byte_at_a_time() -> None:
         ("af0121", AUDIO, CODED, False, "aac"),
         ("2fff", AUDIO, CODED, False, "mp3"),
         ("904f707573", AUDIO, CONFIG, False, "Opus"),
+        ("934f707573", AUDIO, OTHER, False, "Opus"),
+        ("95006d70346102", AUDIO, CONFIG, False, "mp4a"),
+        ("95016d7034610221", AUDIO, CODED, False, "mp4a"),
         ("02000a", SCRIPT, OTHER, False, ""),
         ("", VIDEO, OTHER, False, ""),
     ],
@@ -66,6 +69,11 @@ def test_one_byte_at_a_time() -> None:
 def test_what_a_tag_is(body: str, kind: int, packet: int, keyframe: bool, codec: str) -> None:
     tag = Tag(kind, 0, bytes.fromhex(body))
     assert (tag.packet, tag.is_keyframe, tag.codec) == (packet, keyframe, codec)
+
+
+def test_tracks_have_numbers() -> None:
+    numbers = ("95016d70346102", "95116d70346102", "95016d7034", "914f70757302", "af0121")
+    assert [Tag(AUDIO, 0, bytes.fromhex(body)).track for body in numbers] == [2, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

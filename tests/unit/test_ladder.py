@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
 from origin import ladder
 from origin.config import Config
 from origin.ffmpeg import Ffmpeg, find
+from origin.source import Source
 
 TOOL = Ffmpeg(path="/usr/bin/ffmpeg", version=(5, 1), found="test")
 SMALL = ladder.Plan(rungs=ladder.SMALL)
@@ -87,6 +89,22 @@ def test_a_language_is_a_pair_of_the_sources_channels() -> None:
     assert "pan=stereo|c0=c0|c1=c1,aresample=async=1000" in line
     assert "pan=stereo|c0=c2|c1=c3,aresample=async=1000" in line
     assert line.endswith("pipe:10")
+
+
+def test_a_sound_is_one_of_the_sources_tracks() -> None:
+    """By the order in which they are sent; what is not there is the first one made silent."""
+    tracks = {name: {"source": n} for n, name in enumerate(("audio", "audio-b", "audio-c"))}
+    plan = ladder.plan_of(Config.model_validate({"audio": {"tracks": tracks}}))
+    assert plan.sides == {1, 2}
+    source = Source(video="avc1", audio="aac", width=640, height=360, sides=((2, "Opus"),))
+    newer = replace(TOOL, path="/usr/bin/newer", version=(8, 0))
+    tool = replace(TOOL, newer=newer)
+    command = ladder.argv(plan, tool, fds=[6, 7, 8, 9, 10], offset_s=0.0, source=source)
+    assert command[0] == "/usr/bin/newer"  # the other one reads one sound only
+    maps = [command[at + 1] for at, word in enumerate(command) if word == "-map"]
+    assert maps[2:] == ["0:a:0", "0:a:0", "0:a:1"]
+    filters = [command[at + 1] for at, word in enumerate(command) if word == "-af"]
+    assert [each.startswith("volume=0,") for each in filters] == [False, True, False]
 
 
 def test_command_of_the_small_ladder() -> None:

@@ -127,7 +127,11 @@ def test_whole_session() -> None:
     assert [name for name, *_ in told] == ["_result"] * 4 + ["onStatus"]
     connected = told[0][2]
     assert isinstance(connected, dict)
-    assert "hvc1" in connected["fourCcList"]  # type: ignore[operator]
+    for code in ("avc1", "hvc1", "av01", "mp4a", "Opus", "ac-3"):
+        assert code in connected["fourCcList"]  # type: ignore[operator]
+    assert connected["videoFourCcInfoMap"]["av01"] == 4  # type: ignore[index,call-overload]
+    assert connected["audioFourCcInfoMap"]["Opus"] == 4  # type: ignore[index,call-overload]
+    assert connected["capsEx"] == 6  # multitrack, ModEx; not to be told to reconnect
     assert told[3] == ["_result", 4.0, None, 1.0]
     assert told[4][3]["code"] == "NetStream.Publish.Start"  # type: ignore[index,call-overload]
 

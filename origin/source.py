@@ -1,0 +1,44 @@
+"""What a publisher sends, as far as an encoder must be told. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Since which ffmpeg FLV is read with such a picture; with sounds by code, or several, it is 8.0.
+_SINCE: Final = {"hvc1": (6, 1), "av01": (6, 1), "vp09": (6, 1)}
+_SOUNDS_SINCE: Final = (8, 0)
+_SOUND_CODES: Final = frozenset(("Opus", "ac-3", "ec-3", "fLaC"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What the publisher sends. Codecs as in flv.Tag.codec, "" for none; sizes in pixels, 0 for
+    none or unknown. sides: (track, codec) of the sounds beside the first."""
+
+    video: str
+    audio: str
+    width: int
+    height: int
+    sides: tuple[tuple[int, str], ...] = ()
+
+    def __str__(self) -> str:
+        picture = f"{self.video} {self.width}x{self.height}" if self.video else "no picture"
+        sides = "".join(f", {codec} as {track}" for track, codec in self.sides)
+        return f"{picture}, {self.audio}{sides}"
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Of the picture, (0, 0) when unknown; None without one."""
+        return (self.width, self.height) if self.video else None
+
+    @property
+    def codecs(self) -> tuple[object, ...]:
+        """A change of these needs another encoder."""
+        return self.video, self.audio, self.sides
+
+    @property
+    def since(self) -> tuple[int, int]:
+        """The oldest ffmpeg that reads it."""
+        sounds = self.sides or self.audio in _SOUND_CODES
+        return _SOUNDS_SINCE if sounds else _SINCE.get(self.video, (0, 0))

@@ -106,10 +106,12 @@ class Plane:
         keep: Sequence[tuple[bytes, Sequence[bytes]]] = (),
         sites: Collection[bytes] = (),
         id: bytes = b"",
+        trusted: Sequence[tuple[bytes, int]] = (),
     ) -> None:
         """`keep`: prefixes of paths, and the query parameters that are part of a key below them;
         the first prefix that fits decides. Requests below a prefix of `sites` are handed over
-        (guests()). `id`: this process in CDN-Loop, where it is answered 508."""
+        (guests()). `id`: this process in CDN-Loop, where it is answered 508. `trusted`: networks of
+        our own proxies, as IPv6 bytes (IPv4: mapped) and the number of bits that count."""
 
     @property
     def event_fd(self) -> int: ...  # readable when misses() or log_records() has something
@@ -126,20 +128,20 @@ class Plane:
     def open_connections(self) -> int: ...
     def stop(self) -> None: ...  # join all workers; idempotent
     def misses(self, limit: int = 1024) -> list[Fill]: ...  # asked for, and nobody has them
-    def guests(self) -> list[tuple[int, bytes, bytes]]:
-        """(descriptor, a request's head, what was read behind it) of connections handed over: the
-        caller's from now on. Without a head: after hand_over(), with what its successor has to read
-        first."""
+    def guests(self) -> list[tuple[int, bytes, bytes, bytes]]:
+        """(descriptor, a request's head, what was read behind it, the viewer's address) of
+        connections handed over: the caller's from now on. Without a head: after hand_over(), with
+        what its successor has to read first."""
 
-    def give_back(self, fd: int, unread: bytes) -> bool:
+    def give_back(self, fd: int, unread: bytes, client: bytes) -> bool:
         """A connection whose request was answered goes on at a worker, which owns `fd` from now on.
         False: no room, or more than 32 KiB unread; it stays the caller's."""
 
     def log_records(
         self, limit: int = 4096
-    ) -> list[tuple[int, int, int, int, int, bytes, bytes]]:
-        """(unix_ns, duration_us, status, bytes_out, cache, method, target); cache: 0 hit, 1 miss,
-        2 collapsed, 3 live, 4 woken, 5 error, 6 stale. method b"-": the head was not
+    ) -> list[tuple[int, int, int, int, int, bytes, bytes, bytes]]:
+        """(unix_ns, duration_us, status, bytes_out, cache, method, target, client); cache: 0 hit,
+        1 miss, 2 collapsed, 3 live, 4 woken, 5 error, 6 stale. method b"-": the head was not
         understood."""
 
     def open(self, key: bytes, *, unasked: bool = False) -> Fill | None:

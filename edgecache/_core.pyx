@@ -10,6 +10,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 
 import threading
 
+from edgecache.native.address cimport (
+    ADDRESS_TEXT_BYTES, Address, Network, address_parse, address_v6, address_write,
+)
 from edgecache.native.base cimport (
     EC_LIVE_BLOB, EC_LIVE_BUFFER, EC_LIVE_CHUNK, EC_LIVE_ENTRY, EC_LIVE_HEAD, EC_LIVE_VERSION,
     clock_us, ec_compiler, ec_debug, live_get, load_relaxed_u32, load_relaxed_u64,
@@ -21,6 +24,7 @@ from edgecache.native.carry cimport (
     Facts, fill_grown, head_own_fields, plane_restore, plane_restore_growing, store_gather,
 )
 from edgecache.native.context cimport NAME_BYTES, RX_BYTES, Context
+from edgecache.native.door cimport DOOR_NETWORKS, door_trust
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
     entry_head, entry_loop, entry_release, entry_state,
@@ -47,7 +51,7 @@ from edgecache.native.store cimport (
     PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE,
     PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_purge_prefix, store_version,
 )
-from edgecache.native.sys cimport close
+from edgecache.native.sys cimport AF_INET, AF_INET6, close
 from edgecache.native.target cimport QUERY_BYTES, Target, target_parse
 from edgecache.native.types cimport Slice, slice_of
 from edgecache.native.worker cimport worker_free, worker_new, worker_run
@@ -73,6 +77,10 @@ DEFAULT_LIMITS = {  # units and meanings: native/types.pxd
     "write_ms": 20_000,
     "fill_ms": 10_000,
     "max_connections": 1_000_000,
+    "max_per_address": 0,
+    "reset_beyond": 0,
+    "proxy_protocol": 0,
+    "client_field": 0,
     "max_parked": 1_000_000,
     "max_holds": 16384,
     "heap_max_bytes": 16384,
@@ -89,6 +97,11 @@ cdef Slice _slice(bytes value) except *:
 
 cdef bytes _bytes(const unsigned char *data, size_t length):
     return PyBytes_FromStringAndSize(<const char *>data, length)
+
+
+cdef bytes _text(Address address):
+    cdef char text[ADDRESS_TEXT_BYTES]
+    return text[:address_write(address, text)]
 
 
 cdef Stamp _stamp(int64_t ttl_ms, int64_t grace_ms, int64_t age_ms=0, int64_t spare_ms=0) except *:

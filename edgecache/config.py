@@ -21,12 +21,14 @@ from .errors import ConfigError
 from .fields import (
     AdminListen,
     Listen,
+    Networks,
     OptionalListen,
     OptionalUrl,
     Prefix,
     QueryNames,
     Urls,
     is_loopback,
+    packed,
     split_address,
 )
 from .settings import DurationMs, Loaded, Rate, Section, Size, load
@@ -36,6 +38,7 @@ ENV_PREFIX: Final = "EDGECACHE"
 _FD_RESERVE: Final = 64  # listeners, fills, admin; the rest of the descriptors belongs to viewers
 _NAME: Final = r"^[a-z0-9_-]{1,64}$"
 _ROUTES: Final = 15  # the core has room for 16, and the default route may come behind
+_CLIENT_FIELDS: Final = ("none", "forwarded", "x-forwarded-for")  # native/types.pxd: ClientField
 
 
 class Pop(Section):
@@ -59,7 +62,20 @@ class Http(Section):
     # or it is cut at the end of that window; 0: any progress will do.
     write: DurationMs = Field(20 * SECOND_MS, ge=100)
     min_rate: Rate = Field(4 * KIB, ge=0)
-    connections: int = Field(0, ge=0)  # 0: 90 % of the descriptor limit; beyond it 503, close
+    # All viewers' at once; 0: 90 % of the descriptor limit. Never more than that limit less what
+    # fills, pushes and operators need; beyond it 503, close.
+    connections: int = Field(0, ge=0)
+    # Of one IPv4 address, or one IPv6 /64; beyond it 429, close. Homes and offices share one, and a
+    # browser opens six. 0: no bound.
+    connections_per_address: int = Field(1024, ge=0)
+    beyond: Literal["answer", "reset"] = "answer"  # what these two refuse with
+    # Proxies of ours, by network: exempt from connections_per_address, and what they say of a
+    # viewer's address is believed, in the two ways below; the word of any other peer never is.
+    trusted: Networks = ("127.0.0.0/8", "::1/128")
+    proxy_protocol: bool = False  # their connections begin with a PROXY header (1 or 2), or are cut
+    # The field of their requests that says whom a request is from. Only one that they all write:
+    # many pass on the other as their client sent it.
+    client_field: Literal["none", "forwarded", "x-forwarded-for"] = "none"
     parked: int = Field(50_000, ge=1)  # requests waiting, all workers; beyond it 503
     # Bytes a second one viewer is sent at most; 0: no pacing. Unpaced bursts overrun receivers: 230
     # µs of
@@ -278,7 +294,13 @@ class EdgeConfig(Section):
         asked = {*self.origin.urls, *(url for route in self.route for url in route.origins)}
         if both := asked & {*self.chain.siblings, *self.chain.shield}:
             raise ValueError(f"chain: found {min(both)}, which is an origin too, allowed either")
-        if 0 < self.http.pacing <= self.http.min_rate:
+        http = self.http
+        if not http.trusted and (http.proxy_protocol or http.client_field != "none"):
+            raise ValueError(
+                "http.trusted: found none, allowed at least one network with http.proxy_protocol"
+                " or http.client_field"
+            )
+        if 0 < http.pacing <= http.min_rate:
             raise ValueError("http.min_rate: found http.pacing or more, allowed less than that")
         if self.site.object_max > self.site.memory:
             raise ValueError("site.object_max: found more than site.memory, allowed at most that")
@@ -298,10 +320,11 @@ class EdgeConfig(Section):
         return self.http.workers or len(os.sched_getaffinity(0))
 
     def limits(self) -> dict[str, int]:
-        """The limits of the native plane; counts are per worker there."""
+        """The limits of the native plane; what waits is counted per worker there."""
         http, workers = self.http, self.workers()
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         connections = http.connections or max(descriptors * 9 // 10 - _FD_RESERVE, 64)
+        connections = min(connections, max(descriptors - _FD_RESERVE, 64))
         return {
             "header_bytes": http.header_max,
             "target_bytes": http.target_max,
@@ -311,12 +334,20 @@ class EdgeConfig(Section):
             "keepalive_ms": http.keepalive,
             "write_ms": http.write,
             "fill_ms": self.origin.total + SECOND_MS,
-            "max_connections": -(-connections // workers),
+            "max_connections": connections,
+            "max_per_address": http.connections_per_address,
+            "reset_beyond": int(http.beyond == "reset"),
+            "proxy_protocol": int(http.proxy_protocol),
+            "client_field": _CLIENT_FIELDS.index(http.client_field),
             "max_parked": -(-http.parked // workers),
             "heap_max_bytes": http.heap_max,
             "pacing_bytes_s": http.pacing,
             "min_rate_bytes_s": http.min_rate,
         }
+
+    def trusted(self) -> list[tuple[bytes, int]]:
+        """`http.trusted` as the core takes it."""
+        return [packed(network) for network in self.http.trusted]
 
     def push_url(self, port: int) -> str:
         """The URL the origin pushes to, given the port the push door really listens on; "" if

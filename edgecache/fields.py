@@ -1,4 +1,4 @@
-"""What the text of a setting may be: addresses, URLs, path prefixes, parameter names.
+"""What the text of a setting may be: addresses, URLs, networks, path prefixes, parameter names.
 
 Law: pure; a bad value is a ValueError that says what is allowed. Does not know which setting it is.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
 from .settings import Names
+
+_NETWORKS: Final = 64  # native/door.pxd
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -79,6 +81,23 @@ def _query(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        known = [ipaddress.ip_network(value) for value in values]
+    except ValueError:
+        known = []
+    if len(known) != len(values) or len(values) > _NETWORKS:
+        raise ValueError(f'up to {_NETWORKS} networks such as "10.0.0.0/8" or "2001:db8::/32"')
+    return values
+
+
+def packed(network: str) -> tuple[bytes, int]:
+    """As an IPv6 network: (address, bits). IPv4 is mapped there (RFC 4291 2.5.5.2)."""
+    found = ipaddress.ip_network(network)
+    mapped = b"" if found.version == 6 else bytes(10) + b"\xff\xff"
+    return mapped + found.network_address.packed, 8 * len(mapped) + found.prefixlen
+
+
 Listen = Annotated[str, AfterValidator(_listen)]
 OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
 AdminListen = Annotated[str, AfterValidator(_admin_listen)]
@@ -86,4 +105,5 @@ Url = Annotated[str, AfterValidator(_url)]
 OptionalUrl = Annotated[str, AfterValidator(lambda text: _url(text) if text else text)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
+Networks = Annotated[Names, AfterValidator(_networks)]
 QueryNames = Annotated[Names, AfterValidator(_query)]

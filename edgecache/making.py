@@ -39,6 +39,7 @@ def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
             keep=routes.keep(),
             sites=routes.sites(),
             id=routes.id.encode(),
+            trusted=config.trusted(),
         )
     except (ValueError, MemoryError) as error:
         raise StartError(f"the native core refuses to start: {error}") from None

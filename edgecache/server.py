@@ -21,7 +21,7 @@ from typing import Final
 
 from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets, load_token
-from .control import clock, congestion, sockets
+from .control import access, clock, congestion, sockets
 from .control.admin import Admin, State
 from .control.admission import Admission
 from .control.dump import dump
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 
 _MISSES: Final = 1024
 _TICK_S: Final = 1.0
-_CACHE: Final = ("hit", "miss", "collapsed", "live", "woken", "error", "stale")
 _WORKER: Final = ("connections_now", "parked_now", "holds_now", "requests", "loops", "bytes_out")
 _LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
 
@@ -283,11 +282,8 @@ class Daemon:
                 self._interest.missed(fill.key)
         self._filler.take([fill for fill in misses if not clock.answered(fill)])
         self._hosting.collect()
-        records = self._plane.log_records() if self._config.log.access else []
-        for unix_ns, duration_us, status, bytes_out, cache, method, target in records:
-            fields: dict[str, int | str] = {"at_ns": unix_ns, "duration_us": duration_us}
-            fields |= {"status": status, "bytes": bytes_out, "cache": _CACHE[cache]}
-            log.info("%s %s", method.decode(), target.decode("latin-1"), extra=fields)
+        if self._config.log.access:
+            access.tell(self._plane)
         if len(misses) == _MISSES:
             asyncio.get_running_loop().call_soon(self._on_event)
 

@@ -146,8 +146,9 @@ class Heir:
         with contextlib.suppress(OSError, EOFError):
             while (packet := await self._channel.receive()).kind == "connections":
                 start = 0
-                for fd, length in zip(packet.fds, packet.value, strict=True):
-                    if not plane.give_back(fd, packet.raw[start : start + length]):
+                for fd, (length, client) in zip(packet.fds, packet.value, strict=True):
+                    unread = packet.raw[start : start + length]
+                    if not plane.give_back(fd, unread, client.encode()):
                         os.close(fd)
                     start += length
                 adopted += len(packet.fds)
@@ -197,7 +198,7 @@ class Estate:
         self._parts = parts
         self._listening = listening
         self._kept = sorted(kept)
-        self._queue: deque[tuple[int, bytes]] = deque()
+        self._queue: deque[tuple[int, bytes, bytes]] = deque()
         self._channel: Channel | None = None
         self._started: list[subprocess.Popen[bytes]] = []
         self.successor = 0  # its process id
@@ -299,17 +300,17 @@ class Estate:
         await asyncio.gather(hearing, return_exceptions=True)
         self._lose()
 
-    def pass_on(self, fd: int, unread: bytes) -> None:
-        self._queue.append((fd, unread))
+    def pass_on(self, fd: int, unread: bytes, client: bytes) -> None:
+        self._queue.append((fd, unread, client))
 
     async def _send_on(self) -> None:
         while self._queue:
             some = [self._queue.popleft() for _ in range(min(FDS_MAX, len(self._queue)))]
-            raw = b"".join(unread for _, unread in some)
-            lengths, fds = [len(unread) for _, unread in some], [fd for fd, _ in some]
+            raw, fds = b"".join(unread for _, unread, _ in some), [fd for fd, _, _ in some]
+            whose = [[len(unread), client.decode()] for _, unread, client in some]
             try:
                 if self._channel is not None:
-                    await self._channel.send("connections", lengths, raw=raw, fds=fds)
+                    await self._channel.send("connections", whose, raw=raw, fds=fds)
             except OSError as error:
                 log.error("the successor is gone: %s", error)
                 self._lose()

@@ -59,12 +59,12 @@ class Plane:
     async def _accept(self) -> None:
         while True:
             sock, _ = await asyncio.get_running_loop().sock_accept(self._listener)
-            self._again(sock, b"")
+            self._again(sock, b"", b"127.0.0.1")
 
-    def _again(self, sock: socket.socket, data: bytes) -> None:
-        self._tasks.add(asyncio.create_task(self._head(sock, data)))
+    def _again(self, sock: socket.socket, data: bytes, client: bytes) -> None:
+        self._tasks.add(asyncio.create_task(self._head(sock, data, client)))
 
-    async def _head(self, sock: socket.socket, data: bytes) -> None:
+    async def _head(self, sock: socket.socket, data: bytes, client: bytes) -> None:
         try:
             while b"\r\n\r\n" not in data:
                 more = await asyncio.get_running_loop().sock_recv(sock, 65536)
@@ -76,7 +76,7 @@ class Plane:
             sock.close()
             raise
         end = data.index(b"\r\n\r\n") + 4
-        self.guests.take(sock, data[:end], data[end:])
+        self.guests.take(sock, data[:end], data[end:], client)
 
     async def close(self) -> None:
         await self.guests.close(0.2)

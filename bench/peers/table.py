@@ -34,7 +34,9 @@ def _floor(binary: Path, name: str, title: str, how: str, pacing: int) -> Peer:
 def _edgecache(suffix: str = "", *options: str) -> Peer:
     argv = (
         sys.executable, "-m", "edgecache", "serve", "--listen", "@{listen}",
-        "--origin", "http://@{origin}", "--workers", "@{workers}", *options,
+        "--origin", "http://@{origin}", "--workers", "@{workers}",
+        "-o", "http.connections_per_address=0",  # all of a run's viewers come from one
+        *options,
     )  # fmt: skip
     name = f"edgecache{suffix}"
     return Peer(name, name.replace("-", " "), sys.executable, "this project", "origin", argv)

@@ -29,12 +29,12 @@ _READ_BYTES: Final = 256 << 10
 _LINGER_S: Final = 1.0
 
 Handler = Callable[[Request], Awaitable[Response]]
-GiveBack = Callable[[socket.socket, bytes], None]
+GiveBack = Callable[[socket.socket, bytes, bytes], None]
 
 
 class Guests:
-    """take() for each that comes. `give_back(socket, bytes read beyond the request)`: takes over
-    the socket. `counts` is monotonic: `<what>.<label>`."""
+    """take() for each that comes. `give_back(socket, bytes read beyond the request, client)`: takes
+    over the socket. `counts` is monotonic: `<what>.<label>`."""
 
     def __init__(self, handler: Handler, give_back: GiveBack, limits: Limits) -> None:
         self._handler = handler
@@ -47,10 +47,11 @@ class Guests:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def take(self, sock: socket.socket, head: bytes, rest: bytes) -> None:
-        """`head`: a request's, to its empty line; `rest`: what was read behind it."""
+    def take(self, sock: socket.socket, head: bytes, rest: bytes, client: bytes) -> None:
+        """`head`: a request's, to its empty line; `rest`: what was read behind it; `client`: whose
+        it is, for who takes the connection back."""
         self.counts["taken"] += 1
-        task = asyncio.create_task(self._serve(sock, head, rest))
+        task = asyncio.create_task(self._serve(sock, head, rest, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -64,7 +65,7 @@ class Guests:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _serve(self, sock: socket.socket, head: bytes, rest: bytes) -> None:
+    async def _serve(self, sock: socket.socket, head: bytes, rest: bytes, client: bytes) -> None:
         sock.setblocking(False)
         try:
             goes_on, rest = await self._turn(sock, head, rest)
@@ -83,7 +84,7 @@ class Guests:
         else:
             if goes_on:
                 self.counts["returned"] += 1
-                self._give_back(sock, rest)
+                self._give_back(sock, rest, client)
             else:
                 self.counts["closed.answered"] += 1
                 await self._linger(sock)

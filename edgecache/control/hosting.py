@@ -56,15 +56,15 @@ class Hosting:
             forwards=True,
         )
         self._guests = Guests(self._site.handle, self._give_back, limits)
-        self.passed: Callable[[int, bytes], None] = lambda fd, _unread: os.close(fd)
+        self.passed: Callable[[int, bytes, bytes], None] = lambda fd, *_: os.close(fd)
 
     def collect(self) -> None:
         """Guests come with a request; who has none is on its way to another process."""
-        for fd, head, rest in self._plane.guests():
+        for fd, head, rest, client in self._plane.guests():
             if head:
-                self._guests.take(socket.socket(fileno=fd), head, rest)
+                self._guests.take(socket.socket(fileno=fd), head, rest, client)
             else:
-                self.passed(fd, rest)
+                self.passed(fd, rest, client)
 
     def counts(self) -> Counter[str]:
         return self._site.counts + self._guests.counts
@@ -85,7 +85,7 @@ class Hosting:
     def _upstreams_of(self, target: str) -> Upstreams:
         return self._routes.of(target.encode("latin-1")).upstreams
 
-    def _give_back(self, sock: socket.socket, unread: bytes) -> None:
+    def _give_back(self, sock: socket.socket, unread: bytes, client: bytes) -> None:
         fd = sock.detach()
-        if not self._plane.give_back(fd, unread):
+        if not self._plane.give_back(fd, unread, client):
             os.close(fd)

@@ -10,7 +10,7 @@ cdef class Plane:
     cdef list threads
 
     def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
-                  bint access_log=False, keep=(), sites=(), bytes id=b""):
+                  bint access_log=False, keep=(), sites=(), bytes id=b"", trusted=()):
         values = {**DEFAULT_LIMITS, **(limits or {})}
         unknown = sorted(set(values) - set(DEFAULT_LIMITS))
         if unknown:
@@ -25,6 +25,7 @@ cdef class Plane:
             raise MemoryError("no memory or descriptors for a data plane")
         self.native.limits = values
         self._keep(keep, sites)
+        self._trust(trusted)
         self.id = id
         self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
 
@@ -39,6 +40,16 @@ cdef class Plane:
             for name in names:
                 if not keep_name(&self.native.keep, _slice(name)):
                     raise ValueError(f"keep: {name!r} is too long, or one name too many")
+
+    def _trust(self, trusted):
+        cdef Network network
+        for address, bits in trusted:
+            if len(address) != 16 or not 0 <= bits <= 128:
+                raise ValueError(f"trusted: found {address!r}/{bits}, allowed 16 bytes, 0 to 128")
+            network.base = address_v6(_slice(address).data)
+            network.bits = bits
+            if not door_trust(&self.native.door, network):
+                raise ValueError(f"trusted: allowed {DOOR_NETWORKS} networks")
 
     @property
     def event_fd(self):
@@ -57,6 +68,7 @@ cdef class Plane:
                 raise MemoryError("no memory or descriptors for a worker")
             ctx.keep = &self.native.keep
             ctx.id = _slice(self.id)
+            ctx.door = &self.native.door
             self.native.contexts[index] = ctx
             self.native.post.boxes[index] = &ctx.down
             self.native.workers = index + 1
@@ -109,18 +121,24 @@ cdef class Plane:
             guest = guest_take(&self.native.contexts[index].leaving)
             while guest != NULL:
                 data = _bytes(guest.bytes, guest.len)
-                found.append((guest.fd, data[:guest.head_len], data[guest.head_len:]))
+                found.append((guest.fd, data[:guest.head_len], data[guest.head_len:],
+                              _text(guest.address)))
                 free(guest)
                 guest = guest_take(&self.native.contexts[index].leaving)
         return found
 
-    def give_back(self, int fd, bytes unread):
+    def give_back(self, int fd, bytes unread, bytes client):
         cdef Guest *guest
         cdef Context *ctx
+        cdef Address address
+        cdef Slice text = _slice(client)
+        if not address_parse(text, AF_INET, &address) and not address_parse(text, AF_INET6,
+                                                                            &address):
+            raise ValueError(f"client: found {client!r}, allowed what guests() said")
         if not self.native.workers or len(unread) > GUEST_BYTES:
             return False
         ctx = self.native.contexts[fd % self.native.workers]
-        guest = guest_new(fd, slice_of(NULL, 0), _slice(unread), 0)
+        guest = guest_new(fd, address, slice_of(NULL, 0), _slice(unread), 0)
         if guest == NULL or not guest_put(&ctx.coming, guest):
             free(guest)
             return False
@@ -135,7 +153,8 @@ cdef class Plane:
             while record != NULL and len(records) < limit:
                 records.append((record.wall_ns, record.duration_us, record.status, record.bytes_out,
                                 record.cache, METHODS[record.method],
-                                _bytes(record.target, record.target_len)))
+                                _bytes(record.target, record.target_len),
+                                _text(record.client)))
                 log_next(&self.native.contexts[index].log)
                 record = log_peek(&self.native.contexts[index].log)
         return records

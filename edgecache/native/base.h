@@ -90,6 +90,10 @@ static inline uint32_t flag_swap(uint32_t *p, uint32_t v) {
 }
 static inline void fence_full(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
+/* A count that many threads keep: what it is then. */
+static inline uint32_t slot_add(uint32_t *p, int n) {
+    return __atomic_add_fetch(p, (uint32_t)n, __ATOMIC_RELAXED);
+}
 static inline void total_add(uint64_t *p, int64_t n) {
     __atomic_fetch_add(p, (uint64_t)n, __ATOMIC_RELAXED);
 }

@@ -27,6 +27,7 @@ cdef extern from "base.h" nogil:
     uint64_t bits_get(const uint64_t *p)
     uint32_t flag_swap(uint32_t *p, uint32_t v)
     void fence_full()
+    uint32_t slot_add(uint32_t *p, int n)
     void total_add(uint64_t *p, int64_t n)
     void count_add(uint64_t *p, uint64_t n)
 

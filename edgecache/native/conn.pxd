@@ -13,20 +13,28 @@ the send buffer is free, and megabytes of buffer are minutes of a slow viewer. "
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, strlen
+from edgecache.native.address cimport Address
 from edgecache.native.base cimport EC_CHECK, EC_LIVE_BUFFER, live_add
 from edgecache.native.context cimport (
-    CONN_BORROWED, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_TIMED,
-    CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn, Context,
+    CONN_BORROWED, CONN_COUNTED, CONN_INSIDE, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED,
+    CONN_READABLE, CONN_TIMED, CONN_TRUSTED, CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn,
+    Context,
+)
+from edgecache.native.door cimport (
+    ADMIT_COUNTED, ADMIT_CROWDED, ADMIT_FULL, ADMIT_TRUSTED, Admission, door_enter, door_judge,
+    door_leave,
 )
 from edgecache.native.guest cimport Guest, guest_new
 from edgecache.native.pool cimport pool_give, pool_take
 from edgecache.native.stats cimport (
-    C_accepted, C_bytes_in, C_closed, C_connections_now, C_taken_back, stat_add,
+    C_accepted, C_bytes_in, C_closed, C_closed_crowded, C_closed_refused, C_connections_now,
+    C_taken_back, stat_add,
 )
 from edgecache.native.sys cimport (
     EAGAIN, EINTR, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP,
-    IPPROTO_TCP, SO_MAX_PACING_RATE, SOL_SOCKET, TCP_CONGESTION, close, epoll_ctl, epoll_event,
-    epoll_set_ptr, errno_get, recv, setsockopt, socket_unacked, ssize_t,
+    IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SO_MAX_PACING_RATE, SOL_SOCKET, TCP_CONGESTION, close,
+    epoll_ctl, epoll_event, epoll_set_ptr, errno_get, recv, send, setsockopt, socket_unacked,
+    ssize_t,
 )
 from edgecache.native.timer cimport timer_cancel, timer_set
 from edgecache.native.types cimport Slice, slice_of
@@ -102,6 +110,11 @@ cdef inline uint64_t _acknowledged(Conn *conn) noexcept nogil:
     return conn.written - socket_unacked(conn.fd)
 
 
+cdef inline bint conn_owes(Conn *conn) noexcept nogil:
+    """Does the kernel still have bytes that the peer did not acknowledge?"""
+    return socket_unacked(conn.fd) != 0
+
+
 cdef inline void conn_watch(Context *ctx, Conn *conn) noexcept nogil:
     """The socket is full: the minimum rate counts, unless it does already."""
     if conn.flags & CONN_TIMED:
@@ -153,6 +166,8 @@ cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
     if conn.flags & CONN_QUEUED:
         _unqueue(ctx, conn)
     timer_cancel(&conn.timer)
+    if conn.flags & CONN_INSIDE:
+        door_leave(ctx.door, ctx.limits, conn.address, (conn.flags & CONN_COUNTED) != 0)
     if conn.fd >= 0:
         close(conn.fd)
     _buffer_free(conn)
@@ -171,7 +186,7 @@ cdef inline Guest *conn_give(Context *ctx, Conn *conn, Slice before,
                              uint32_t head_len) noexcept nogil:
     """Take it out of this worker: descriptor, `before`, and unread bytes (a head first). NULL: no
     memory, and nothing has changed."""
-    cdef Guest *guest = guest_new(conn.fd, before,
+    cdef Guest *guest = guest_new(conn.fd, conn.address, before,
                                   slice_of(conn.input + conn.input_off,
                                            conn.input_len - conn.input_off), head_len)
     if guest == NULL:
@@ -182,10 +197,62 @@ cdef inline Guest *conn_give(Context *ctx, Conn *conn, Slice before,
     return guest
 
 
-cdef inline bint conn_adopt(Context *ctx, int fd, Slice unread) noexcept nogil:
+cdef inline void _let_in(Conn *conn, Address address, Admission admission) noexcept nogil:
+    conn.address = address
+    conn.flags |= CONN_INSIDE | (CONN_TRUSTED if admission == ADMIT_TRUSTED else CONN_COUNTED)
+
+
+cdef inline Conn *conn_welcome(Context *ctx, int fd, Address address,
+                               Admission *admission) noexcept nogil:
+    """A connection of this address, if the door has room. NULL: *admission says why (the caller
+    closes fd)."""
+    cdef Conn *conn
+    admission[0] = door_enter(ctx.door, ctx.limits, address)
+    if admission[0] <= ADMIT_CROWDED:
+        return NULL
+    conn = conn_new(ctx, fd)
+    if conn == NULL:
+        door_leave(ctx.door, ctx.limits, address, admission[0] == ADMIT_COUNTED)
+        admission[0] = ADMIT_FULL
+        return NULL
+    _let_in(conn, address, admission[0])
+    return conn
+
+
+cdef inline bint conn_of(Context *ctx, Conn *conn, Address source) noexcept nogil:
+    """The proxy at its other end says whose it is. False: that address has its share."""
+    cdef Admission admission = door_judge(ctx.door, ctx.limits, source)
+    if admission == ADMIT_CROWDED:
+        return False
+    conn.flags &= ~<uint32_t>CONN_TRUSTED
+    _let_in(conn, source, admission)
+    return True
+
+
+cdef inline void conn_turn_away(Context *ctx, int fd, Admission why) noexcept nogil:
+    """Say so, or reset; the caller closes fd. What has come is read first, or the close would reset
+    the answer away."""
+    cdef const char *full = (
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
+        b"Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n")
+    cdef const char *crowded = (
+        b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
+        b"Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n")
+    cdef const char *answer = crowded if why == ADMIT_CROWDED else full
+    stat_add(&ctx.stats, C_closed_crowded if why == ADMIT_CROWDED else C_closed_refused, 1)
+    if ctx.limits.reset_beyond:
+        socket_reset_on_close(fd)
+        return
+    recv(fd, ctx.rx, RX_BYTES, MSG_DONTWAIT)
+    send(fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT)
+
+
+cdef inline bint conn_adopt(Context *ctx, Guest *guest) noexcept nogil:
     """A connection that comes back, with what has been read of its next request. False: no room
-    (the caller closes fd)."""
-    cdef Conn *conn = conn_new(ctx, fd)
+    (the caller closes its fd)."""
+    cdef Admission admission
+    cdef Slice unread = slice_of(guest.bytes, guest.len)
+    cdef Conn *conn = conn_welcome(ctx, guest.fd, guest.address, &admission)
     if conn == NULL:
         return False
     if unread.len:

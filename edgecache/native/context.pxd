@@ -4,6 +4,8 @@ one place so that their layout can be read at a glance.
 Law: nothing here is touched by another thread, except the three mailboxes (see mailbox.pxd), Stats
 (read racily) and the log ring. """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from edgecache.native.address cimport Address
+from edgecache.native.door cimport Door
 from edgecache.native.entry cimport Entry
 from edgecache.native.guest cimport GuestBox
 from edgecache.native.live cimport LiveVersion, Want
@@ -46,6 +48,10 @@ cdef enum ConnFlag:
     CONN_PACED = 128                     # SO_MAX_PACING_RATE is set
     # the deadline is the end of a window in which the minimum rate counts
     CONN_TIMED = 256
+    CONN_PREFACE = 512                   # its PROXY header is to come
+    CONN_INSIDE = 1024                   # the door counts it
+    CONN_COUNTED = 2048                  # by its address too
+    CONN_TRUSTED = 4096                  # its address is a proxy of ours
     CONN_BORROWED = 64                   # `input` is a buffer of its own, not the worker's scratch
 
 
@@ -61,6 +67,7 @@ cdef struct Conn:                        # the transport of one viewer
     uint32_t flags                       # ConnFlag
     uint32_t requests
     Timer timer
+    Address address                      # the viewer's, as far as we were told
     Conn *prev                           # all connections of the worker
     Conn *next
     Conn *next_ready
@@ -98,6 +105,7 @@ cdef struct Exchange:
     bint old_client                      # HTTP/1.0
     bint chunked
     bint ranged                          # asked for a range
+    bint told                            # `client` is counted, by the word of a proxy of ours
     bint begun                           # some of the answer may be out: no other status any more
     int status
     Conn *conn
@@ -107,6 +115,7 @@ cdef struct Exchange:
     Exchange *prev                       # waiters of the hold
     Exchange *next
     Want want
+    Address client                       # else the connection's
     Slice validator                      # If-None-Match: in the input, in `kept` once parked
     Slice range                          # the same, in `kept_range`
     uint64_t started_us
@@ -149,11 +158,13 @@ cdef struct Context:                     # one worker
     int index
     int epoll_fd
     int listen_fd
+    int spare_fd                         # given up to tell one more that it is one too many
     uint64_t now_us
     uint64_t now_ms
     Store *store
     const Limits *limits
     Keep *keep                           # the plane's
+    Door *door                           # the plane's
     Slice name
     Slice id                             # this process in CDN-Loop; the plane's
     bint draining

@@ -11,7 +11,9 @@
     X(closed_header_timeout, "connections closed: request head not complete in time") \
     X(closed_idle, "connections closed: idle keep-alive or silent") \
     X(closed_write_timeout, "connections closed: viewer below the minimum rate") \
-    X(closed_refused, "connections closed: over the connection limit") \
+    X(closed_refused, "connections closed: over the connection limit, or no descriptor is left") \
+    X(closed_crowded, "connections closed: over the limit of their address") \
+    X(closed_proxy, "connections closed: no valid PROXY header from an address that must send it") \
     X(closed_bad_request, "connections closed after a malformed request") \
     X(handed_over, "connections handed to the control plane for a request; counted as closed") \
     X(taken_back, "connections that came back from there, or from our predecessor; as accepted") \
@@ -32,6 +34,7 @@
     X(park_gone, "parked exchanges whose viewer left, or that found no memory") \
     X(park_drained, "parked exchanges released by drain or stop") \
     X(shed, "requests refused for lack of room (503)") \
+    X(crowded, "requests of a proxy refused: over the limit of the address they are from (429)") \
     X(not_modified, "304 answers") \
     X(ranges, "206 answers") \
     X(status_2xx, "answers 2xx") \

@@ -17,10 +17,14 @@ from edgecache.native.context cimport (
     PHASE_STARVED, RANGE_BYTES, VALIDATOR_BYTES, Conn, Context, Exchange, Hold, Output,
 )
 from edgecache.native.conn cimport PACE_FROM_BYTES, conn_deadline, conn_pace
+from edgecache.native.door cimport (
+    ADMIT_COUNTED, ADMIT_CROWDED, Admission, door_forget, door_judge,
+)
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_dead,
     entry_filled, entry_head, entry_state,
 )
+from edgecache.native.forwarded cimport forwarded_client
 from edgecache.native.head cimport Head, head_etag, head_fields, head_full
 from edgecache.native.hold cimport hold_interest, hold_park, hold_refresh, hold_unpark, hold_unuse
 from edgecache.native.live cimport (
@@ -47,7 +51,7 @@ from edgecache.native.stats cimport (
     C_ranges, C_shed, C_stale, C_unanswered, C_woken, H_fill_wait, H_live_wait, H_wake_lag,
     stat_add, stat_status, stat_time,
 )
-from edgecache.native.types cimport Slice, cbyte, slice_of
+from edgecache.native.types cimport CLIENT_FIELD_FORWARDED, Slice, cbyte, slice_of
 
 
 cdef inline Exchange *exchange_new(Context *ctx, Conn *conn) noexcept nogil:
@@ -57,6 +61,7 @@ cdef inline Exchange *exchange_new(Context *ctx, Conn *conn) noexcept nogil:
     x.magic = EXCHANGE_MAGIC
     x.conn = conn
     x.phase = PHASE_SENDING
+    x.client = conn.address
     x.started_us = ctx.now_us
     x.end = UINT64_MAX
     conn.exchange = x
@@ -80,8 +85,23 @@ cdef inline void exchange_free(Context *ctx, Exchange *x) noexcept nogil:
     version_release(x.version)
     if x.hold != NULL:
         hold_unuse(ctx, x.hold)
+    if x.told:
+        door_forget(ctx.door, ctx.limits, x.client)
     x.conn.exchange = NULL
     pool_give(&ctx.exchange_pool, x)
+
+
+cdef inline bint exchange_of(Context *ctx, Exchange *x, Slice field) noexcept nogil:
+    """A proxy of ours asks, and `field` may say for whom: that address has this request from now
+    on. False: it has its share already."""
+    cdef Admission admission
+    if not forwarded_client(field, ctx.limits.client_field == CLIENT_FIELD_FORWARDED, ctx.door,
+                            &x.client):
+        x.client = x.conn.address
+        return True
+    admission = door_judge(ctx.door, ctx.limits, x.client)
+    x.told = admission == ADMIT_COUNTED
+    return admission != ADMIT_CROWDED
 
 
 cdef inline void exchange_log(Context *ctx, Exchange *x) noexcept nogil:
@@ -98,6 +118,7 @@ cdef inline void exchange_log(Context *ctx, Exchange *x) noexcept nogil:
     record.bytes_out = x.sent
     record.cache = x.cache
     record.method = x.method
+    record.client = x.client
     if x.hold != NULL:
         log_target(record, slice_of(x.hold.entry.key, x.hold.entry.key_len))
     else:

@@ -11,6 +11,7 @@ closed), GUEST_BYTES behind a head.
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
+from edgecache.native.address cimport Address
 from edgecache.native.base cimport load_relaxed_u32, store_relaxed_u32
 from edgecache.native.sys cimport (
     close, pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
@@ -29,6 +30,7 @@ cdef struct Guest:
     int fd
     uint32_t head_len                    # of the request's head; 0 on the way back
     uint32_t len                         # of all bytes
+    Address address                      # the viewer's
     unsigned char bytes[1]
 
 
@@ -39,13 +41,15 @@ cdef struct GuestBox:
     uint32_t count
 
 
-cdef inline Guest *guest_new(int fd, Slice before, Slice data, uint32_t head_len) noexcept nogil:
+cdef inline Guest *guest_new(int fd, Address address, Slice before, Slice data,
+                             uint32_t head_len) noexcept nogil:
     """With the bytes of both. NULL: no memory; the descriptor stays the caller's."""
     cdef Guest *guest = <Guest *>malloc(sizeof(Guest) + before.len + data.len)
     if guest == NULL:
         return NULL
     guest.next = NULL
     guest.fd = fd
+    guest.address = address
     guest.head_len = head_len
     guest.len = <uint32_t>(before.len + data.len)
     if before.len:

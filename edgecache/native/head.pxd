@@ -60,6 +60,8 @@ cdef inline const char *reason_phrase(int status) noexcept nogil:
         return b"Range Not Satisfiable"
     if status == 421:
         return b"Misdirected Request"
+    if status == 429:
+        return b"Too Many Requests"
     if status == 431:
         return b"Request Header Fields Too Large"
     if status == 500:

@@ -11,21 +11,26 @@ from edgecache.native.again cimport AGAIN_BYTES, request_again
 from edgecache.native.base cimport EC_ASSERT
 from edgecache.native.conn cimport (
     RECV_END, RECV_FULL, RECV_NONE, RecvResult, conn_deadline, conn_free, conn_give,
-    conn_keeps_pace, conn_queue, conn_recv, conn_stash, socket_reset_on_close,
+    conn_keeps_pace, conn_of, conn_owes, conn_queue, conn_recv, conn_stash, conn_turn_away,
+    socket_reset_on_close,
 )
 from edgecache.native.context cimport (
-    CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
-    KEY_BYTES, PHASE_PARKED, PHASE_SENDING, Conn, Context, Exchange,
+    CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_PREFACE, CONN_QUEUED, CONN_READABLE,
+    CONN_TRUSTED, CONN_WRITABLE, KEY_BYTES, PHASE_PARKED, PHASE_SENDING, Conn, Context, Exchange,
 )
+from edgecache.native.door cimport ADMIT_CROWDED
 from edgecache.native.entry cimport ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_state
 from edgecache.native.exchange cimport (
-    exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_send,
-    exchange_timeout, exchange_unparked, preflight_answer,
+    exchange_decide, exchange_error, exchange_free, exchange_log, exchange_new, exchange_of,
+    exchange_send, exchange_timeout, exchange_unparked, preflight_answer,
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_put, guest_room
 from edgecache.native.keep cimport keep_is_site
 from edgecache.native.loop cimport Loop, loop_closes
 from edgecache.native.mailbox cimport bell_ring
+from edgecache.native.proxy cimport (
+    PROXY_BAD, PROXY_PARTIAL, PROXY_TOLD, ProxyHeader, ProxyVerdict, proxy_parse,
+)
 from edgecache.native.request cimport (
     METHOD_HEAD, METHOD_OPTIONS, Request, request_end, request_parse,
 )
@@ -34,9 +39,9 @@ from edgecache.native.send cimport (
     PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_GIVEN, PROGRESS_PARKED, Progress,
 )
 from edgecache.native.stats cimport (
-    C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle,
-    C_closed_write_timeout, C_handed_over, C_looped, C_park_drained, C_park_gone, C_passed_on,
-    C_requests, C_shed, C_unanswered, C_unfinished, stat_add,
+    C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle, C_closed_proxy,
+    C_closed_write_timeout, C_crowded, C_handed_over, C_looped, C_park_drained, C_park_gone,
+    C_passed_on, C_requests, C_shed, C_unanswered, C_unfinished, stat_add,
 )
 from edgecache.native.sys cimport SHUT_WR, close, shutdown
 from edgecache.native.target cimport Target, target_parse
@@ -193,6 +198,10 @@ cdef inline Progress _request(Context *ctx, Conn *conn, size_t head_len) noexcep
     x.validator = request.if_none_match
     x.range = request.range
     x.ranged = request.range.data != NULL and request.if_range.data == NULL and not x.head_only
+    if (request.client.data != NULL and conn.flags & CONN_TRUSTED
+            and not exchange_of(ctx, x, request.client)):
+        stat_add(&ctx.stats, C_crowded, 1)
+        return exchange_error(ctx, x, 429, 0)
     loop.len = 0
     if request.came_through and loop_closes(head, head_len, ctx.id, &loop):
         stat_add(&ctx.stats, C_looped, 1)
@@ -239,7 +248,7 @@ cdef inline bint _line_open(cbyte *data, size_t length) noexcept nogil:
 # ---------------------------------------------------------------- to our successor
 
 cdef inline bint _may_pass(Context *ctx, Conn *conn, size_t before) noexcept nogil:
-    return (not conn.flags & (CONN_CLOSE | CONN_LINGER) and guest_room(&ctx.leaving)
+    return (not conn.flags & (CONN_CLOSE | CONN_LINGER | CONN_PREFACE) and guest_room(&ctx.leaving)
             and before + conn.input_len - conn.input_off <= GUEST_BYTES)
 
 
@@ -338,15 +347,42 @@ cdef inline bint _await_input(Context *ctx, Conn *conn, RecvResult got) noexcept
     return False
 
 
+cdef inline bint _preface(Context *ctx, Conn *conn) noexcept nogil:
+    """The PROXY header before the first request. True: it is done, go on. A peer that must send one
+    and does not is cut without an answer: whatever it speaks, it is not what was agreed on."""
+    cdef ProxyHeader header
+    cdef ProxyVerdict verdict = PROXY_PARTIAL
+    while True:
+        verdict = proxy_parse(conn.input + conn.input_off, conn.input_len - conn.input_off,
+                              &header)
+        if verdict != PROXY_PARTIAL:
+            break
+        if not _await_input(ctx, conn, conn_recv(ctx, conn)):
+            return False
+    if verdict == PROXY_BAD:
+        http1_close(ctx, conn, C_closed_proxy)
+        return False
+    conn.input_off += <uint32_t>header.len
+    conn.flags &= ~<uint32_t>CONN_PREFACE
+    if verdict == PROXY_TOLD and not conn_of(ctx, conn, header.source):
+        conn_turn_away(ctx, conn.fd, ADMIT_CROWDED)
+        http1_close(ctx, conn, -1)
+        return False
+    return True
+
+
 cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
     """Do what can be done for this connection now. It may be gone afterwards."""
     cdef int turns = 0
     cdef int ready
     cdef size_t head_len = 0
     cdef Progress progress
-    if conn.flags & CONN_LINGER:
-        _linger_turn(ctx, conn)
-        return
+    if conn.flags & (CONN_LINGER | CONN_PREFACE):
+        if conn.flags & CONN_LINGER:
+            _linger_turn(ctx, conn)
+            return
+        if not _preface(ctx, conn):
+            return
     while turns < TURN_REQUESTS:
         turns += 1
         if conn.exchange != NULL:
@@ -383,6 +419,9 @@ cdef inline void http1_expired(Context *ctx, Conn *conn) noexcept nogil:
             http1_close(ctx, conn, -1)
         elif conn.input_len > conn.input_off:
             http1_close(ctx, conn, C_closed_header_timeout)
+        elif conn_owes(conn):            # all of it is in the kernel, where it would stay
+            socket_reset_on_close(conn.fd)
+            http1_close(ctx, conn, C_closed_write_timeout)
         else:
             http1_close(ctx, conn, C_closed_idle)
     elif x.phase == PHASE_SENDING:

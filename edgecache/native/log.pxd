@@ -4,6 +4,7 @@ record is dropped and counted. Off: one load per answer.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from edgecache.native.address cimport Address
 from edgecache.native.base cimport load_acquire_u64, load_relaxed_u64, store_release_u64
 from edgecache.native.types cimport Slice
 
@@ -31,6 +32,7 @@ cdef struct LogRecord:
     int status
     uint8_t cache                        # CacheWord
     uint8_t method                       # Method
+    Address client
     uint32_t target_len
     unsigned char target[LOG_TARGET_BYTES]
 

@@ -12,6 +12,7 @@ from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal,
 )
 from edgecache.native.context cimport Context
+from edgecache.native.door cimport Door, door_destroy, door_init
 from edgecache.native.entry cimport (
     ENTRY_FILLING, ENTRY_RESERVED, Entry, entry_acquire, entry_dead, entry_filled, entry_head,
     entry_release, entry_state,
@@ -35,6 +36,7 @@ cdef struct Plane:
     Store store
     Limits limits
     Keep keep
+    Door door
     Bell bell                            # rung by workers
     Post post
     int workers
@@ -56,12 +58,16 @@ cdef inline bint plane_init(Plane *plane, uint64_t budget) noexcept nogil:
     if not bell_init(&plane.bell):
         store_destroy(&plane.store)
         return False
+    if not door_init(&plane.door):
+        plane_destroy(plane)
+        return False
     return True
 
 
 cdef inline void plane_destroy(Plane *plane) noexcept nogil:
     """After every worker was freed."""
     store_destroy(&plane.store)
+    door_destroy(&plane.door)
     if plane.bell.fd > 0:
         close(plane.bell.fd)
 

@@ -8,7 +8,9 @@ body on a viewer's request. What it does not know: targets beyond their form, an
 """
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memset
-from edgecache.native.types cimport Limits, Slice, cbyte, slice_of
+from edgecache.native.types cimport (
+    CLIENT_FIELD_FORWARDED, CLIENT_FIELD_X_FORWARDED_FOR, Limits, Slice, cbyte, slice_of,
+)
 
 
 cdef extern from "chars.h" nogil:
@@ -40,6 +42,7 @@ cdef struct Request:
     Slice range
     Slice if_none_match
     Slice if_range
+    Slice client                         # the field that limits.client_field names, its last line
     size_t head_len
     uint32_t fields
     uint8_t minor                        # HTTP/1.minor
@@ -48,6 +51,7 @@ cdef struct Request:
     bint gzip                            # accepts gzip
     bint has_length
     bint came_through                    # other caches: it has a CDN-Loop (loop.pxd)
+    uint8_t client_field                 # ClientField
 
 
 cdef inline size_t request_end(cbyte *data, size_t start, size_t length) noexcept nogil:
@@ -225,6 +229,13 @@ cdef inline int _field(Slice name, Slice value, Request *request) noexcept nogil
             request.if_range = value
     elif first == 116 and name_is(name, b"transfer-encoding", 17):
         return 400
+    elif first == 102:
+        if request.client_field == CLIENT_FIELD_FORWARDED and name_is(name, b"forwarded", 9):
+            request.client = value
+    elif first == 120:
+        if (request.client_field == CLIENT_FIELD_X_FORWARDED_FOR
+                and name_is(name, b"x-forwarded-for", 15)):
+            request.client = value
     return 0
 
 
@@ -255,6 +266,7 @@ cdef inline int request_parse(cbyte *data, size_t head_len, const Limits *limits
     cdef int status
     memset(request, 0, sizeof(Request))
     request.head_len = head_len
+    request.client_field = <uint8_t>limits.client_field
     while p < end:
         lf = <cbyte *>memchr(p, 10, end - p)
         if lf == NULL or lf == p or (lf - 1)[0] != 13:

@@ -212,7 +212,7 @@ cdef inline size_t error_head(char *out, size_t room, int status, uint64_t size,
                       <unsigned long long>size)
     elif status == 405:
         n += snprintf(out + n, room - n, b"Allow: GET, HEAD, OPTIONS\r\n")
-    elif status == 503 or status == 504:
+    elif status == 429 or status == 503 or status == 504:
         n += snprintf(out + n, room - n, b"Retry-After: 1\r\n")
     return n
 

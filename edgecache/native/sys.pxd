@@ -71,6 +71,7 @@ cdef extern from "sys/socket.h" nogil:
         SO_MAX_PACING_RATE
         SHUT_WR
         AF_INET
+        AF_INET6
         SOCK_STREAM
         SOCK_NONBLOCK
         SOCK_CLOEXEC

@@ -13,6 +13,12 @@ cdef struct Slice:                       # bytes that somebody else owns
     size_t len
 
 
+cdef enum ClientField:
+    CLIENT_FIELD_NONE
+    CLIENT_FIELD_FORWARDED
+    CLIENT_FIELD_X_FORWARDED_FOR
+
+
 cdef struct Limits:                      # from the configuration; read-only once the workers run
     uint32_t header_bytes                # request head, all of it (431 beyond)
     uint32_t target_bytes                # request target (414 beyond)
@@ -22,7 +28,11 @@ cdef struct Limits:                      # from the configuration; read-only onc
     uint32_t keepalive_ms                # idle between requests
     uint32_t write_ms                    # window in which a viewer must take min_rate_bytes_s
     uint32_t fill_ms                     # parked on a fill (504 beyond)
-    uint32_t max_connections             # per worker; 503 and close beyond
+    uint32_t max_connections             # all workers; 503 and close beyond
+    uint32_t max_per_address             # of those; 429 and close beyond; 0: no bound
+    bint reset_beyond                    # a reset instead of those answers
+    bint proxy_protocol                  # connections of trusted addresses begin with PROXY
+    uint32_t client_field                # ClientField: by which a trusted one names its client
     uint32_t max_parked                  # per worker; 503 beyond
     uint32_t max_holds                   # entries a worker keeps a reference to while idle
     # bodies up to this live on the heap and leave by writev; larger ones in memfds by sendfile

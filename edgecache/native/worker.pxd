@@ -10,14 +10,16 @@ Law: the thread holds no GIL and takes none; only worker_free touches a Context 
 after the join. """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset
+from edgecache.native.address cimport Address, Peer, address_of
 from edgecache.native.base cimport bits_clear, clock_us, store_relaxed_u64
-from edgecache.native.conn cimport conn_adopt, conn_new, conn_queue
+from edgecache.native.conn cimport conn_adopt, conn_queue, conn_turn_away, conn_welcome
 from edgecache.native.context cimport (
-    CONGESTION_BYTES, CONN_CLOSE, CONN_PEER_DONE, CONN_QUEUED, CONN_READABLE, CONN_WRITABLE,
-    CONTEXT_MAGIC,
-    HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn, Context, Exchange, Hold, Output,
+    CONGESTION_BYTES, CONN_CLOSE, CONN_PEER_DONE, CONN_PREFACE, CONN_QUEUED, CONN_READABLE,
+    CONN_WRITABLE, CONTEXT_MAGIC, HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn,
+    Context, Exchange, Hold, Output,
 )
+from edgecache.native.door cimport ADMIT_FULL, ADMIT_TRUSTED, Admission
 from edgecache.native.entry cimport Entry, entry_release
 from edgecache.native.exchange cimport exchange_woken
 from edgecache.native.guest cimport Guest, guest_box_destroy, guest_box_init, guest_take
@@ -32,16 +34,14 @@ from edgecache.native.mailbox cimport (
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
-from edgecache.native.stats cimport (
-    C_accept_paused, C_closed_refused, C_holds_now, C_loops, stat_add, stat_get,
-)
+from edgecache.native.stats cimport C_accept_paused, C_holds_now, C_loops, stat_add, stat_get
 from edgecache.native.store cimport Store, store_expire
 from edgecache.native.sys cimport (
-    AF_INET, EAGAIN, ECONNABORTED, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLERR,
-    EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, MSG_DONTWAIT, MSG_NOSIGNAL, SOCK_CLOEXEC,
-    SOCK_NONBLOCK, SOCK_STREAM, TCP_CONGESTION, TCP_NODELAY, accept4, block_all_signals, close,
+    AF_INET, EAGAIN, ECONNABORTED, EFD_CLOEXEC, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
+    EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK,
+    SOCK_STREAM, TCP_CONGESTION, TCP_NODELAY, accept4, block_all_signals, close,
     epoll_create1, epoll_ctl, epoll_event, epoll_get_ptr, epoll_set_ptr, epoll_wait, errno_get,
-    getsockopt, send, setsockopt, socket,
+    eventfd, getsockopt, setsockopt, socket,
 )
 from edgecache.native.timer cimport Timer, WHEEL_TICK_MS, wheel_expired, wheel_init
 from edgecache.native.types cimport Limits, Slice, slice_of
@@ -63,41 +63,64 @@ cdef enum:
 cdef inline void _listen_again(Context *ctx) noexcept nogil:
     cdef epoll_event event
     ctx.accept_again_ms = 0
+    if ctx.spare_fd < 0:                 # another thread was quicker to take it
+        ctx.spare_fd = eventfd(0, EFD_CLOEXEC)
     # the listener is the event without a connection
     epoll_set_ptr(&event, EPOLLIN, NULL)
     if epoll_ctl(ctx.epoll_fd, EPOLL_CTL_ADD, ctx.listen_fd, &event) < 0:
         ctx.accept_again_ms = ctx.now_ms + ACCEPT_PAUSE_MS           # or it would be deaf for ever
 
 
+cdef inline void _turn_some_away(Context *ctx) noexcept nogil:
+    """Whom there is no descriptor for: with the spare one, in turn, they are told."""
+    cdef int _i
+    cdef int fd
+    for _i in range(ACCEPT_SLICE):
+        if ctx.spare_fd < 0:
+            return
+        close(ctx.spare_fd)
+        fd = accept4(ctx.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd >= 0:
+            conn_turn_away(ctx, fd, ADMIT_FULL)
+            close(fd)
+        ctx.spare_fd = eventfd(0, EFD_CLOEXEC)
+        if fd < 0:
+            return
+
+
 cdef inline void _listen_pause(Context *ctx) noexcept nogil:
     """No descriptors: stop listening for a moment instead of spinning on a readable listener."""
     stat_add(&ctx.stats, C_accept_paused, 1)
+    _turn_some_away(ctx)
     epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, ctx.listen_fd, NULL)
     ctx.accept_again_ms = ctx.now_ms + ACCEPT_PAUSE_MS
 
 
-cdef inline void _turn_away(Context *ctx, int fd) noexcept nogil:
-    cdef const char *answer = (
-        b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\n"
-        b"Cache-Control: no-store\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n")
-    send(fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT)
-    close(fd)
-    stat_add(&ctx.stats, C_closed_refused, 1)
+cdef inline void _arrived(Context *ctx, int fd, Address address) noexcept nogil:
+    cdef Admission admission
+    cdef Conn *conn = conn_welcome(ctx, fd, address, &admission)
+    if conn == NULL:
+        conn_turn_away(ctx, fd, admission)
+        close(fd)
+    elif admission == ADMIT_TRUSTED and ctx.limits.proxy_protocol:
+        conn.flags |= CONN_PREFACE
 
 
 cdef inline void _accept(Context *ctx) noexcept nogil:
+    cdef Peer peer
+    cdef unsigned int length
     cdef int _i
     cdef int fd
     for _i in range(ACCEPT_SLICE):
-        fd = accept4(ctx.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        length = sizeof(peer)
+        fd = accept4(ctx.listen_fd, <void *>&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno_get() == EINTR or errno_get() == ECONNABORTED:
                 continue
             if errno_get() != EAGAIN:
                 _listen_pause(ctx)
             return
-        if ctx.conn_pool.used >= ctx.limits.max_connections or conn_new(ctx, fd) == NULL:
-            _turn_away(ctx, fd)
+        _arrived(ctx, fd, address_of(&peer))
 
 
 # ---------------------------------------------------------------- the parts of a turn
@@ -159,7 +182,7 @@ cdef inline void _take_back(Context *ctx) noexcept nogil:
     """Connections whose request the control plane has answered."""
     cdef Guest *guest = guest_take(&ctx.coming)
     while guest != NULL:
-        if ctx.draining or not conn_adopt(ctx, guest.fd, slice_of(guest.bytes, guest.len)):
+        if ctx.draining or not conn_adopt(ctx, guest):
             close(guest.fd)
         free(guest)
         guest = guest_take(&ctx.coming)
@@ -335,7 +358,9 @@ cdef inline bint _worker_parts(Context *ctx, bint log_on) noexcept nogil:
     ctx.rx = <unsigned char *>malloc(RX_BYTES)
     ctx.key = <unsigned char *>malloc(KEY_BYTES)
     ctx.epoll_fd = epoll_create1(EPOLL_CLOEXEC)
-    if ctx.table == NULL or ctx.rx == NULL or ctx.key == NULL or ctx.epoll_fd < 0:
+    ctx.spare_fd = eventfd(0, EFD_CLOEXEC)
+    if (ctx.table == NULL or ctx.rx == NULL or ctx.key == NULL or ctx.epoll_fd < 0
+            or ctx.spare_fd < 0):
         return False
     guest_box_init(&ctx.leaving)
     guest_box_init(&ctx.coming)
@@ -384,6 +409,8 @@ cdef inline void worker_free(Context *ctx) noexcept nogil:
     log_destroy(&ctx.log)
     if ctx.epoll_fd > 0:
         close(ctx.epoll_fd)
+    if ctx.spare_fd > 0:
+        close(ctx.spare_fd)
     free(ctx.table)
     free(ctx.rx)
     free(ctx.key)

@@ -4,6 +4,7 @@ Never part of the package; built by scripts/build probe. Input bytes are placed 
 that is followed by one nobody may touch, so reading one byte too far ends the process.
 """
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -53,3 +54,4 @@ include "probe/memory.pxi"
 include "probe/store.pxi"
 include "probe/cross.pxi"
 include "probe/hammer.pxi"
+include "probe/front.pxi"

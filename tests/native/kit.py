@@ -7,6 +7,7 @@ answer, so a test that only reads also proves the framing. Does not know what is
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import select
 import socket
 import time
@@ -60,6 +61,13 @@ def twin(sock: socket.socket) -> socket.socket:
     return other
 
 
+def networks(trusted: Sequence[str]) -> list[tuple[bytes, int]]:
+    """IPv4 networks as a Plane takes them."""
+    found = map(ipaddress.IPv4Network, trusted)
+    mapped = bytes(10) + b"\xff\xff"
+    return [(mapped + item.network_address.packed, 96 + item.prefixlen) for item in found]
+
+
 def get(target: str | bytes, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
     """The bytes of one request; `fields` are whole lines without CRLF."""
     path = target if isinstance(target, bytes) else target.encode()
@@ -70,8 +78,10 @@ def get(target: str | bytes, *fields: str, method: str = "GET", version: str = "
 class Viewer:
     """One connection. Blocking, but never for longer than WAIT_S."""
 
-    def __init__(self, port: int, *, receive_bytes: int = 0) -> None:
+    def __init__(self, port: int, *, receive_bytes: int = 0, source: str = "") -> None:
         self.sock = socket.socket()
+        if source:
+            self.sock.bind((source, 0))
         if receive_bytes:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.sock.settimeout(WAIT_S)
@@ -132,7 +142,7 @@ class Viewer:
             assert name
             assert value == value.strip()
             fields[name.lower()] = value
-        assert b"date" in fields or int(status) == 503
+        assert b"date" in fields or int(status) in (429, 503)
         return int(status), fields
 
     def chunk(self) -> bytes:
@@ -219,19 +229,21 @@ class Edge:
         log: bool = False,
         sites: Sequence[bytes] = (),
         id: bytes = b"",
+        trusted: Sequence[str] = (),
         **limits: int,
     ) -> None:
         self.plane = Plane(
             name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log,
-            keep=[(site, ()) for site in sites], sites=sites, id=id,
+            keep=[(site, ()) for site in sites], sites=sites, id=id, trusted=networks(trusted),
         )  # fmt: skip
         self.sockets = [listener()]
         self.sockets += [twin(self.sockets[0]) for _ in range(workers - 1)]
         self.port = int(self.sockets[0].getsockname()[1])
         self.plane.start([sock.fileno() for sock in self.sockets])
 
-    def viewer(self, *, receive_bytes: int = 0) -> Viewer:
-        return Viewer(self.port, receive_bytes=receive_bytes)
+    def viewer(self, *, receive_bytes: int = 0, source: str = "") -> Viewer:
+        """`source`: an address of its own, of 127.0.0.0/8."""
+        return Viewer(self.port, receive_bytes=receive_bytes, source=source)
 
     def ask(self, target: str | bytes, *fields: str, method: str = "GET") -> Answer:
         with self.viewer() as viewer:

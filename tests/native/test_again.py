@@ -29,7 +29,7 @@ def leaving(edge: Edge, number: int = 1) -> list[tuple[int, bytes]]:
 
     def all_here() -> bool:
         edge.plane.hand_over()
-        for fd, head, unread in edge.plane.guests():
+        for fd, head, unread, _ in edge.plane.guests():
             assert head == b""
             found.append((fd, unread))
         return len(found) >= number
@@ -42,7 +42,7 @@ def move(old: Edge, new: Edge, number: int = 1) -> list[bytes]:
     """Returns what was read of each."""
     found = leaving(old, number)
     for fd, unread in found:
-        assert new.plane.give_back(fd, unread)
+        assert new.plane.give_back(fd, unread, b"127.0.0.1")
     return [unread for _, unread in found]
 
 

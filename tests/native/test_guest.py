@@ -23,20 +23,21 @@ def edge() -> Iterator[Edge]:
 
 
 def taken(edge: Edge) -> tuple[socket.socket, bytes, bytes]:
-    found: list[tuple[int, bytes, bytes]] = []
+    found: list[tuple[int, bytes, bytes, bytes]] = []
 
     def arrived() -> bool:
         found.extend(edge.plane.guests())
         return bool(found)
 
     eventually(arrived)
-    ((fd, head, rest),) = found
+    ((fd, head, rest, client),) = found
+    assert client == b"127.0.0.1"
     return socket.socket(fileno=fd), head, rest
 
 
 def give_back(edge: Edge, sock: socket.socket, unread: bytes) -> bool:
     fd = sock.detach()
-    given = edge.plane.give_back(fd, unread)
+    given = edge.plane.give_back(fd, unread, b"127.0.0.1")
     if not given:
         os.close(fd)
     return given
@@ -83,7 +84,7 @@ def test_what_cannot_come_back_stays_with_whoever_has_it(edge: Edge) -> None:
     with edge.viewer() as viewer:
         viewer.send_all(get("/site/x"))
         sock, _, _ = taken(edge)
-        assert not edge.plane.give_back(sock.fileno(), bytes((32 << 10) + 1))
+        assert not edge.plane.give_back(sock.fileno(), bytes((32 << 10) + 1), b"127.0.0.1")
         sock.sendall(ANSWER)
         assert viewer.read(len(ANSWER)) == ANSWER
         sock.close()

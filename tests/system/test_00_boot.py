@@ -299,5 +299,6 @@ def test_the_access_log_has_one_record_a_request(origin: ScriptedOrigin) -> None
         edge.get("/logged.m4s?token=s3cr3t")
         record = edge.logged("GET /logged.m4s")
         assert (record["status"], record["cache"]) == (200, "miss")
+        assert record["client"] == "127.0.0.1"
         assert edge.stop() == 0
         assert "s3cr3t" not in "".join(edge.lines)

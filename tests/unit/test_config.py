@@ -3,6 +3,7 @@ load."""
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_limits_are_those_of_the_core() -> None:
     core = pytest.importorskip("edgecache._core")
     config = load_config(None, ["http.workers=4", "http.connections=1000", "http.parked=10"]).value
     limits = config.limits()
-    assert limits["max_connections"] == 250
+    assert limits["max_connections"] == 1000
     assert limits["max_parked"] == 3
     core.Plane(name=b"edge", budget_bytes=config.cache.memory, limits=limits)
 
@@ -134,3 +135,42 @@ def test_where_the_origin_pushes_to() -> None:
     assert url("push.listen=[::1]:0") == "http://[::1]:99"
     assert url("push.listen=:0", "push.advertise=http://pop:5/") == "http://pop:5"
     assert url("push.listen=:0").endswith(":99")
+
+
+def test_the_bound_of_all_leaves_descriptors_for_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert load_config().value.limits()["max_connections"] == 1024 * 9 // 10 - 64
+    assert load_config(None, ["http.connections=5000"]).value.limits()["max_connections"] == 960
+
+
+def test_proxies_of_ours() -> None:
+    given = 'http.trusted=["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]'
+    mapped, nothing = bytes(10) + b"\xff\xff", bytes(14)
+    assert load_config(None, [given]).value.trusted() == [
+        (mapped + bytes((10, 0, 0, 0)), 104),
+        (mapped + bytes((192, 0, 2, 1)), 128),
+        (b"\x20\x01\x0d\xb8" + nothing[:12], 32),
+    ]
+    limits = load_config(None, ["http.client_field=x-forwarded-for", "http.beyond=reset"])
+    assert limits.value.limits() | {"client_field": 2, "reset_beyond": 1} == limits.value.limits()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (['http.trusted=["10.0.0.1/8"]'], "http.trusted: found"),
+        (["http.trusted=proxy.example"], 'allowed up to 64 networks such as "10.0.0.0/8"'),
+        (["http.trusted=" + ",".join(f"10.0.0.{n}" for n in range(65))], "up to 64 networks"),
+        (["http.trusted=", "http.proxy_protocol=true"], "http.trusted: found none"),
+        (["http.trusted=", "http.client_field=forwarded"], "http.trusted: found none"),
+        (["http.client_field=x-real-ip"], "http.client_field: found 'x-real-ip', allowed"),
+        (["http.beyond=drop"], "http.beyond: found 'drop', allowed 'answer' or 'reset'"),
+        (["http.connections_per_address=-1"], "http.connections_per_address: found '-1'"),
+    ],
+)
+def test_no_such_front_door(overrides: list[str], said: str) -> None:
+    found = rejected(*overrides)
+    assert said in found
+    assert len(found.splitlines()) == 1

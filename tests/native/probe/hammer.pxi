@@ -1,4 +1,5 @@
 """A native client: thousands of requests without the GIL, each answer read whole and judged."""
+from edgecache.native.base cimport clock_us as pulse_clock_us
 from libc.stdlib cimport strtoull
 from libc.string cimport memchr, strstr
 
@@ -26,6 +27,7 @@ cdef extern from *:
     long recv(int fd, void *buf, size_t length, int flags) nogil
     long send(int fd, const void *buf, size_t length, int flags) nogil
     int close_fd "close"(int fd) nogil
+    int usleep(unsigned int us) nogil
 
 
 cdef enum:
@@ -94,3 +96,39 @@ def hammer(int port, bytes request, int times, uint8_t fill=0):
             close_fd(fd)
     free(buffer)
     return {i - 600: counts[i] for i in range(1200) if counts[i]}
+
+
+cdef uint64_t pulse_once(int fd, Slice request, uint64_t due_us, char *buffer) noexcept nogil:
+    """Microseconds from when it was due, or from when we woke up for it; UINT64_MAX: no 200."""
+    cdef uint64_t now_us = pulse_clock_us()
+    cdef uint64_t from_us = due_us
+    if now_us < due_us:
+        usleep(<unsigned int>(due_us - now_us))
+        from_us = pulse_clock_us()
+    if fd < 0 or hammer_once(fd, request, buffer, 0) != 200:
+        return UINT64_MAX
+    return pulse_clock_us() - from_us
+
+
+def pulse(int port, bytes request, int connections, int count, uint64_t period_us):
+    """An even pace without the GIL: a request each period, in turn over so many connections. How
+    long each took, in microseconds; None: it was not answered 200."""
+    cdef int i
+    cdef Slice data = as_slice(request)
+    cdef uint64_t began_us
+    cdef char *buffer = <char *>malloc(HAMMER_BYTES)
+    cdef int *fds = <int *>malloc(connections * sizeof(int))
+    cdef uint64_t *took = <uint64_t *>malloc(count * sizeof(uint64_t))
+    with nogil:
+        for i in range(connections):
+            fds[i] = hammer_connect(port)
+        began_us = pulse_clock_us()
+        for i in range(count):
+            took[i] = pulse_once(fds[i % connections], data, began_us + i * period_us, buffer)
+        for i in range(connections):
+            close_fd(fds[i])
+    found = [took[i] if took[i] != UINT64_MAX else None for i in range(count)]
+    free(buffer)
+    free(fds)
+    free(took)
+    return found

@@ -3,8 +3,8 @@ from edgecache.native.entry cimport (
     Entry, entry_acquire, entry_dead, entry_filled, entry_release, entry_state,
 )
 from edgecache.native.store cimport (
-    EVICT_STEPS, LEFT_EVICTED, LEFT_EXPIRED, LEFT_FAILED, LEFT_PURGED, LEFT_REPLACED, Store,
-    entry_begin, entry_commit, entry_fail, store_acquire, store_complete,
+    EVICT_STEPS, LEFT_EVICTED, LEFT_EXPIRED, LEFT_FAILED, LEFT_PURGED, LEFT_REPLACED,
+    STORE_BUCKETS, Store, entry_begin, entry_commit, entry_fail, store_acquire, store_complete,
     store_destroy, store_expire, store_hash, store_init, store_make_room, store_publish,
     store_purge_entry, store_purge_prefix,
 )
@@ -130,6 +130,24 @@ cdef class StoreOf:
 
     def expire(self, uint64_t now_ms, int steps=1 << 20):
         store_expire(&self.store, now_ms, steps)
+
+    @property
+    def seed(self):
+        return tuple(self.store.seed[i] for i in range(4))
+
+    def longest_chain(self):
+        """Of entries in one bucket of the index."""
+        cdef Entry *entry
+        cdef int i
+        longest = 0
+        for i in range(STORE_BUCKETS):
+            length = 0
+            entry = self.store.buckets[i]
+            while entry != NULL:
+                length += 1
+                entry = entry.chain
+            longest = max(longest, length)
+        return longest
 
     def make_room(self, uint64_t more):
         return bool(store_make_room(&self.store, more))

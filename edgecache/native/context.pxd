@@ -27,6 +27,7 @@ cdef enum:
     RX_BYTES = 65536                     # one read at most; header_bytes may not exceed it
     KEY_BYTES = 3 * 16384 + 128
     SMALL_BUFFER_BYTES = 4096            # a partial head starts in one of these
+    TURN_BYTES = 256 << 10               # of answers to one viewer, then others get their turn
     NAME_BYTES = 64
     OUTPUT_TEXT_BYTES = 640
     CONGESTION_BYTES = 16                # of a TCP_CONGESTION name (TCP_CA_NAME_MAX)
@@ -80,6 +81,7 @@ cdef struct Conn:                        # the transport of one viewer
     uint32_t input_cap
     uint32_t scanned                     # of the input, without an end of head
     uint64_t written                     # to the socket, in its life
+    uint64_t turn_from                   # of those, when its turn began
     uint64_t acked                       # of those, when the rate window began
 
 

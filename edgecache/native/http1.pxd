@@ -16,7 +16,8 @@ from edgecache.native.conn cimport (
 )
 from edgecache.native.context cimport (
     CONN_CLOSE, CONN_LINGER, CONN_PEER_DONE, CONN_PREFACE, CONN_QUEUED, CONN_READABLE,
-    CONN_TRUSTED, CONN_WRITABLE, KEY_BYTES, PHASE_PARKED, PHASE_SENDING, Conn, Context, Exchange,
+    CONN_TRUSTED, CONN_WRITABLE, KEY_BYTES, PHASE_PARKED, PHASE_SENDING, TURN_BYTES, Conn, Context,
+    Exchange,
 )
 from edgecache.native.door cimport ADMIT_CROWDED
 from edgecache.native.entry cimport ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_state
@@ -36,7 +37,7 @@ from edgecache.native.request cimport (
 )
 from edgecache.native.resolve cimport resolve_target
 from edgecache.native.send cimport (
-    PROGRESS_BLOCKED, PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_GIVEN, PROGRESS_PARKED, Progress,
+    PROGRESS_BROKEN, PROGRESS_DONE, PROGRESS_GIVEN, PROGRESS_MORE, PROGRESS_PARKED, Progress,
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle, C_closed_proxy,
@@ -324,6 +325,8 @@ cdef inline bint http1_settle(Context *ctx, Conn *conn, Progress progress) noexc
         return False
     if not conn_stash(conn):
         http1_close(ctx, conn, C_shed)
+    elif progress == PROGRESS_MORE:
+        conn_queue(ctx, conn)
     return False
 
 
@@ -383,7 +386,8 @@ cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
             return
         if not _preface(ctx, conn):
             return
-    while turns < TURN_REQUESTS:
+    conn.turn_from = conn.written
+    while turns < TURN_REQUESTS and conn.written - conn.turn_from < TURN_BYTES:
         turns += 1
         if conn.exchange != NULL:
             if conn.exchange.phase != PHASE_SENDING:

@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from edgecache.native.base cimport EC_CHECK
 from edgecache.native.blob cimport BLOB_MAGIC, Blob
 from edgecache.native.conn cimport conn_watch
-from edgecache.native.context cimport CONN_WRITABLE, Conn, Context, Exchange, Output
+from edgecache.native.context cimport CONN_WRITABLE, TURN_BYTES, Conn, Context, Exchange, Output
 from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, Entry, entry_filled, entry_state
 from edgecache.native.stats cimport C_bytes_out, C_cut, stat_add
 from edgecache.native.sys cimport (
@@ -24,14 +24,11 @@ from edgecache.native.types cimport Slice, slice_of
 cdef enum Progress:
     PROGRESS_DONE                        # the answer is out
     PROGRESS_BLOCKED                     # the socket is full
+    PROGRESS_MORE                        # it may go on, when others had their turn
     PROGRESS_STARVED                     # the fill has no more for now
     PROGRESS_PARKED                      # on a hold's list
     PROGRESS_BROKEN                      # the connection must be closed now
     PROGRESS_GIVEN                       # the connection is the control plane's now, and gone here
-
-
-cdef enum:
-    CHUNK_BYTES = 1 << 20                # largest chunk, and largest single sendfile
 
 
 cdef inline Progress _wrote(Context *ctx, Exchange *x, ssize_t n) noexcept nogil:
@@ -122,11 +119,12 @@ cdef inline Progress _send_body(Context *ctx, Exchange *x, uint64_t length) noex
     """Up to `length` readable bytes at pos; moves pos by what left."""
     cdef Entry *entry = x.hold.entry
     cdef Blob *blob = entry.blob
+    cdef Progress progress
     cdef off_t at
     cdef ssize_t n
     EC_CHECK(blob, BLOB_MAGIC)
-    if length > CHUNK_BYTES:
-        length = CHUNK_BYTES
+    if length > TURN_BYTES:
+        length = TURN_BYTES
     if blob.fd >= 0:
         at = <off_t>(entry.offset + x.pos)
         n = sendfile(x.conn.fd, blob.fd, &at, length)
@@ -138,7 +136,12 @@ cdef inline Progress _send_body(Context *ctx, Exchange *x, uint64_t length) noex
     if n > 0:
         x.pos += <uint64_t>n
         x.out.chunk_left -= <uint64_t>n if x.chunked else 0
-    return _wrote(ctx, x, n)
+    progress = _wrote(ctx, x, n)
+    # a chunk's end is framed before anything else
+    if (progress == PROGRESS_DONE and x.pos < x.end and (x.out.chunk_left or not x.chunked)
+            and x.conn.written - x.conn.turn_from >= TURN_BYTES):
+        return PROGRESS_MORE
+    return progress
 
 
 cdef inline Progress _fill_ended(Context *ctx, Exchange *x) noexcept nogil:
@@ -191,7 +194,7 @@ cdef inline Progress _send_chunked(Context *ctx, Exchange *x) noexcept nogil:
             return _send_frame(ctx, x, False)
         available = answer_available(x)
         if available:
-            out.chunk_left = available if available < CHUNK_BYTES else CHUNK_BYTES
+            out.chunk_left = available if available < TURN_BYTES else TURN_BYTES
             _frame_set(out, snprintf(<char *>out.frame, sizeof(out.frame), b"%llx\r\n",
                                      <unsigned long long>out.chunk_left))
             continue

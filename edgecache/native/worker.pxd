@@ -51,7 +51,7 @@ cdef enum:
     EVENTS = 256
     ACCEPT_SLICE = 64
     WAKE_SLICE = 32
-    READY_SLICE = 64
+    READY_SLICE = 16                     # of up to TURN_BYTES each: 4 MB, a millisecond
     EXPIRED_SLICE = 64
     ACCEPT_PAUSE_MS = 100
     SWEEP_MS = 1000

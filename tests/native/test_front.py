@@ -77,8 +77,9 @@ def test_beyond_its_share_a_reset_if_that_is_wanted(made: Callable[..., Edge]) -
     with edge.viewer(source="127.0.0.2") as one, edge.viewer(source="127.0.0.3") as two:
         assert one.ask("/a").status == two.ask("/a").status == 200
         for source in ("127.0.0.2", "127.0.0.4"):
-            with pytest.raises((Cut, ConnectionResetError), match="reset"):  # or as it connects
-                edge.viewer(source=source).answer()
+            reset = pytest.raises((Cut, ConnectionResetError), match="reset")  # or as it connects
+            with reset, edge.viewer(source=source) as beyond:
+                beyond.answer()
     assert edge.count("closed_refused") == 2, "there is no room for anybody"
 
 

@@ -161,6 +161,23 @@ def test_a_pipeliner_does_not_starve_the_others(edge: Edge) -> None:
     assert edge.count("loops") >= number / 64
 
 
+def test_a_viewer_that_takes_megabytes_gives_way(edge: Edge) -> None:
+    """256 KiB a turn: a hundred at once who asked for megabytes kept hits waiting for 50 ms."""
+    edge.put("/big", b"x" * (16 << 20))
+    with edge.viewer(receive_bytes=4096) as greedy:
+        loops = edge.count("loops")
+        greedy.send(get("/big"))
+        out = 0
+
+        def full() -> bool:
+            nonlocal out
+            before, out = out, edge.count("bytes_out")
+            return 0 < out == before
+
+        eventually(full)
+        assert edge.count("loops") - loops >= out // (256 << 10)
+
+
 def test_holds_are_swept(edge: Edge) -> None:
     """What was not asked for since the last second is let go; one reference less each. What was
     asked for once is not even held so long."""

@@ -1,0 +1,112 @@
+"""Who takes everything there is, at a real daemon: those inside, operators and fills live on, and
+everything comes back by itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.native._probe import pulse
+from tests.running import LIMIT_S, Edge, ScriptedOrigin, ok, read_head
+
+pytestmark = pytest.mark.timeout(60)
+
+BODY = b"z" * 100_000  # more than stays on the heap: a descriptor of its own
+GET = b"GET /door/a.m4s HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@contextmanager
+def descriptors(number: int) -> Iterator[None]:
+    """What is started inside has so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def asked(viewer: socket.socket) -> int:
+    """Status of one more request on this connection; its body is BODY when that is 200."""
+    viewer.sendall(GET)
+    head, rest = read_head(viewer)
+    status = int(head.split()[1])
+    while status == 200 and len(rest) < len(BODY):
+        rest += viewer.recv(1 << 20)
+    return status
+
+
+def p99_us(edge: Edge) -> int:
+    took = pulse(int(edge.http.rpartition(":")[2]), GET, 20, 300, 1000)
+    answered = sorted(one for one in took if one is not None)
+    assert len(answered) == len(took)
+    return answered[len(answered) * 99 // 100]
+
+
+def crowd(edge: Edge, number: int, stack: ExitStack) -> list[socket.socket]:
+    return [stack.enter_context(edge.raw()) for _ in range(number)]
+
+
+def test_a_crowd_beyond_the_bound_of_all(
+    origin: ScriptedOrigin, measured: Callable[..., None]
+) -> None:
+    """256 descriptors: the bound follows from them, and leaves what everybody else needs."""
+    origin.says("/door/a.m4s", ok(BODY, "Cache-Control: max-age=600"))
+    origin.says("/door/b.m4s", ok(BODY, "Cache-Control: max-age=600"))
+    options = [f"origin.urls={origin.url}", "http.workers=2", "http.first_byte=60s"]
+    with ExitStack() as stack:
+        with descriptors(256):
+            edge = stack.enter_context(Edge(options))
+        inside = crowd(edge, 20, stack)
+        assert [asked(viewer) for viewer in inside] == [200] * 20
+        alone = p99_us(edge)
+        came = crowd(edge, 400, stack)
+        edge.settled("edge_connections_now", 256 * 9 // 10 - 64)
+        assert [asked(viewer) for viewer in inside] == [200] * 20
+        refused = int(edge.metrics()["edge_closed_refused_total"])
+        assert refused == 420 - (256 * 9 // 10 - 64)
+        assert came[-1].recv(99).startswith(b"HTTP/1.1 503 ")
+        fresh = inside[0]
+        fresh.sendall(GET.replace(b"/a.", b"/b."))
+        assert read_head(fresh)[0].startswith(b"HTTP/1.1 200 "), "a fill finds a descriptor too"
+        measured(p99_alone=f"{alone} µs", refused=refused)
+        for viewer in came:
+            viewer.close()
+        edge.settled("edge_connections_now", 20)
+        measured(p99_after=f"{p99_us(edge)} µs")
+        assert edge.metrics()["edge_accept_paused_total"] == 0
+        assert edge.stop() == 0
+
+
+def test_descriptors_that_run_out(origin: ScriptedOrigin) -> None:
+    """Whatever took them: newcomers are told instead of left waiting, and it passes."""
+    origin.says("/door/a.m4s", ok(BODY, "Cache-Control: max-age=600"))
+    with Edge([f"origin.urls={origin.url}", "http.workers=1"]) as edge, ExitStack() as stack:
+        (inside,) = crowd(edge, 1, stack)
+        assert asked(inside) == 200
+        pid = edge.process.pid
+        used, limits = os.listdir(f"/proc/{pid}/fd"), resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        fewer = (max(map(int, used)) + 10, limits[1])
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, fewer)
+        came = crowd(edge, 60, stack)
+        told: set[socket.socket] = set()
+        deadline = time.monotonic() + LIMIT_S
+        while len(told) < 40:
+            assert time.monotonic() < deadline, f"{len(told)} were told"
+            told.update(select.select(came, [], [], 0.05)[0])
+        assert all(viewer.recv(99).startswith(b"HTTP/1.1 503 ") for viewer in told)
+        assert asked(inside) == 200
+        for viewer in came:
+            viewer.close()
+        edge.settled("edge_connections_now", 1)
+        assert edge.get("/door/a.m4s").body == BODY
+        assert edge.metrics()["edge_accept_paused_total"] > 0
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert edge.stop() == 0

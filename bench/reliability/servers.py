@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ _OURS: Final = (
     sys.executable, "-m", "edgecache", "serve", "--listen", "@{listen}",
     "--origin", "http://@{origin}", "--workers", "1", "-o", "admin.listen=127.0.0.1:@{admin}",
     "-o", "origin.first_byte=1s", "-o", "origin.total=3s", "-o", "admin.refresh=0s",
+    "-o", "takeover.socket=@{dir}/takeover",
 )  # fmt: skip
 _VARNISH: Final = (
     "varnishd", "-F", "-a", "@{listen}", "-f", "@{dir}/faults.vcl", "-s", "malloc,1g",
@@ -54,6 +56,8 @@ class Server:
 
     running: Running
     heirs: list[subprocess.Popen[bytes]] = field(default_factory=list)  # started by restart()
+    # Its thread starts them: a child started with --pdeathsig dies with the thread it came from.
+    hands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     @property
     def name(self) -> str:
@@ -68,39 +72,46 @@ class Server:
         return self.running.address, self.running.port
 
     @property
-    def pids(self) -> list[int]:
-        return tree(self.running.pid)
+    def pid(self) -> int:
+        """Of the one that serves now."""
+        return self.heirs[-1].pid if self.heirs else self.running.pid
 
     def reload(self) -> bool:
         """As an operator does; False: it has no such thing."""
         if self.name == "varnish":
             return False
-        os.kill(self.running.pid, signal.SIGHUP)
+        os.kill(self.pid, signal.SIGHUP)
         return True
 
     def restart(self) -> bool:
-        """Of Varnish one goes and another comes. nginx has its reload: its upgrade is for daemons,
-        and this one runs in the foreground."""
-        if self.name != "varnish":
+        """One of ours takes over from the other; of Varnish one goes and another comes. nginx has
+        its reload: its upgrade is for daemons, and this one runs in the foreground."""
+        if self.name == "nginx":
             return False
-        self.running.process.terminate()
-        self.running.process.wait(_TIMEOUT_S)
-        log = Path(self.running.values["dir"]) / "heir.log"
-        with log.open("wb") as out:
+        if self.name == "varnish":
+            self.running.process.terminate()
+            self.running.process.wait(_TIMEOUT_S)
+        before = self.heirs[-1] if self.heirs else self.running.process
+        self.hands.submit(self._start_another).result(_TIMEOUT_S)
+        before.wait(_TIMEOUT_S)
+        return True
+
+    def _start_another(self) -> None:
+        with (Path(self.running.values["dir"]) / "heir.log").open("wb") as out:
             self.heirs.append(subprocess.Popen(
                 self.running.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True,
             ))  # fmt: skip
-        return True
 
     def end(self) -> None:
         """What restart() has started."""
         for heir in self.heirs:
             stop(heir)
+        self.hands.shutdown()
 
     def kill_worker(self) -> bool:
         """SIGKILL to the process that holds the viewers, where another one starts it again."""
-        workers = self.pids[1:]
+        workers = tree(self.pid)[1:]
         if not workers:
             return False
         os.kill(max(workers), signal.SIGKILL)

@@ -27,7 +27,7 @@ _LIMIT_S: Final = 10.0
 _WALL: Final = 0x40000000  # __WALL of waitpid(2)
 
 
-def _request(path: str, *, close: bool = False) -> bytes:
+def request(path: str, *, close: bool = False) -> bytes:
     last = "Connection: close\r\n" if close else ""
     return f"GET {path} HTTP/1.1\r\nHost: edge.test\r\n{last}\r\n".encode()
 
@@ -72,7 +72,7 @@ class _Load:
         reader, writer = await asyncio.open_connection(*self._address)
         try:
             while self._going:
-                writer.write(_request(self._path, close=not kept))
+                writer.write(request(self._path, close=not kept))
                 await _answer(reader)
                 self.counts["ok"] += 1
                 await asyncio.sleep(_PAUSE_S)
@@ -115,7 +115,7 @@ async def _latency(address: Address, path: str, viewers: int, requests: int) -> 
         await asyncio.sleep(number / viewers / 100)
         for _ in range(requests):
             began = time.perf_counter()
-            writer.write(_request(path))
+            writer.write(request(path))
             await _answer(reader)
             took.append(time.perf_counter() - began)
             await asyncio.sleep(0.01)
@@ -126,15 +126,15 @@ async def _latency(address: Address, path: str, viewers: int, requests: int) -> 
 
 
 @contextlib.contextmanager
-def slow_readers(address: Address, path: str, count: int) -> Iterator[None]:
-    """Viewers with a small window that have asked and do not read."""
+def quiet(address: Address, count: int, says: bytes) -> Iterator[None]:
+    """Connections with a small window that have said so much, and then neither read nor write."""
     with contextlib.ExitStack() as held:
         for _ in range(count):
             sock = held.enter_context(contextlib.closing(socket.socket()))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.settimeout(_LIMIT_S)
             sock.connect(address)
-            sock.sendall(_request(path))
+            sock.sendall(says)
         yield
 
 
@@ -150,7 +150,7 @@ def idle_bytes(address: Address, pid: int, path: str, count: int) -> float:
 def _asked(address: Address, path: str, held: contextlib.ExitStack, count: int) -> None:
     for _ in range(count):
         sock = held.enter_context(contextlib.closing(socket.create_connection(address, _LIMIT_S)))
-        sock.sendall(_request(path))
+        sock.sendall(request(path))
         head = b""
         while b"\r\n\r\n" not in head:
             head += sock.recv(65536)

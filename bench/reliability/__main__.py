@@ -78,7 +78,7 @@ def _record(
 ) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
     facts = (f"{today}", f"{os.cpu_count()} cores", f"Linux {platform.release()}",
-             f"{viewers} viewers at once")  # fmt: skip
+             f"load {os.getloadavg()[0]:.1f} at the end", f"{viewers} viewers at once")  # fmt: skip
     if len(cases) < len(CASES):
         raise BenchError("--record needs all cases")
     _PAGE.write_text(page(cases, results, titles, facts))

@@ -1,4 +1,4 @@
-"""A POP whose Python plane can be seized: run as a program, it is the real daemon. On SIGUSR2 it
+"""A POP whose Python plane can be seized: run as a program, it is the real daemon. On SIGALRM it
 publishes one more version of PLAYLIST and then holds the GIL, so that no Python runs, for HOLD_S.
 
 usage: python -m tests.seized_pop HTTP ADMIN   (both HOST:PORT)
@@ -48,7 +48,7 @@ async def main(http: str, admin: str) -> None:
         publish(plane, 2)
         ctypes.PyDLL(None).sleep(HOLD_S)  # PyDLL keeps the GIL, unlike CDLL
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, seize)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGALRM, seize)
     await daemon.run()
 
 

@@ -23,11 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from edgecache import amf
-from edgecache.flv import HEADER, SCRIPT, FlvReader, Tag
+from edgecache.flv import HEADER, FlvReader, Tag
 from edgecache.signing import sign
-from origin.ffmpeg import find
 from tests.conformance.playlist import Media, read_media
+from tests.conformance.recording import FPS, record, with_words
 from tests.running import KID, LIMIT_S, ROOT, SECRET, Answer, Edge, ask
 from tests.sockets import free_port
 
@@ -38,40 +37,11 @@ VIDEO: Final = ("hi", "lo")
 MEDIA: Final = (*VIDEO, "audio")
 TEXT: Final = "text-en"
 TRACKS: Final = (*MEDIA, TEXT)
-FPS: Final = 15
 PARTS: Final = 3  # a segment of 1 s
 WINDOW_S: Final = 10.0
-SPOKEN_MS: Final = (700, 1_600)  # between two texts, and how long each is shown: across segments
-LENGTH_S: Final = 170  # of the recording; the suite is over before
 CROWD: Final = 16  # requests at once
 WAITED_S: Final = 0.05  # an answer that took longer was waited for
 AT_ONCE_S: Final = 0.25  # an answer that waits for nothing takes less, one for a part longer
-
-
-def record(folder: Path) -> Path:
-    """The recording: picture and tone, a key frame each second."""
-    file = folder / "recording.flv"
-    command = [
-        *(str(find().path), "-hide_banner", "-loglevel", "error", "-nostdin"),
-        *("-f", "lavfi", "-i", f"testsrc2=s=160x90:r={FPS}"),
-        *("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"),
-        *("-t", str(LENGTH_S), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"),
-        *("-pix_fmt", "yuv420p", "-b:v", "100k", "-g", str(FPS), "-threads:v", "1"),
-        *("-c:a", "aac", "-b:a", "64k", "-f", "flv", str(file)),
-    ]
-    subprocess.run(command, check=True, timeout=60)
-    return file
-
-
-def with_words(tags: list[Tag]) -> Iterator[Tag]:
-    """A text every so often, which says when that is, in front of the media of that time."""
-    due_ms = 0
-    for tag in tags:
-        if tag.timestamp >= due_ms:
-            said: amf.Value = {"text": f"at {tag.timestamp} ms", "duration": SPOKEN_MS[1] / 1000}
-            yield Tag(SCRIPT, tag.timestamp, amf.encode("onTextData", said))
-            due_ms += SPOKEN_MS[0]
-        yield tag
 
 
 class Publisher(threading.Thread):

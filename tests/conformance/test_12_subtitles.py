@@ -8,8 +8,9 @@ import pytest
 
 from tests import vtt
 from tests.conformance import fragments
-from tests.conformance.broadcast import MASTER, SPOKEN_MS, TEXT, Broadcast, Door
+from tests.conformance.broadcast import MASTER, TEXT, Broadcast, Door
 from tests.conformance.playlist import Segment, read_multivariant
+from tests.conformance.recording import SPOKEN_MS
 from tests.conformance.rules import MUST, SHOULD, rule
 
 MOMENT_S = 0.002  # times are told in whole milliseconds

@@ -17,8 +17,8 @@ from edgecache.native.address cimport Address
 from edgecache.native.base cimport EC_CHECK, EC_LIVE_BUFFER, live_add
 from edgecache.native.context cimport (
     CONN_BORROWED, CONN_COUNTED, CONN_INSIDE, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED,
-    CONN_READABLE, CONN_TIMED, CONN_TRUSTED, CONN_WRITABLE, RX_BYTES, SMALL_BUFFER_BYTES, Conn,
-    Context,
+    CONN_READABLE, CONN_SHARED, CONN_TIMED, CONN_TRUSTED, CONN_WRITABLE, RX_BYTES,
+    SMALL_BUFFER_BYTES, Conn, Context,
 )
 from edgecache.native.door cimport (
     ADMIT_COUNTED, ADMIT_CROWDED, ADMIT_FULL, ADMIT_TRUSTED, Admission, door_enter, door_judge,
@@ -168,6 +168,8 @@ cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
     timer_cancel(&conn.timer)
     if conn.flags & CONN_INSIDE:
         door_leave(ctx.door, ctx.limits, conn.address, (conn.flags & CONN_COUNTED) != 0)
+    if conn.flags & CONN_SHARED and conn.fd >= 0:
+        epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, conn.fd, NULL)
     if conn.fd >= 0:
         close(conn.fd)
     _buffer_free(conn)
@@ -263,7 +265,7 @@ cdef inline bint conn_adopt(Context *ctx, Guest *guest) noexcept nogil:
             return False
         memcpy(conn.input, unread.data, unread.len)
         conn.input_len = <uint32_t>unread.len
-    conn.flags |= CONN_READABLE
+    conn.flags |= CONN_READABLE | CONN_SHARED
     stat_add(&ctx.stats, C_taken_back, 1)
     conn_queue(ctx, conn)
     return True

@@ -53,6 +53,8 @@ cdef enum ConnFlag:
     CONN_INSIDE = 1024                   # the door counts it
     CONN_COUNTED = 2048                  # by its address too
     CONN_TRUSTED = 4096                  # its address is a proxy of ours
+    # another process may still hold its descriptor: closing ours does not end epoll's interest
+    CONN_SHARED = 8192
     CONN_BORROWED = 64                   # `input` is a buffer of its own, not the worker's scratch
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.native.kit import Edge, eventually, get, settled
+from tests.native.kit import Cut, Edge, eventually, get, settled
 
 LIVE = "/live/s/v.m3u8"
 
@@ -173,3 +173,27 @@ def test_what_nobody_took_is_drained_in_the_end(edges: tuple[Edge, Edge]) -> Non
     with socket.socket() as late:
         late.connect(("127.0.0.1", old.port))  # the listener is open: its owner's to close
     old.plane.drain()
+
+
+def test_a_descriptor_that_its_sender_still_holds() -> None:
+    """epoll keeps looking at a socket that another process has open, after ours was closed: events
+    came for a connection that was gone, and the successor aborted (seen under load)."""
+    old, new = Edge(), Edge(keepalive_ms=50)
+    new.put("/a", b"body")
+    with old.viewer() as viewer:
+        old.await_count("accepted", 1)
+        ((fd, unread),) = leaving(old)
+        held = os.dup(fd)
+        assert new.plane.give_back(fd, unread, b"127.0.0.1")
+        assert viewer.ask("/a").body == b"body"
+        new.await_count("closed_idle", 1)
+        viewer.send(get("/a"))
+        loops = new.count("loops")
+        assert new.ask("/a").body == b"body"
+        new.await_count("loops", loops + 2)
+        os.close(held)
+        with pytest.raises(Cut):
+            viewer.answer()
+    for edge in (old, new):
+        settled(edge)
+        edge.stop()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edgecache._core import Plane
+from edgecache._core import Plane, holdings
 from edgecache.config import load_config
 from edgecache.control.fill import Filler
 from edgecache.control.follow import Follower
@@ -110,6 +110,25 @@ async def test_a_live_playlist_is_renewed_and_what_it_names_is_fetched() -> None
         await eventually(lambda: it.plane.version(KEY) == (5, 0, 0))
         assert state(it.plane, b"/l/4.m4s") == b"complete"
         assert it.site.count(b"/l/4.m4s") == 1
+
+
+@looped
+async def test_another_process_goes_on_following_from_its_version() -> None:
+    """What was followed there is asked for here only when it is renewed."""
+    async with pop() as it, pop() as heir:
+        it.site.answers[KEY] = ok(text(1), b"Cache-Control: max-age=1\r\n")
+        await it.ask()
+        (carried,) = [h for h in holdings(it.plane) if h.state == b"live"]
+        version = carried.version()
+        heir.site.answers[KEY] = ok(text(1))
+        heir.follower.resume(KEY, version)
+        assert heir.plane.version(KEY) == it.plane.version(KEY) == (4, 0, 0)
+        assert heir.site.count(KEY) == 0
+        heir.site.answers[KEY] = ok(text(2))
+        await eventually(lambda: heir.plane.version(KEY) == (5, 0, 0))
+        it.follower.leave()
+        await eventually(lambda: len(it.follower) == 0)
+        assert it.plane.version(KEY) == (4, 0, 0)  # not purged: it is still being answered from
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,8 @@ class Disk:
     ) -> None:
         there = [row for row in rows if _has_size(self.file(row["path"]), row["size"])]
         self.counters["missing"] += len(rows) - len(there)
+        missing = {row["path"] for row in rows} - {row["path"] for row in there}
+        playlists = [row | {"full": _gapped(stream, row["full"], missing)} for row in playlists]
         index = {"format": _FORMAT, "epoch": epoch, "objects": there, "playlists": playlists}
         self._write(self._root / stream / INDEX, (json.dumps(index).encode(),))
         self._end_journal(stream)
@@ -338,6 +340,15 @@ class Disk:
 
 def _growing(file: Path) -> Path:
     return file.with_name(file.name + _GROWING)
+
+
+def _gapped(stream: str, text: str, missing: set[str]) -> str:
+    """A playlist that says which of its segments cannot be had (RFC 8216bis 4.4.4.7)."""
+    if not missing:
+        return text
+    lines = text.splitlines(keepends=True)
+    gaps = {n for n, line in enumerate(lines) if f"/live/{stream}/{line.strip()}" in missing}
+    return "".join(("#EXT-X-GAP\n" if n in gaps else "") + line for n, line in enumerate(lines))
 
 
 def _has_size(file: Path, size: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,31 @@ async def test_a_full_disk_does_not_stop_the_live_path(
     disk.close()
     assert disk.counters["failed"] == 6  # no index to drop, an init, twice a part and its segment
     assert caplog.text.count("disk write failed") == 1
+
+
+@looped
+async def test_a_disk_that_is_full_for_one_segment(
+    tmp_path: Path, disk: Disk, written: Written
+) -> None:
+    """Every write of it ends with ENOSPC; then there is room again. Live goes on, and the recording
+    says that it is a gap."""
+    made, path = HandMade(), "/live/cam/abc/v/11.m4s"
+    store = Store(disk=disk)
+    (tmp_path / "window/cam/abc/v").mkdir(parents=True)
+    (tmp_path / "window/cam/abc/v/11.m4s.tmp").symlink_to("/dev/full")
+    fill(store, [*made.opening("v"), *made.segment("v"), *made.segment("v")])
+    assert (await store.fetch(path)).complete  # viewers have it
+    ended = made.version("v", ended=True)
+    text = "".join(f"#EXTINF:2,\nabc/v/{msn}.m4s\n" for msn in (10, 11, 12))
+    fill(store, [replace(ended, full=text.encode())])
+    assert written.done.wait(5)
+    names = [name.rpartition("/")[2] for name, _ in written.streams[0][1]]
+    assert sorted(names) == ["10.m4s", "12.m4s", "init0.mp4"]
+    assert (disk.counters["failed"], disk.counters["missing"]) == (2, 1)
+    again = Store(disk=Disk(tmp_path / "window", queue_bytes=1 << 20, on_written=written))
+    recording = (await again.playlist("/live/cam/v.m3u8", Want()))[1].body.decode()
+    assert recording == text.replace("abc/v/11", "#EXT-X-GAP\nabc/v/11")
+    again._disk.close()  # type: ignore[union-attr]
 
 
 @looped

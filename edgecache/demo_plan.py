@@ -33,6 +33,7 @@ keys.demo.secret_file = "{secret}"
 push.listen = "{host}:{push}"
 ingest.listen = "{host}:{rtmp}"
 admin.listen = "{host}:{admin}"
+route = [{{ prefix = "/download/", kind = "http" }}]
 """
 _ORIGIN_TOML: Final = """\
 http = {{ listen = "{host}:{origin}", drain = "1s" }}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -19,15 +20,17 @@ from edgecache.errors import SignatureError
 from edgecache.units import xs_date
 
 from . import names
-from .model import Hops, digest_of
+from .archive.library import Library
+from .model import Hops, PlaylistVersion, digest_of
 from .page import Asset, Pages
 from .store import Store, StoreError
-from .window import StoredObject, Want
+from .window import StoredObject, Variant, Want
 
 _CHUNK_S: Final = 6.0  # silence in a growing segment: 3 target durations
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+Read = Callable[[StoredObject, int, int], Awaitable[bytes]]
 _CORS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Age, Cache-Status, Content-Length, Content-Range, Date, ETag",
@@ -68,11 +71,12 @@ def guard(counters: Counter[tuple[str, int]]) -> Middleware:
 
 
 class Pull:
-    """The routes of `store` and `pages`."""
+    """The routes of `store` and `pages`, and of `library` for what the store has no more."""
 
-    def __init__(self, store: Store, pages: Pages) -> None:
+    def __init__(self, store: Store, pages: Pages, library: Library | None = None) -> None:
         self._store = store
         self._pages = pages
+        self._library = library
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -87,12 +91,17 @@ class Pull:
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if path.endswith((".m3u8", ".mpd")):
+        if path.endswith((".m3u8", ".mpd", "/storyboard.vtt")):
             return await self._playlist(request, path)
-        stored = await self._store.fetch(path)
+        try:
+            stored = await self._store.fetch(path)
+        except StoreError as error:
+            if error.status != 404 or self._library is None:
+                raise
+            return await self._whole(request, await self._library.fetch(path), self._library.read)
         if not stored.complete:
             return await self._growing(request, stored)
-        return await self._whole(request, stored)
+        return await self._whole(request, stored, self._store.read)
 
     async def time(self, _request: web.Request) -> web.Response:
         """What players set their clock by when they come here without a POP."""
@@ -122,7 +131,7 @@ class Pull:
     async def _playlist(self, request: web.Request, path: str) -> web.Response:
         wants_gzip = _accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         want = _want(request)
-        version, variant = await self._store.playlist(path, want, gzip=wants_gzip)
+        version, variant = await self._version(path, want, gzip=wants_gzip)
         waited = version.waited_cache_control if want.msn is not None else ""
         fields = {
             **_CORS,
@@ -137,6 +146,16 @@ class Pull:
         if variant.gzip:
             fields["Content-Encoding"] = "gzip"
         return web.Response(body=variant.body, headers=fields)
+
+    async def _version(
+        self, path: str, want: Want, *, gzip: bool
+    ) -> tuple[PlaylistVersion, Variant]:
+        try:
+            return await self._store.playlist(path, want, gzip=gzip)
+        except StoreError as error:
+            if error.status != 404 or self._library is None:
+                raise
+            return await self._library.playlist(path, want, gzip=gzip)
 
     # -- objects
 
@@ -157,7 +176,9 @@ class Pull:
                 request.transport.abort()
         return response
 
-    async def _whole(self, request: web.Request, stored: StoredObject) -> web.StreamResponse:
+    async def _whole(
+        self, request: web.Request, stored: StoredObject, read: Read
+    ) -> web.StreamResponse:
         etag = f'"{stored.digest}"'
         fields = {
             **_CORS,
@@ -174,13 +195,12 @@ class Pull:
             return web.Response(status=304, headers=fields)
         start, stop, status = 0, stored.size, 200
         if request.headers.get(hdrs.IF_RANGE, etag) == etag:
-            start, stop, status = _range(request.headers.get(hdrs.RANGE, ""), stored.size)
+            start, stop, status = range_of(request.headers.get(hdrs.RANGE, ""), stored.size)
         if status == 416:
-            fields["Content-Range"] = f"bytes */{stored.size}"
-            return web.Response(status=416, headers=fields)
+            return refused_range(fields, stored.size)
         if status == 206:
             fields["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
-        body = await self._store.read(stored, start, stop)
+        body = await read(stored, start, stop)
         return web.Response(status=status, body=body, headers=fields)
 
 
@@ -226,7 +246,11 @@ def _unchanged(request: web.Request, etag: str) -> bool:
     )
 
 
-def _range(value: str, size: int) -> tuple[int, int, int]:
+def refused_range(fields: dict[str, str], size: int) -> web.Response:
+    return web.Response(status=416, headers={**fields, "Content-Range": f"bytes */{size}"})
+
+
+def range_of(value: str, size: int) -> tuple[int, int, int]:
     """(start, stop, status) of a single range; anything else is ignored (RFC 9110 14.2)."""
     match = _RANGE.fullmatch(value.strip())
     if match is None or not (match[1] or match[2]):

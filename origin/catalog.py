@@ -16,7 +16,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -27,7 +27,7 @@ State = Literal["idle", "live", "ended"]
 
 MAX_KEYS: Final = 16
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE streams (
     name TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'idle', created_s INTEGER NOT NULL,
@@ -39,7 +39,15 @@ CREATE TABLE keys (
 ) STRICT;
 CREATE INDEX keys_of_stream ON keys(stream) WHERE revoked_s IS NULL;
 """
-_SINCE_1: Final = "ALTER TABLE streams ADD COLUMN discontinuities INTEGER NOT NULL DEFAULT 0"
+_SINCE: Final = {  # what each version added to the one before
+    2: "ALTER TABLE streams ADD COLUMN discontinuities INTEGER NOT NULL DEFAULT 0",
+    3: """
+CREATE TABLE recordings (
+    stream TEXT NOT NULL, epoch TEXT NOT NULL, revision INTEGER NOT NULL, began_s INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL, size_bytes INTEGER NOT NULL, lost INTEGER NOT NULL,
+    kept_s INTEGER NOT NULL, PRIMARY KEY (stream, epoch)
+) STRICT""",
+}
 
 
 class CatalogError(EdgeError):
@@ -67,6 +75,21 @@ class KeyRow:
     stream: str
     created_s: int
     revoked_s: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingRow:
+    """One recording in the permanent store. began_s, kept_s: unix seconds; lost: segments that are
+    gaps, over all tracks."""
+
+    stream: str
+    epoch: str
+    revision: int
+    began_s: int
+    duration_ms: int
+    size_bytes: int
+    lost: int
+    kept_s: int
 
 
 class Catalog:
@@ -106,9 +129,9 @@ class Catalog:
         if version == 0:
             for statement in _SCHEMA.split(";"):
                 self._db.execute(statement)
-        if version < _SCHEMA_VERSION:
-            self._db.execute(_SINCE_1)
-            self._db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        for added in range(max(version, 1) + 1, _SCHEMA_VERSION + 1):
+            self._db.execute(_SINCE[added])
+            self._db.execute(f"PRAGMA user_version={added}")
         self._db.execute("COMMIT")
         if version > _SCHEMA_VERSION:
             raise CatalogError(
@@ -221,6 +244,33 @@ class Catalog:
     def state(self, stream: str) -> State | None:
         row = self._db.execute("SELECT state FROM streams WHERE name = ?", (stream,)).fetchone()
         return row[0] if row else None
+
+    # -- recordings
+
+    def set_recording(self, row: RecordingRow) -> None:
+        """Known from now on; a newer revision goes before an older one. May be called on another
+        thread."""
+        self._db.execute(
+            "INSERT INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (stream, epoch) DO UPDATE SET revision = excluded.revision,"
+            " duration_ms = excluded.duration_ms, size_bytes = excluded.size_bytes,"
+            " lost = excluded.lost, kept_s = excluded.kept_s"
+            " WHERE excluded.revision > revision",
+            astuple(row),
+        )
+
+    def recordings(self) -> list[RecordingRow]:
+        """By stream, the oldest first."""
+        names = ", ".join(RecordingRow.__slots__)
+        rows = self._db.execute(f"SELECT {names} FROM recordings ORDER BY stream, began_s")
+        return [RecordingRow(**dict(zip(RecordingRow.__slots__, row, strict=True))) for row in rows]
+
+    def drop_recording(self, stream: str, epoch: str) -> bool:
+        """False when it was not known."""
+        cursor = self._db.execute(
+            "DELETE FROM recordings WHERE stream = ? AND epoch = ?", (stream, epoch)
+        )
+        return cursor.rowcount == 1
 
 
 def _digest(secret: str) -> bytes:

@@ -34,8 +34,8 @@ class Child:
     """Start it with the command that `argv` makes of the write ends of its pipes.
 
     on_output(track index, bytes) as they come; on_exit(return code) once it is gone and all it
-    wrote has been handed on. Neither is called after `on_exit`. Raises OSError if it cannot be
-    started.
+    wrote has been handed on. Neither is called after `on_exit`. background: it gets only the time
+    that nobody else wants. Raises OSError if it cannot be started.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Child:
         tracks: int,
         on_output: Callable[[int, bytes], None],
         on_exit: Callable[[int], None],
+        background: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_output = on_output
@@ -58,6 +59,7 @@ class Child:
         self.queued_bytes = 0
         self.log_bytes = 0
         self._open: set[int] = set()
+        self._background = background
         self._spawn(argv, tracks)
 
     @property
@@ -97,6 +99,11 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
+    def pause(self, paused: bool) -> None:
+        """SIGSTOP, or SIGCONT."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGSTOP if paused else signal.SIGCONT)
+
     def _spawn(self, argv: Callable[[Sequence[int]], list[str]], tracks: int) -> None:
         theirs: list[int] = []
         ours: list[int] = []
@@ -129,6 +136,9 @@ class Child:
         for limit, value in _LIMITS:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(self._process.pid, limit, (value, value))
+        if self._background:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))
 
     def _watch(self, fds: list[int]) -> None:
         for fd in fds:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from edgecache.errors import ConfigError
 from edgecache.flv import MAX_TRACKS
 from edgecache.settings import DurationMs, Loaded, Names, Rate, Section, Size, load
-from edgecache.units import MIB, SECOND_MS
+from edgecache.units import GIB, MIB, SECOND_MS
 
 from . import names
 
@@ -75,6 +75,37 @@ class Data(Section):
     dir: Path | None = None
     # Media waiting for the disk; beyond it writes are dropped and counted, the live path goes on.
     queue: Size = Field(64 * MIB, ge=MIB)
+
+
+class ArchiveRung(Section):
+    """One rendition that recordings are encoded into; its table name is the track's name."""
+
+    width: int = Field(ge=16, le=7680, multiple_of=2)
+    height: int = Field(ge=16, le=4320, multiple_of=2)
+    bitrate: Rate
+    codec: Literal["h264", "hevc", "av1"] = "h264"
+    preset: str = Field("slow", pattern=r"^(?:[a-z]{4,9}|[0-9]{1,2})$")  # a number for av1
+
+
+class Archive(Section):
+    """What stays of a broadcast: the permanent store. There is none without `data.dir`."""
+
+    enabled: bool = True
+    # A folder or s3://bucket/prefix; "" is the folder `archive` below data.dir.
+    store: str = Field("", pattern=r"^(?:s3://[a-z0-9.-]+(?:/.*)?|[^:]*)$")
+    endpoint: str = Field("", pattern=r"^(?:https?://\S+)?$")  # of a server that is not Amazon's
+    region: str = ""
+    # Without them the AWS_... variables of the environment are used.
+    access_key: str = ""
+    secret_file: Path | None = None
+    # What waits on the disk for a store that is away; beyond it segments become gaps, counted.
+    spool: Size = Field(4 * GIB, ge=MIB)
+    uploads: int = Field(4, ge=1, le=64)  # at a time
+    # What recordings are encoded into afterwards, beside what they have: in chunks of this length,
+    # so many at a time, in time that no live stream wants.
+    ladder: dict[str, ArchiveRung] = Field(default_factory=dict, max_length=8)
+    chunk: DurationMs = Field(20 * SECOND_MS, ge=SECOND_MS, le=600 * SECOND_MS)
+    workers: int = Field(1, ge=1, le=64)
 
 
 class Live(Section):
@@ -227,6 +258,7 @@ class Config(Section):
 
     http: Http = Http()
     data: Data = Data()
+    archive: Archive = Archive()
     live: Live = Live()
     slate: Slate = Slate()
     keys: dict[str, Key] = Field(default_factory=dict)
@@ -246,7 +278,11 @@ class Config(Section):
         _names(self.ladder, "track")
         _names(self.audio.tracks, "audio track", _AUDIO)
         _names(self.text.tracks, "text track", _TEXT)
+        _names(self.archive.ladder, "track")
         others = (_AUDIO, _TEXT)
+        for track in self.archive.ladder:
+            if track in self.ladder or any(kind.fullmatch(track) for kind in others):
+                raise ValueError(f"archive.ladder.{track}: found a name that is taken already")
         taken = [track for track in self.ladder if any(kind.fullmatch(track) for kind in others)]
         if taken:
             raise ValueError(f"ladder.{taken[0]}: found a rung of this name, allowed any other")
@@ -270,6 +306,17 @@ def load_config(
     """The checked configuration of `path` (defaults without one). Raises ConfigError with every
     problem."""
     return load(Config, path, env_prefix=ENV_PREFIX, overrides=overrides, environ=environ)
+
+
+def archive_secret(config: Config) -> str:
+    """Of the permanent store; "" without one. Raises ConfigError."""
+    file = config.archive.secret_file
+    try:
+        return file.read_text().strip() if file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "not UTF-8 text")
+        text = f"archive.secret_file: found {file}: {reason}, allowed a readable file"
+        raise ConfigError([text]) from None
 
 
 def secrets_of(config: Config) -> dict[str, bytes]:

@@ -64,6 +64,16 @@ class Body(Protocol):
     def iter_any(self) -> AsyncIterator[bytes]: ...
 
 
+def timing_of(settings: Settings) -> Timing:
+    """The grid of the streams that are encoded so. Raises ValueError."""
+    return Timing.plan(
+        ladder.renditions(settings.plan),
+        segment_s=settings.plan.segment_s,
+        part_s=settings.plan.segment_s / settings.parts,
+        window_s=settings.window_s,
+    )
+
+
 def settings_of(config: Config) -> Settings:
     """The encoding half of the configuration. Raises ConfigError when no playlist could be made of
     it: before anybody publishes."""
@@ -74,14 +84,8 @@ def settings_of(config: Config) -> Settings:
         dvr_s=config.live.dvr / 1000,
         reconnect_s=config.live.reconnect / 1000,
     )
-    plan = settings.plan
     try:
-        Timing.plan(
-            ladder.renditions(plan),
-            segment_s=plan.segment_s,
-            part_s=plan.segment_s / settings.parts,
-            window_s=settings.window_s,
-        )
+        timing_of(settings)
     except ValueError as error:
         raise ConfigError([f"live: {error}"]) from None
     return settings

@@ -249,10 +249,10 @@ def argv(
     if plan.rungs:
         command += ["-filter_complex", _filter(plan)]
     for index, rung in enumerate(plan.rungs):
-        command += [*_video(plan, rung, index), *_output(fds[index], offset_s)]
+        command += [*_video(plan, rung, index), *cmaf_output(fds[index], offset_s)]
     sent = [0, *(track for track, _ in source.sides)] if source else [0]
     for sound, fd in zip(plan.sounds, fds[len(plan.rungs) :], strict=True):
-        command += [*_audio(plan, sound, sent), *_output(fd, offset_s)]
+        command += [*_audio(plan, sound, sent), *cmaf_output(fd, offset_s)]
     return command
 
 
@@ -310,7 +310,8 @@ def _audio(plan: Plan, sound: Sound, sources: Sequence[int]) -> list[str]:
     ]
 
 
-def _output(fd: int, offset_s: float) -> list[str]:
+def cmaf_output(fd: int, offset_s: float) -> list[str]:
+    """One track as fragmented MP4 into a pipe, a fragment a frame, from `offset_s` on."""
     return [
         *("-f", "mp4", "-movflags", "+cmaf+frag_every_frame+frag_discont+skip_trailer"),
         # Absolute decode times: without these three every pipe starts at 0 and sync is lost.

@@ -3,7 +3,8 @@
 Laws: every URI is relative to the playlist; EXT-X-VERSION is the lowest that covers the tags used;
 target durations and server control are the same in all renditions. A playlist that ended keeps its
 header (only ENDLIST may be added to it, 6.2.1; PLAYLIST-TYPE may not). Text only: compression,
-versions and caching are the presentation's.
+versions and caching are the presentation's. A recording is a playlist that nothing was ever taken
+from, and says so.
 """
 
 from __future__ import annotations
@@ -171,10 +172,10 @@ def _head(
     yield "#EXTM3U"
     yield f"#EXT-X-VERSION:{version}"
     yield f"#EXT-X-TARGETDURATION:{timing.target_duration}"
-    yield _server_control(timing)
+    yield "#EXT-X-PLAYLIST-TYPE:VOD" if timeline.recorded else _server_control(timing)
     if iframes:
         yield "#EXT-X-I-FRAMES-ONLY"
-    else:
+    elif not timeline.recorded:
         yield f"#EXT-X-PART-INF:PART-TARGET={_seconds(timing.part_target_ns // 1000)}"
     yield f"#EXT-X-MEDIA-SEQUENCE:{first.msn}"
     # the number before any tag: a tag on the first segment counts too (6.2.1). Always there: a

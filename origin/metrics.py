@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from edgecache import __version__
 
+from .archive.keeper import Keeper
 from .ledger import Ledger
 from .store import Store
 from .subscriptions import Subscriptions
@@ -34,6 +35,8 @@ _HELP: Final = {
     "objects": "Parts, segments and inits held.",
     "archived": "Segments that are listed and on disk only.",
     "memory_bytes": "Media bytes in memory.",
+    "spool_bytes": "Bytes that wait for the permanent store.",
+    "spool_objects": "Segments and inits that wait for the permanent store.",
     "waiters": "Requests that wait for a part or a playlist version.",
 }
 
@@ -42,8 +45,14 @@ class OriginCollector(Collector):
     """Reads the live objects at each scrape; no label grows with viewers or paths."""
 
     def __init__(
-        self, store: Store, subscriptions: Subscriptions, answers: Answers, ledger: Ledger
+        self,
+        store: Store,
+        subscriptions: Subscriptions,
+        answers: Answers,
+        ledger: Ledger,
+        keeper: Keeper | None = None,
     ) -> None:
+        self._keeper = keeper
         self._store = store
         self._subscriptions = subscriptions
         self._answers = answers
@@ -66,6 +75,20 @@ class OriginCollector(Collector):
         yield from self._stored()
         yield from self._made()
         yield from self._pushed()
+        if self._keeper:
+            yield from self._kept(self._keeper)
+
+    def _kept(self, keeper: Keeper) -> Iterator[Metric]:
+        for name, value in keeper.gauges().items():
+            yield GaugeMetricFamily(f"origin_archive_{name}", _HELP[name], value=value)
+        events = CounterMetricFamily(
+            "origin_archive_events",
+            "Media of recordings: recorded (taken, lost), spool (stored, failed ...), library.",
+            labels=["event"],
+        )
+        for name, value in sorted(keeper.events().items()):
+            events.add_metric([name], value)
+        yield events
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(

@@ -75,9 +75,25 @@ class Hops:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What the recording has to know of a segment beside its name and bytes: see timeline.Segment.
+    Times in ns; wall_ns: wall clock of its first sample; epoch: as in its path;
+    rendition: as its encoder made it."""
+
+    generation: int
+    start_ns: int
+    end_ns: int
+    wall_ns: int
+    discontinuity: int
+    key_bytes: int
+    epoch: str
+    rendition: Rendition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaObject:
     """An immutable named body, here an init section. ttl_ms: how long a cache must keep it. hops:
-    of a part made live here."""
+    of a part made live here. rendition: of an init, what the encoder made."""
 
     path: str
     body: bytes
@@ -86,6 +102,7 @@ class MediaObject:
     cache_control: str
     ttl_ms: int
     hops: Hops | None = None
+    rendition: Rendition | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +110,8 @@ class PartObject(MediaObject):
     """A part. A segment is the bytes of its parts in order, so it is never published by itself.
 
     offset: bytes, where the part starts in `segment_path`. final: the segment is complete with it,
-    and only then `segment_digest` is set (xxh3-128 of the whole segment). index: part in segment.
+    and only then `segment_digest` (xxh3-128 of the whole segment) and `made` are set. index: part
+    in segment.
     """
 
     segment_path: str
@@ -105,6 +123,7 @@ class PartObject(MediaObject):
     track: str
     msn: int
     index: int
+    made: Made | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,16 @@ def suffix(track: str) -> str:
     return "vtt" if TEXT_TRACK.fullmatch(track) else "m4s"
 
 
+def storyboard_path(stream: str) -> str:
+    """Path of the list of a recording's small pictures (WebVTT)."""
+    return f"/live/{stream}/storyboard.vtt"
+
+
+def sheet_path(stream: str, epoch: str, number: int) -> str:
+    """Path of one sheet of them."""
+    return f"/live/{stream}/{epoch}/storyboard/{number}.jpg"
+
+
 def relative(stream: str, path: str) -> str:
     """`path` as a URI relative to this stream's playlists, which all live in /live/{stream}/."""
     return path.removeprefix(f"/live/{stream}/")

@@ -19,6 +19,7 @@ from typing import Final
 import xxhash
 
 from origin import dash, manifest, names
+from origin.archive.recording import made_of
 from origin.cmaf import CmafError, Demuxer, Frame, Init
 from origin.markers import Marker
 from origin.model import (
@@ -262,6 +263,7 @@ class Presentation:
                 content_type=known.content_type,
                 cache_control=IMMUTABLE,
                 ttl_ms=INIT_TTL_MS,
+                rendition=known,
             )
         ]
 
@@ -308,12 +310,13 @@ class Presentation:
             yield text, self._object(text, followed)
 
     def _object(self, name: str, cut: Cut) -> PartObject:
-        """The part, taken into the timeline."""
+        """The part, listed."""
         segment = self._bodies[name]
         segment.hash.update(cut.body)
         track = self.timeline.tracks[name]
         epoch = self.timeline.generations[-1].epoch
         path = names.part_path(self._stream, epoch, name, cut.msn, cut.index)
+        self._list(name, path, cut)
         part = PartObject(
             path=path,
             body=cut.body,
@@ -330,10 +333,13 @@ class Presentation:
             track=name,
             msn=cut.msn,
             index=cut.index,
+            made=made_of(track) if cut.final else None,
         )
         segment.size += len(cut.body)
-        if cut.final:
-            self._bodies[name] = _Body()
+        self._bodies[name] = _Body() if cut.final else segment
+        return part
+
+    def _list(self, name: str, path: str, cut: Cut) -> None:
         if cut.end_ns > cut.start_ns:
             listed = Part(
                 path=path,
@@ -345,7 +351,6 @@ class Presentation:
             self.timeline.add_part(name, cut.msn, listed, final=cut.final)
         else:
             self.timeline.close(name)
-        return part
 
     def _versions(self, track: Track) -> list[Publication]:
         """All playlists of a track that lists another whole segment."""

@@ -160,6 +160,19 @@ class PopPusher:
         if wanted is not None and wanted.takes(publication):
             self._enqueue(stream, publication)
 
+    def remove(self, stream: str, path: str) -> None:
+        """Let the POP forget what it has under `path`. One that is away keeps it for its
+        lifetime."""
+        lane = self._lanes.get((stream, track_of(path)), 0)
+        self._playlists.pop(path, None)
+        if self._links[lane] is None:
+            self.counters["away"] += 1
+            return
+        item = Item(what=Removal(path), stream=stream, lane=lane, born_s=self._now())
+        self._queue.push(item)
+        self._idle.clear()
+        self._pump(lane)
+
     # -- state
 
     @property

@@ -15,7 +15,6 @@ import functools
 import gc
 import logging
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -27,41 +26,35 @@ import uvloop
 from aiohttp import web
 
 from edgecache import logs, signing
-from edgecache.errors import ConfigError, EdgeError
+from edgecache.errors import ConfigError
 from edgecache.settings import Loaded
 
 from .admin import Admin
 from .api import Pull, guard
-from .catalog import Catalog, CatalogError
+from .archive.keeper import open_keeper
+from .catalog import Catalog, CatalogError, RecordingRow
 from .config import Config, secrets_of
 from .control import BODY_MAX, Control
 from .disk import Disk
+from .doors import StartError, listen, open_door
 from .ffmpeg import Ffmpeg, find
-from .ingest import Ingest, settings_of, slate_of
+from .ingest import Ingest, settings_of, slate_of, timing_of
 from .ledger import Ledger
 from .metrics import Answers, OriginCollector
 from .model import PartObject, Publication
 from .overview import Overview
 from .page import Pages
 from .pusher import Limits, PopPusher
+from .recordings import Recordings
 from .resume import Reach, take_up
 from .store import Store
 from .subscriptions import HotPop, Subscriptions
 
 log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 1024
-_KEEPALIVE_S: Final = 75.0
-_LINGER_S: Final = 1.0  # for a refused publisher to stop sending
 _APPLIED: Final = ("log.level", "keys.", "pops.")  # by a reload
 
 Reload = Callable[[], Loaded[Config]]
-
-
-class StartError(EdgeError):
-    """The origin cannot start; the message is one line for a person."""
-
-    source = "config"
 
 
 def catalog_path(config: Config) -> Path | None:
@@ -104,6 +97,14 @@ class Origin:
             disk=self._disk,
             archive_s=max(0, config.live.dvr - config.live.window) / 1000,
             ended_max=config.live.ended,
+            recorded=lambda stream: self._keeper is not None and self._keeper.shows(stream),
+        )
+        self._keeper = open_keeper(
+            config,
+            timing=timing_of(settings),
+            ffmpeg=self._ffmpeg,
+            catalog=self._catalog,
+            release=self._release,
         )
         self._subscriptions = Subscriptions(make=self._make_pusher, live=self._live)
         self._ingest = Ingest(
@@ -181,12 +182,17 @@ class Origin:
             ready=lambda: not self._draining,
         )
         app = web.Application(middlewares=[guard(self._answers)], client_max_size=BODY_MAX)
-        app.add_routes(Pull(self.store, Pages()).routes())
+        library = self._keeper.library if self._keeper else None
+        app.add_routes(Pull(self.store, Pages(), library).routes())
         app.add_routes(control.routes())
+        if library:
+            app.add_routes(Recordings(library).routes())
         return app
 
     def _operators(self) -> web.Application:
-        collector = OriginCollector(self.store, self._subscriptions, self._answers, self._ledger)
+        collector = OriginCollector(
+            self.store, self._subscriptions, self._answers, self._ledger, self._keeper
+        )
         admin = Admin(
             overview=self._overview(),
             ready=lambda: not self._draining,
@@ -204,8 +210,15 @@ class Origin:
         """The one way from the encoding half to everybody: stored first, then pushed."""
         self.store.add(stream, publication)
         self._subscriptions.publish(stream, publication)
+        if self._keeper:
+            self._keeper.add(stream, publication)
         if isinstance(publication, PartObject) and publication.hops is not None:
             self._ledger.add(publication.track, publication.hops)
+
+    def _release(self, row: RecordingRow) -> None:
+        """A recording takes over from what was left of the live window."""
+        gone = self.store.release(row.stream, began_s=row.began_s, kept_s=row.kept_s)
+        self._subscriptions.remove(row.stream, gone)
 
     def _on_state(self, stream: str, state: Literal["live", "ended"]) -> None:
         """The catalogue may wait for another process; one thread keeps the order."""
@@ -231,18 +244,20 @@ class Origin:
         """Serve. Raises StartError when an address is taken."""
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as held:
-            listener = held.enter_context(_listen("http.listen", self._config.http.listen))
+            listener = held.enter_context(listen("http.listen", self._config.http.listen))
             operators = None
             if self._config.admin.listen:
-                operators = held.enter_context(_listen("admin.listen", self._config.admin.listen))
+                operators = held.enter_context(listen("admin.listen", self._config.admin.listen))
             held.pop_all()
         self._catalog.settle(self._resume())
         if operators:
             self.admin_port = operators.getsockname()[1]
-            self._admin = await _serve(self._operators(), operators, shutdown_s=0.1)
+            self._admin = await open_door(self._operators(), operators, shutdown_s=0.1)
         self.port = listener.getsockname()[1]
-        self._runner = await _serve(self._public(), listener, shutdown_s=self._drain_s)
+        self._runner = await open_door(self._public(), listener, shutdown_s=self._drain_s)
         self._subscriptions.start(_hot(self._config))
+        if self._keeper:
+            self._keeper.start()
         ports = {"port": self.port, "admin_port": self.admin_port}
         log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg)})
         if not self._secrets:
@@ -262,6 +277,8 @@ class Origin:
                 disk.forget(stream)
                 continue
             self.store.restore(taken.window)
+            if self._keeper:
+                self._keeper.resume(stream, taken.window, taken.presentation.timeline)
             age_s = time.time() - taken.newest_s
             log.info("resumed", extra={"stream": stream, "age_s": round(age_s, 1)})
             if age_s <= live.resume / 1000 and self._ingest.resume(stream, taken):
@@ -281,6 +298,8 @@ class Origin:
             await asyncio.gather(*(site.stop() for site in self._runner.sites))
             await self._ingest.stop()
             await self._subscriptions.stop(self._drain_s)
+            if self._keeper:
+                await self._keeper.stop()
         self.store.close()
         for runner in (self._runner, self._admin):  # operators may watch until the end
             if runner:
@@ -290,6 +309,8 @@ class Origin:
 
     def _close(self) -> None:
         self._states.shutdown()
+        if self._keeper:
+            self._keeper.close()
         if self._disk:
             self._disk.close()
         self._catalog.close()
@@ -345,37 +366,6 @@ def _logged(future: object) -> None:
     error = future.exception()  # type: ignore[attr-defined]
     if error is not None:
         log.error("the catalogue could not be written: %s", error)
-
-
-def _listen(setting: str, address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, int(port)))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        text = f"{setting}: found {address}, which cannot be listened on: {error.strerror}"
-        raise StartError(text) from None
-    return listener
-
-
-async def _serve(
-    app: web.Application, listener: socket.socket, *, shutdown_s: float
-) -> web.AppRunner:
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=_KEEPALIVE_S,
-        lingering_time=_LINGER_S,
-        shutdown_timeout=shutdown_s,
-    )
-    await runner.setup()
-    await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-    return runner
 
 
 def serve(loaded: Loaded[Config], reload: Reload) -> None:

@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 from edgecache.errors import EdgeError
 
+from . import names
 from .disk import Disk
 from .model import MediaObject, PartObject, PlaylistVersion, Publication
 from .signals import Signal
@@ -48,7 +49,8 @@ class StoreError(EdgeError):
 
 class Store:
     """All windows. `disk` None: in memory only. archive_s: how long a segment is served after its
-    memory was given back. `monotonic_s` ages media."""
+    memory was given back. `recorded` says whether a stream without a window has a recording.
+    `monotonic_s` ages media."""
 
     def __init__(
         self,
@@ -57,8 +59,10 @@ class Store:
         archive_s: float = 0.0,
         ended_max: int = 64,
         max_waiters: int = MAX_WAITERS,
+        recorded: Callable[[str], bool] = lambda _: False,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._recorded = recorded
         self._windows: dict[str, Window] = {}  # an ended stream moves to the end
         self._disk = disk
         self._archive_s = archive_s
@@ -159,7 +163,9 @@ class Store:
 
     def state(self, stream: str) -> StreamState:
         window = self._windows.get(stream)
-        return "unknown" if window is None else "ended" if window.ended else "live"
+        if window is None:
+            return "ended" if self._recorded(stream) else "unknown"
+        return "ended" if window.ended else "live"
 
     def streams(self) -> Iterator[Window]:
         """Every window, for the state page."""
@@ -288,6 +294,21 @@ class Store:
         """An ended stream is wholly on disk: its media leaves the memory."""
         if window := self._windows.get(stream):
             window.to_files(files)
+
+    def release(self, stream: str, *, began_s: int, kept_s: int) -> list[str]:
+        """A recording has taken over, which began and was kept at these unix times: the ended
+        window whose timeline began between them goes, from the disk too. Returns the paths of its
+        playlists."""
+        window = self._windows.get(stream)
+        if window is None or not window.ended:
+            return []
+        if not began_s <= names.epoch_seconds(window.epoch) <= kept_s:
+            return []
+        self._windows.pop(stream).close()
+        self.counters["released"] += 1
+        if self._disk:
+            self._disk.forget(stream)
+        return list(window.playlists)
 
     def gauges(self) -> dict[str, int]:
         """Sizes now: streams, objects, bytes in memory, waiters."""

@@ -149,6 +149,12 @@ class Subscriptions:
                 else:
                     pop.subscribe(stream)  # its back-fill has this publication too
 
+    def remove(self, stream: str, paths: Iterable[str]) -> None:
+        """Let every POP forget these paths."""
+        for path in paths:
+            for pop in self._pops.values():
+                pop.pusher.remove(stream, path)
+
     def pushers(self) -> list[PopPusher]:
         return [pop.pusher for pop in self._pops.values()]
 

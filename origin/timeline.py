@@ -142,6 +142,7 @@ class Timeline:
         self.generations: list[Generation] = []
         self.markers = Markers()
         self.ended = self.running = False  # running: an encoder makes the newest generation
+        self.recorded = False  # whole and fixed from the beginning: see archive/recording.py
         self.discontinuities = 0
 
     def begin_generation(self, *, wall_ns: int) -> Generation:

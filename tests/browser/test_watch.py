@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Final
 
@@ -168,3 +170,16 @@ def test_from_offline_to_live_to_recording(
     browser.ask("hover", selector="#stage")
     shot("recording")
     assert browser.text("#clock").startswith("0:0")
+    browser.until_figures("f.pictures > 2", 60)
+    browser.ask("hover", selector="#seek")
+    picture = "getComputedStyle(document.querySelector('#preview-picture')).backgroundImage"
+    assert "/storyboard/0.jpg" in browser.until(
+        f"!document.querySelector('#preview').hidden && {picture}", 5
+    )
+    assert re.fullmatch(r"0:0\d", browser.text("#preview-time"))
+    shot("preview")
+    browser.until("!document.querySelector('#download').hidden", 5)
+    with urllib.request.urlopen(f"{demo.b}/download/mine.mp4", timeout=20) as answer:
+        file = answer.read()
+        assert len(file) == int(answer.headers["Content-Length"])
+    assert file[4:8] == b"ftyp"

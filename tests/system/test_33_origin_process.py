@@ -12,8 +12,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from origin.doors import StartError
 from origin.ffmpeg import find
-from origin.server import Origin, StartError
+from origin.server import Origin
 from origin.testpattern import Pattern, argv
 from tests.looped import looped
 from tests.scripted_pop import KID, SECRET

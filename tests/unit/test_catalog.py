@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.catalog import MAX_KEYS, Catalog, CatalogError
+from origin.catalog import MAX_KEYS, Catalog, CatalogError, RecordingRow
 
 
 @pytest.fixture
@@ -117,9 +117,45 @@ def test_a_catalogue_of_schema_1_is_brought_up_to_date(tmp_path: Path) -> None:
         key = catalog.create_key("cam")
     older = sqlite3.connect(path)
     older.execute("ALTER TABLE streams DROP COLUMN discontinuities")
+    older.execute("DROP TABLE recordings")
     older.execute("PRAGMA user_version=1")
     older.close()
     with Catalog(path) as catalog:
         assert catalog.check_key(key) == "cam"
         catalog.set_discontinuities("cam", 2)
         assert catalog.discontinuities("cam") == 2
+        assert catalog.recordings() == []
+
+
+def recording(epoch: str, began_s: int, revision: int = 0, lost: int = 0) -> RecordingRow:
+    return RecordingRow(
+        stream="cam",
+        epoch=epoch,
+        revision=revision,
+        began_s=began_s,
+        duration_ms=60_000,
+        size_bytes=1 << 20,
+        lost=lost,
+        kept_s=1_763_800_000,
+    )
+
+
+def test_recordings_are_listed_in_the_order_they_began(tmp_path: Path) -> None:
+    older, newer = recording("zz", 100), recording("aaa", 200)
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        catalog.set_recording(newer)
+        catalog.set_recording(older)
+        assert catalog.recordings() == [older, newer]
+        assert catalog.drop_recording("cam", "zz")
+        assert not catalog.drop_recording("cam", "zz")
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        assert catalog.recordings() == [newer]
+
+
+def test_an_older_revision_changes_nothing(tmp_path: Path) -> None:
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        catalog.set_recording(recording("aaa", 200, revision=2, lost=1))
+        catalog.set_recording(recording("aaa", 200, revision=1, lost=9))
+        assert [row.lost for row in catalog.recordings()] == [1]
+        catalog.set_recording(recording("aaa", 200, revision=3))
+        assert [row.lost for row in catalog.recordings()] == [0]

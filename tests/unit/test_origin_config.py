@@ -43,6 +43,8 @@ def test_the_example_names_every_key() -> None:
         "keys",
         "pops",
         "data.dir",
+        "archive.ladder",
+        "archive.secret_file",
         "encoder.ffmpeg",
         "slate.still",
     }  # no default to show

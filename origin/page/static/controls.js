@@ -3,6 +3,8 @@
 // Laws: every control is a real button, range or menu with a name; keys are left alone while a
 // field has the focus. Knows the player by its methods only.
 
+import { Preview } from "./preview.js";
+
 const byId = (id) => document.getElementById(id);
 const IDLE_MS = 2500;
 const BEHIND_S = 3; // so far behind its target the way back to live is offered
@@ -22,6 +24,7 @@ export class Controls {
   constructor(player) {
     this.player = player;
     this.video = player.video;
+    this.preview = new Preview(byId("seek"), time);
     this.#buttons();
     this.#ranges();
     this.#stage();

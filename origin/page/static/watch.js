@@ -68,6 +68,7 @@ function figures() {
     stalls: { count: stalls.count, seconds: stalls.seconds, events: stalls.all() },
     frames: { total: frames?.totalVideoFrames ?? 0, dropped: frames?.droppedVideoFrames ?? 0 },
     pops: meter.pops,
+    pictures: controls.preview.loaded,
     requests: { ...meter.counts, ...meter.rates() },
   };
 }
@@ -162,6 +163,16 @@ function showPhase() {
   document.title = `${stream} · ${byId("phase").textContent}`;
 }
 
+/** A recording can be had as a file, where the POP lets it through. */
+async function showRecording() {
+  if (player.phase !== "recording") return;
+  controls.preview.load(stream);
+  const link = byId("download");
+  link.href = `/download/${stream}.mp4`;
+  const answer = await fetch(link.href, { method: "HEAD" }).catch(() => null);
+  link.hidden = !answer?.ok;
+}
+
 function tick() {
   player.watch();
   const now = figures();
@@ -183,6 +194,7 @@ byId("player").value = player.name;
 byId("player").addEventListener("change", choosePlayer);
 player.addEventListener("notice", showNotice);
 player.addEventListener("phase", showPhase);
+player.addEventListener("phase", showRecording);
 byId("notice-action").addEventListener("click", () => player.act());
 showNotice();
 setInterval(tick, SAMPLE_MS);

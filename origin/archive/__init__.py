@@ -1,0 +1,1 @@
+"""The permanent store and the recordings in it."""

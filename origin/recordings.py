@@ -1,0 +1,98 @@
+"""The door of recordings: one as an MP4 file.
+
+Laws: the file is made while it is sent, from the same objects that players get; its size is known,
+so a download can be taken up again where it broke off (Range), and a progress bar tells the truth.
+Bounds: files at a time (503 beyond). A store that fails in the middle breaks the answer off. Does
+not know stores.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from .api import range_of, refused_range
+from .archive.library import Library
+from .archive.movie import Movie, tracks_of
+from .model import digest_of
+from .store import StoreError
+
+_NAME: Final = re.compile(r"([a-z0-9_-]{1,64})\.mp4", re.ASCII)
+_AT_ONCE: Final = 64
+
+
+class Recordings:
+    """The routes."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._sending = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/download/{name}", self.download)]
+
+    async def download(self, request: web.Request) -> web.StreamResponse:
+        """`?track=360p` asks for another picture than the best. Raises StoreError."""
+        match = _NAME.fullmatch(request.match_info["name"])
+        if match is None:
+            raise StoreError(404, "no such file, allowed a stream's name and .mp4")
+        movie = await self._movie(match[1], request.query.get("track", ""))
+        fields = {
+            "Content-Type": "video/mp4",
+            "Content-Disposition": f'attachment; filename="{match[1]}.mp4"',
+            "Cache-Control": "no-store",  # the next broadcast has the same name
+            "Accept-Ranges": "bytes",
+            "ETag": f'"{digest_of(movie.head)}"',
+        }
+        start, stop, status = 0, movie.size, 200
+        if request.headers.get(hdrs.IF_RANGE, fields["ETag"]) == fields["ETag"]:
+            start, stop, status = range_of(request.headers.get(hdrs.RANGE, ""), movie.size)
+        if status == 416:
+            return refused_range(fields, movie.size)
+        if status == 206:
+            fields["Content-Range"] = f"bytes {start}-{stop - 1}/{movie.size}"
+        if self._sending >= _AT_ONCE:
+            raise StoreError(503, f"found {self._sending} downloads, allowed {_AT_ONCE} at a time")
+        response = web.StreamResponse(status=status, headers=fields)
+        response.content_length = stop - start
+        self._sending += 1
+        try:
+            await self._send(request, response, movie, start, stop)
+        finally:
+            self._sending -= 1
+        return response
+
+    async def _movie(self, stream: str, track: str) -> Movie:
+        """Raises StoreError."""
+        recording = await self._library.recording(stream)
+        try:
+            inits = {
+                name: await self._library.whole(path)
+                for name, path in tracks_of(recording, track).items()
+            }
+            return Movie(recording, inits)
+        except KeyError:
+            allowed = ", ".join(recording.whole)
+            raise StoreError(404, f"track: found {track[:80]!r}, allowed {allowed}") from None
+        except ValueError as error:
+            raise StoreError(409, str(error)) from None
+
+    async def _send(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        movie: Movie,
+        start: int,
+        stop: int,
+    ) -> None:
+        await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
+            return
+        try:
+            async for chunk in movie.read(start, stop, self._library.whole):
+                await response.write(chunk)
+        except StoreError:
+            if request.transport:
+                request.transport.abort()  # a client must see that it is not whole

@@ -175,6 +175,18 @@ class Catalog:
             allowed |= hmac.compare_digest(digest, given)
         return stream if allowed else None
 
+    def rotate_keys(self, stream: str) -> str:
+        """A new key of `stream`; all that it had are revoked. The only time that it is ever
+        seen."""
+        had = [row.id for row in self.keys() if row.stream == stream and row.revoked_s is None]
+        if not had:
+            raise CatalogError(f"{stream}: found no key, allowed a stream that has one")
+        self.revoke_key(had.pop(0))  # there is room for a new one, whatever there was
+        key = self.create_key(stream)
+        for key_id in had:
+            self.revoke_key(key_id)
+        return key
+
     def revoke_key(self, key_id: int) -> bool:
         """False when there is no such key, or it was revoked before."""
         cursor = self._db.execute(
@@ -264,6 +276,10 @@ class Catalog:
         names = ", ".join(RecordingRow.__slots__)
         rows = self._db.execute(f"SELECT {names} FROM recordings ORDER BY stream, began_s")
         return [RecordingRow(**dict(zip(RecordingRow.__slots__, row, strict=True))) for row in rows]
+
+    def recording(self, stream: str, epoch: str) -> RecordingRow | None:
+        found = (row for row in self.recordings() if (row.stream, row.epoch) == (stream, epoch))
+        return next(found, None)
 
     def drop_recording(self, stream: str, epoch: str) -> bool:
         """False when it was not known."""

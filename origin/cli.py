@@ -9,22 +9,31 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgecache import __version__
 
+from .cli_archive import archive
+from .command import (
+    EX_CONFIG,
+    AsJson,
+    ConfigFile,
+    Override,
+    catalog_of,
+    date,
+    die,
+    load,
+    table,
+)
+
 if TYPE_CHECKING:
     from edgecache.settings import Loaded
 
-    from .catalog import Catalog
     from .config import Config
-
-_EX_CONFIG: Final = 78
 
 app = typer.Typer(
     add_completion=False,
@@ -34,45 +43,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(no_args_is_help=True, help="Who may publish what.")
 app.add_typer(keys, name="keys")
-
-ConfigFile = Annotated[Path | None, typer.Option("-c", "--config", help="TOML file")]
-Override = Annotated[list[str] | None, typer.Option("-o", "--option", help="key=value")]
-AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
-
-
-def _die(code: int, lines: Sequence[str]) -> NoReturn:
-    for line in lines:
-        print(f"error: {line}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
-def _load(config: Path | None, overrides: Sequence[str] = ()) -> Loaded[Config]:
-    from edgecache.errors import ConfigError
-
-    from .config import load_config, secrets_of
-
-    try:
-        loaded = load_config(config, overrides=overrides)
-        secrets_of(loaded.value)
-    except ConfigError as error:
-        _die(_EX_CONFIG, error.problems)
-    return loaded
-
-
-def _catalog(config: Path | None) -> Catalog:
-    """The catalogue that a server with this configuration uses; it may be running."""
-    from edgecache.errors import EdgeError
-
-    from .catalog import Catalog
-
-    folder = _load(config).value.data.dir
-    if folder is None:
-        _die(_EX_CONFIG, ["data.dir: found none, allowed a folder: keys in memory help nobody"])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Catalog(folder / "catalog.db")
-    except (EdgeError, OSError) as error:
-        _die(1, [str(error)])
+app.add_typer(archive, name="archive")
 
 
 @app.command()
@@ -86,9 +57,9 @@ def serve(
 ) -> None:
     """Run a data centre: take publishers, encode, store, push to POPs."""
     overrides = list(option or ())
-    loaded = _load(config, overrides)
+    loaded = load(config, overrides)
     if effective:
-        _table(loaded.rows())
+        table(loaded.rows())
     elif check:
         _check(loaded.value)
         print(f"{config or 'defaults'}: fine")
@@ -105,7 +76,7 @@ def _check(config: Config) -> None:
     try:
         print(f"using {find(config.encoder.ffmpeg)}", file=sys.stderr)
     except ConfigError as error:
-        _die(_EX_CONFIG, error.problems)
+        die(EX_CONFIG, error.problems)
 
 
 def _serve(loaded: Loaded[Config], config: Path | None, overrides: Sequence[str]) -> None:
@@ -117,9 +88,9 @@ def _serve(loaded: Loaded[Config], config: Path | None, overrides: Sequence[str]
     try:
         run(loaded, lambda: load_config(config, overrides=overrides))
     except ConfigError as error:
-        _die(_EX_CONFIG, error.problems)
+        die(EX_CONFIG, error.problems)
     except EdgeError as error:
-        _die(1, [str(error)])
+        die(1, [str(error)])
 
 
 @keys.command("create")
@@ -127,25 +98,38 @@ def create_key(stream: str, config: ConfigFile = None) -> None:
     """Print a new stream key of STREAM. It is shown this once; only its digest is kept."""
     from .catalog import CatalogError
 
-    with _catalog(config) as catalog:
+    with catalog_of(config) as catalog:
         try:
             print(catalog.create_key(stream))
         except CatalogError as error:
-            _die(1, [str(error)])
+            die(1, [str(error)])
+
+
+@keys.command("rotate")
+def rotate_keys(stream: str, config: ConfigFile = None) -> None:
+    """Print a new stream key of STREAM and revoke those that it had. Who publishes already goes
+    on."""
+    from .catalog import CatalogError
+
+    with catalog_of(config) as catalog:
+        try:
+            print(catalog.rotate_keys(stream))
+        except CatalogError as error:
+            die(1, [str(error)])
 
 
 @keys.command("list")
 def list_keys(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List keys; their secrets are not known."""
-    with _catalog(config) as catalog:
+    with catalog_of(config) as catalog:
         rows = catalog.keys()
     if as_json:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
         return
-    _table(
+    table(
         [
             ("id", "stream", "created", "revoked"),
-            *((str(r.id), r.stream, _date(r.created_s), _date(r.revoked_s)) for r in rows),
+            *((str(r.id), r.stream, date(r.created_s), date(r.revoked_s)) for r in rows),
         ]
     )
 
@@ -153,23 +137,23 @@ def list_keys(config: ConfigFile = None, as_json: AsJson = False) -> None:
 @keys.command("revoke")
 def revoke_key(key_id: int, config: ConfigFile = None) -> None:
     """Revoke the key with this id (see `keys list`). Who publishes already goes on."""
-    with _catalog(config) as catalog:
+    with catalog_of(config) as catalog:
         if not catalog.revoke_key(key_id):
-            _die(1, [f"key {key_id}: found none that is not revoked yet"])
+            die(1, [f"key {key_id}: found none that is not revoked yet"])
 
 
 @app.command()
 def streams(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the streams of the catalogue."""
-    with _catalog(config) as catalog:
+    with catalog_of(config) as catalog:
         rows = catalog.streams()
     if as_json:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
         return
-    _table(
+    table(
         [
             ("stream", "state", "started", "ended"),
-            *((r.name, r.state, _date(r.started_s), _date(r.ended_s)) for r in rows),
+            *((r.name, r.state, date(r.started_s), date(r.ended_s)) for r in rows),
         ]
     )
 
@@ -186,9 +170,9 @@ def publish_pattern(
     from .testpattern import argv
 
     try:
-        command = argv(find(_load(config).value.encoder.ffmpeg), url)
+        command = argv(find(load(config).value.encoder.ffmpeg), url)
     except ConfigError as error:
-        _die(_EX_CONFIG, error.problems)
+        die(EX_CONFIG, error.problems)
     os.execv(command[0], command)  # signals and the exit code are ffmpeg's own
 
 
@@ -196,20 +180,6 @@ def publish_pattern(
 def version() -> None:
     """Print the version."""
     print(f"edgecache-origin {__version__}")
-
-
-def _date(unix_s: int | None) -> str:
-    if unix_s is None:
-        return "-"
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s))
-
-
-def _table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 def main() -> None:

@@ -101,6 +101,7 @@ class Archive(Section):
     # What waits on the disk for a store that is away; beyond it segments become gaps, counted.
     spool: Size = Field(4 * GIB, ge=MIB)
     uploads: int = Field(4, ge=1, le=64)  # at a time
+    retention: DurationMs = Field(0, ge=0)  # older recordings are deleted, everywhere; 0: never
     # What recordings are encoded into afterwards, beside what they have: in chunks of this length,
     # so many at a time, in time that no live stream wants.
     ladder: dict[str, ArchiveRung] = Field(default_factory=dict, max_length=8)

@@ -1,4 +1,5 @@
-"""The door of recordings: one as an MP4 file.
+"""The doors of recordings: one as an MP4 file for everybody; for operators what there is, and its
+deletion.
 
 Laws: the file is made while it is sent, from the same objects that players get; its size is known,
 so a download can be taken up again where it broke off (Range), and a progress bar tells the truth.
@@ -14,13 +15,16 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from .api import range_of, refused_range
+from .archive.keeper import Keeper
 from .archive.library import Library
 from .archive.movie import Movie, tracks_of
+from .archive.objects import ObjectError
 from .model import digest_of
 from .store import StoreError
 
 _NAME: Final = re.compile(r"([a-z0-9_-]{1,64})\.mp4", re.ASCII)
 _AT_ONCE: Final = 64
+_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class Recordings:
@@ -96,3 +100,39 @@ class Recordings:
         except StoreError:
             if request.transport:
                 request.transport.abort()  # a client must see that it is not whole
+
+
+class Keeping:
+    """The operators' routes. What changes something says that it is JSON, or is a DELETE: neither
+    may a page do unasked."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/recordings", self.listed),
+            web.delete("/api/recordings/{stream}/{epoch}", self.delete),
+            web.post("/api/recordings/{stream}", self.refresh),
+        ]
+
+    async def listed(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._keeper.rows(), headers=_NO_STORE)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Raises StoreError: 404 not known, 503 the store is away."""
+        stream, epoch = request.match_info["stream"], request.match_info["epoch"]
+        try:
+            count = await self._keeper.delete(stream, epoch)
+        except LookupError as error:
+            raise StoreError(404, str(error.args[0])) from None
+        except ObjectError as error:
+            raise StoreError(503, str(error)) from None
+        return web.json_response({"objects": count}, headers=_NO_STORE)
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        """Another process has revised a recording of this stream. Raises StoreError(415)."""
+        if request.content_type != "application/json":
+            raise StoreError(415, "Content-Type: allowed application/json")
+        self._keeper.refresh(request.match_info["stream"])
+        return web.json_response({}, headers=_NO_STORE)

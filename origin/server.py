@@ -31,7 +31,7 @@ from edgecache.settings import Loaded
 
 from .admin import Admin
 from .api import Pull, guard
-from .archive.keeper import open_keeper
+from .archive.keeper import Keeper, open_keeper
 from .catalog import Catalog, CatalogError, RecordingRow
 from .config import Config, secrets_of
 from .control import BODY_MAX, Control
@@ -45,7 +45,7 @@ from .model import PartObject, Publication
 from .overview import Overview
 from .page import Pages
 from .pusher import Limits, PopPusher
-from .recordings import Recordings
+from .recordings import Keeping, Recordings
 from .resume import Reach, take_up
 from .store import Store
 from .subscriptions import HotPop, Subscriptions
@@ -97,16 +97,17 @@ class Origin:
             disk=self._disk,
             archive_s=max(0, config.live.dvr - config.live.window) / 1000,
             ended_max=config.live.ended,
-            recorded=lambda stream: self._keeper is not None and self._keeper.shows(stream),
+            recorded=self._recorded,
         )
-        self._keeper = open_keeper(
+        self._subscriptions = Subscriptions(make=self._make_pusher, live=self._live)
+        self._keeper: Keeper | None = open_keeper(
             config,
             timing=timing_of(settings),
             ffmpeg=self._ffmpeg,
             catalog=self._catalog,
             release=self._release,
+            purge=self._purge,
         )
-        self._subscriptions = Subscriptions(make=self._make_pusher, live=self._live)
         self._ingest = Ingest(
             settings=settings,
             ffmpeg=self._ffmpeg,
@@ -202,6 +203,8 @@ class Origin:
         )
         app = web.Application(middlewares=[guard(self._answers), admin.check_host])
         app.add_routes(admin.routes())
+        if self._keeper:
+            app.add_routes(Keeping(self._keeper).routes())
         return app
 
     # -- what flows
@@ -215,10 +218,19 @@ class Origin:
         if isinstance(publication, PartObject) and publication.hops is not None:
             self._ledger.add(publication.track, publication.hops)
 
+    def _recorded(self, stream: str) -> bool:
+        return self._keeper is not None and self._keeper.shows(stream)
+
     def _release(self, row: RecordingRow) -> None:
         """A recording takes over from what was left of the live window."""
         gone = self.store.release(row.stream, began_s=row.began_s, kept_s=row.kept_s)
         self._subscriptions.remove(row.stream, gone)
+
+    def _purge(self, stream: str, paths: list[str]) -> None:
+        """A recording is gone; what stands under the playlists' paths may be a live stream's."""
+        live = self.store.state(stream) == "live"
+        gone = [path for path in paths if path.endswith("/") or not live]
+        self._subscriptions.remove(stream, gone)
 
     def _on_state(self, stream: str, state: Literal["live", "ended"]) -> None:
         """The catalogue may wait for another process; one thread keeps the order."""

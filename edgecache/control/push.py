@@ -129,7 +129,7 @@ class PushReceiver:
     async def _handle(self, request: Request) -> Response:
         try:
             if request.method == "DELETE":
-                return self._remove(key_of(request.target))
+                return self._remove(request.target)
             if request.method != "PUT":
                 raise PushError(405, "method", f"{request.method} is not a push")
             pushed = parse(request, now_ms=time.time() * 1000)
@@ -210,8 +210,13 @@ class PushReceiver:
     def _charge(self, key: bytes, size: int, ttl_ms: int) -> None:
         self._quota.charge(policy.stream_of(key), key, size, ttl_ms)
 
-    def _remove(self, key: bytes) -> Response:
-        self._plane.purge(key)
+    def _remove(self, target: str) -> Response:
+        """One path, or all below one that ends with a slash. Raises PushError."""
+        key = key_of(target.removesuffix("/"))
+        if target.endswith("/"):
+            self._plane.purge_prefix(key + b"/")
+        else:
+            self._plane.purge(key)
         self._quota.release(policy.stream_of(key), key)
         self.counts["accepted.removal"] += 1
         return Response(204)

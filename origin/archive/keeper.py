@@ -16,7 +16,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +31,9 @@ from ..timeline import Timeline
 from ..timing import Timing
 from ..window import Window
 from .library import Library, Shown
-from .objects import ObjectError, Objects, Place
-from .recorder import Recorder
-from .recording import Recording
+from .objects import MissingError, ObjectError, Objects, Place
+from .recorder import Recorder, index_key
+from .recording import Recording, playlists_of
 from .spool import Spool
 from .workshop import Plan, Pressure, Workshop
 
@@ -41,7 +41,10 @@ log = logging.getLogger(__name__)
 
 _DRAIN_S: Final = 3.0
 
+_SWEEP_S: Final = 60.0
+
 Release = Callable[[RecordingRow], None]
+Purge = Callable[[str, list[str]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +83,14 @@ class Keeper:
         reconnect_s: float,
         ffmpeg: Ffmpeg,
         plan: Plan,
+        retention_s: float,
         catalog: Catalog,
         release: Release,
+        purge: Purge,
     ) -> None:
+        self._retention_s = retention_s
+        self._purge = purge
+        self._expiry: asyncio.Task[None] | None = None
         self.objects = Objects(place)
         self.library = Library(self.objects)
         self._catalog = catalog
@@ -127,6 +135,8 @@ class Keeper:
                 self._workshop.add(row)
         self._workshop.start()
         self._loop.call_later(self._reconnect_s, self._give_up)
+        if self._retention_s:
+            self._expiry = asyncio.create_task(self._expire(), name="retention")
         self._spool.start()
         self._recorder.start()
 
@@ -139,7 +149,69 @@ class Keeper:
 
     async def stop(self) -> None:
         """What is done in the background is left where it is."""
+        if self._expiry:
+            self._expiry.cancel()
+            await asyncio.wait([self._expiry])
         await self._workshop.stop()
+
+    def rows(self) -> list[dict[str, object]]:
+        """What operators are told of all recordings; JSON values."""
+        return [
+            {**asdict(row), "encoding_percent": self._workshop.progress.get(row.stream)}
+            for row in self._catalog.recordings()
+        ]
+
+    def refresh(self, stream: str) -> None:
+        """Show what the catalogue says now: another process may have revised it."""
+        rows = [row for row in self._catalog.recordings() if row.stream == stream]
+        self.library.show(stream, Shown(rows[-1].epoch, rows[-1].revision) if rows else None)
+
+    async def delete(self, stream: str, epoch: str) -> int:
+        """A recording is gone: from the store, this host and the POPs that are connected. Returns
+        how many objects it had. Raises LookupError for one that is not known, ObjectError."""
+        row = self._catalog.recording(stream, epoch)
+        if row is None:
+            raise LookupError(f"{stream} {epoch}: found no such recording")
+        await self._workshop.leave(stream, epoch)
+        shown = self.library.shown(stream)
+        paths, count = await asyncio.to_thread(self._erase, row)
+        self._release(row)
+        if shown is None or shown.epoch != epoch:
+            paths = [path for path in paths if path.endswith("/")]
+        self._purge(stream, paths)
+        self.refresh(stream)
+        log.info("recording deleted", extra={"stream": stream, "epoch": epoch, "objects": count})
+        return count
+
+    def _erase(self, row: RecordingRow) -> tuple[list[str], int]:
+        """On another thread. The paths that it was known by at POPs, and how many objects it
+        had."""
+        epochs, playlists = {row.epoch}, list[str]()
+        try:
+            data = self.objects.read(index_key(row.stream, row.epoch, row.revision))
+            recording = Recording.from_json(data)
+            epochs |= {path.split("/")[3] for path, _, _ in recording.objects()}
+            playlists = list(playlists_of(recording))
+        except (MissingError, ValueError) as error:
+            log.warning("deleted as far as it is known: %s", error)
+        found = [
+            key for epoch in sorted(epochs) for key, _ in self.objects.list(f"{row.stream}/{epoch}")
+        ]
+        self.objects.delete(found)
+        self._catalog.drop_recording(row.stream, row.epoch)
+        below = [f"/live/{row.stream}/{epoch}/" for epoch in sorted(epochs)]
+        return [*playlists, *below], len(found)
+
+    async def _expire(self) -> None:
+        while True:
+            due_s = time.time() - self._retention_s
+            for row in self._catalog.recordings():
+                if row.kept_s < due_s:
+                    try:
+                        await self.delete(row.stream, row.epoch)
+                    except (LookupError, ObjectError) as error:
+                        log.error("not deleted, tried again: %s", error)
+            await asyncio.sleep(_SWEEP_S)
 
     def close(self) -> None:
         """Not on the loop. What is not uploaded by then waits in the spool."""
@@ -213,22 +285,34 @@ class Keeper:
         self._loop.call_later(self._linger_s, self._release, row)
 
 
-def open_keeper(
-    config: Config, *, timing: Timing, ffmpeg: Ffmpeg, catalog: Catalog, release: Release
-) -> Keeper | None:
-    """As it is configured; None when nothing is to stay. Raises ConfigError, ObjectError."""
-    data, archive = config.data, config.archive
-    if data.dir is None or not archive.enabled:
-        return None
+def place_of(config: Config) -> Place:
+    """Where the configured store is. Raises ConfigError."""
+    archive = config.archive
     secret = archive_secret(config)
     logs.redact(secret)
-    place = Place(
-        url=archive.store or str(data.dir / "archive"),
+    return Place(
+        url=archive.store or str((config.data.dir or Path()) / "archive"),
         endpoint=archive.endpoint,
         region=archive.region,
         access_key=archive.access_key,
         secret_key=secret,
     )
+
+
+def open_keeper(
+    config: Config,
+    *,
+    timing: Timing,
+    ffmpeg: Ffmpeg,
+    catalog: Catalog,
+    release: Release,
+    purge: Purge,
+) -> Keeper | None:
+    """As it is configured; None when nothing is to stay. Raises ConfigError, ObjectError."""
+    data, archive = config.data, config.archive
+    if data.dir is None or not archive.enabled:
+        return None
+    place = place_of(config)
     limits = Limits(queue_bytes=data.queue, spool_bytes=archive.spool, uploads=archive.uploads)
     try:
         return Keeper(
@@ -239,8 +323,10 @@ def open_keeper(
             reconnect_s=config.live.reconnect / 1000,
             ffmpeg=ffmpeg,
             plan=Plan(rungs=archive.ladder, chunk_ms=archive.chunk, workers=archive.workers),
+            retention_s=archive.retention / 1000,
             catalog=catalog,
             release=release,
+            purge=purge,
         )
     except OSError as error:
         text = f"data.dir: found {data.dir}, which cannot be used: {error.strerror}"

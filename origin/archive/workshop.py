@@ -85,6 +85,7 @@ class Workshop:
         self._waiting: deque[RecordingRow] = deque(maxlen=_WAITING)
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._at: RecordingRow | None = None  # what is worked on
         self.counters: Counter[str] = Counter()
         self.progress: dict[str, int] = {}  # stream -> percent of its encoding that is done
 
@@ -107,13 +108,22 @@ class Workshop:
         self._waiting.append(row)
         self._wanted.set()
 
+    async def leave(self, stream: str, epoch: str) -> None:
+        """Nothing more is done to this recording."""
+        kept = [row for row in self._waiting if (row.stream, row.epoch) != (stream, epoch)]
+        self._waiting.clear()
+        self._waiting += kept
+        if self._task and self._at and (self._at.stream, self._at.epoch) == (stream, epoch):
+            await self.stop()
+            self.start()
+
     async def _work(self) -> None:
         while True:
             await self._wanted.wait()
             if not self._waiting:
                 self._wanted.clear()
                 continue
-            row = self._waiting.popleft()
+            row = self._at = self._waiting.popleft()
             told = {"stream": row.stream, "epoch": row.epoch}
             try:
                 await self._improve(row)
@@ -121,6 +131,7 @@ class Workshop:
                 self.counters["failed"] += 1
                 log.error("recording left as it is: %s", errors.exceptions[0], extra=told)
             finally:
+                self._at = None
                 self.progress.pop(row.stream, None)
 
     async def _improve(self, row: RecordingRow) -> None:

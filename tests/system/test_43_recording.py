@@ -4,6 +4,7 @@ a folder and from an S3 server, through a POP, after a restart, without any loca
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import subprocess
@@ -23,10 +24,11 @@ from origin.presentation import Presentation
 from origin.server import Origin
 from origin.subscriptions import HotPop
 from tests.encoded import SECONDS, encode
+from tests.hand_made import HandMade
 from tests.looped import eventually, looped
 from tests.running import Edge
 from tests.s3_server import S3, s3_server
-from tests.serving_origin import operators, serving
+from tests.serving_origin import operators, run, serving
 from tests.system.test_37_dvr import PLAN, UNIX_S, frames
 
 pytestmark = pytest.mark.timeout(90)
@@ -230,3 +232,68 @@ async def test_it_is_encoded_again_for_keeps(tmp_path: Path) -> None:
         assert [each.uri for each in variants] == ["180p.m3u8", "90p.m3u8", "keep.m3u8"]
         url = f"http://127.0.0.1:{origin.port}/live/cam/keep.m3u8"
         assert await asyncio.to_thread(frames, url) == round(SECONDS * 30)
+
+
+@looped
+async def test_what_is_deleted_is_gone_everywhere(settings: list[str]) -> None:
+    async with recorded(settings) as (origin, http), operators(origin) as door:
+        keeper = keeper_of(origin)
+        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
+        with Edge((f"origin.urls=http://127.0.0.1:{origin.port}",)) as pop:
+            origin._subscriptions.configure({"pop": HotPop(f"http://{pop.push}", frozenset("*"))})
+            origin.publish("other", HandMade("other").multivariant())  # so that it is pushed to
+            (pusher,) = origin._subscriptions.pushers()
+            await eventually(lambda: pusher.connected == 4)
+            media = m3u8.loads(await text(http, "180p.m3u8"))
+            segment = f"/live/cam/{media.segments[0].uri}"
+            for path in (segment, "/live/cam/180p.m3u8", "/live/cam/storyboard.vtt"):
+                assert (await asyncio.to_thread(pop.get, path)).status == 200
+            async with door.get("/api/recordings") as answer:
+                (row,) = await answer.json()
+            async with door.delete(f"/api/recordings/cam/{row['epoch']}") as answer:
+                assert (await answer.json())["objects"] >= 3 * 7 + 2
+            await eventually(lambda: not pusher.gauges()["pending"])
+            for path in (segment, "/live/cam/180p.m3u8", "/live/cam/storyboard.vtt"):
+                assert (await asyncio.to_thread(pop.get, path)).status == 404
+                async with http.get(path) as answer:
+                    assert answer.status == 404
+        assert await asyncio.to_thread(lambda: list(keeper.objects.list("cam"))) == []
+        async with door.delete(f"/api/recordings/cam/{row['epoch']}") as answer:
+            assert answer.status == 404
+        assert origin.store.state("cam") == "unknown"
+
+
+@looped
+async def test_what_is_older_than_its_retention_is_deleted(tmp_path: Path) -> None:
+    settings = [f"data.dir={tmp_path}"]
+    async with recorded(settings) as (origin, _):
+        keeper = keeper_of(origin)
+        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
+    async with serving(*settings, "archive.retention=1ms") as (origin, _):
+        await eventually(lambda: not keeper_of(origin).shows("cam"))
+        assert list(keeper_of(origin).objects.list("cam")) == []
+
+
+@looped
+async def test_the_command_line_lists_encodes_and_deletes(tmp_path: Path) -> None:
+    rung = 'archive.ladder.keep = { width = 160, height = 90, bitrate = "60kbps" }\n'
+    async with recorded([f"data.dir={tmp_path}"]) as (origin, http):
+        keeper = keeper_of(origin)
+        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
+        admin = f'admin.listen = "127.0.0.1:{origin.admin_port}"\n'
+        (tmp_path / "o.toml").write_text(f'data.dir = "{tmp_path}"\n{admin}{rung}')
+
+        async def command(*words: str) -> str:
+            done = await asyncio.to_thread(run, *words, "-c", str(tmp_path / "o.toml"))
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        (row,) = json.loads(await command("archive", "list", "--json"))
+        assert (row["stream"], row["lost"], row["duration_ms"] // 100) == ("cam", 0, 105)
+        assert "10 s" in await command("archive", "list")
+        made = json.loads(await command("archive", "encode", "cam", "--workers", "2", "--json"))
+        assert (made["revision"], "keep" in made["tracks"]) == (2, True)
+        assert "keep.m3u8" in await text(http, "master.m3u8")
+        assert "objects deleted" in await command("archive", "delete", "cam", row["epoch"])
+        assert not keeper.shows("cam")
+        assert json.loads(await command("archive", "list", "--json")) == []

@@ -159,3 +159,14 @@ def test_an_older_revision_changes_nothing(tmp_path: Path) -> None:
         assert [row.lost for row in catalog.recordings()] == [1]
         catalog.set_recording(recording("aaa", 200, revision=3))
         assert [row.lost for row in catalog.recordings()] == [0]
+
+
+def test_rotated_keys_leave_one(tmp_path: Path) -> None:
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        old = [catalog.create_key("cam") for _ in range(MAX_KEYS)]
+        other = catalog.create_key("other")
+        new = catalog.rotate_keys("cam")
+        assert [catalog.check_key(key) for key in (new, other)] == ["cam", "other"]
+        assert {catalog.check_key(key) for key in old} == {None}
+        with pytest.raises(CatalogError, match="found no key"):
+            catalog.rotate_keys("nobody")

@@ -118,6 +118,16 @@ class Plane:
     def start(self, listen_fds: Sequence[int]) -> None:
         """One worker thread per listening socket; the sockets stay the caller's to close."""
 
+    def set_budget(self, budget_bytes: int) -> None: ...  # evict() and every write go by it
+    def evict(self) -> bool:
+        """Up to 64 objects, while there is more than the budget. False: there still is."""
+
+    def set_connections(self, connections: int) -> None:
+        """Beyond it new connections get 503."""
+
+    def close_idle(self) -> None:
+        """Close all connections that are between two requests, once."""
+
     def hand_over(self) -> None:
         """Accept no more; connections come out of guests() as soon as they are between requests,
         and at once if they wait for a playlist. To be said again while there are any."""

@@ -16,6 +16,7 @@ from edgecache.native.address cimport (
 from edgecache.native.base cimport (
     EC_LIVE_BLOB, EC_LIVE_BUFFER, EC_LIVE_CHUNK, EC_LIVE_ENTRY, EC_LIVE_HEAD, EC_LIVE_VERSION,
     clock_us, ec_compiler, ec_debug, live_get, load_relaxed_u32, load_relaxed_u64,
+    store_relaxed_u32, store_relaxed_u64,
 )
 from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_adopt, blob_append, blob_filled, blob_new_heap,
@@ -35,7 +36,8 @@ from edgecache.native.keep cimport keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, Rendering, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring, up_take,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_SHED, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring,
+    up_take,
 )
 from edgecache.native.plane cimport (
     Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_renew,
@@ -49,7 +51,8 @@ from edgecache.native.stats cimport (
 )
 from edgecache.native.store cimport (
     PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE,
-    PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_purge_prefix, store_version,
+    PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_budget, store_make_room,
+    store_purge_prefix, store_version,
 )
 from edgecache.native.sys cimport AF_INET, AF_INET6, close
 from edgecache.native.target cimport QUERY_BYTES, Target, target_parse

@@ -13,7 +13,7 @@ import resource
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -31,6 +31,7 @@ from .fields import (
     packed,
     split_address,
 )
+from .process import Overload, Takeover
 from .settings import DurationMs, Loaded, Rate, Section, Size, load
 from .units import HOUR_MS, KIB, MIB, MINUTE_MS, SECOND_MS
 
@@ -229,15 +230,6 @@ class Interest(Section):
     streams: int = Field(4096, ge=1)  # beyond it new streams are only pulled
 
 
-class Takeover(Section):
-    """Restart without a gap: a process that starts with the same `socket` takes over from the one
-    that runs (and SIGUSR2 starts it). Empty: none."""
-
-    socket: Annotated[str, Field(max_length=90)] = ""  # its path; 107 bytes are all there are
-    # The process that was succeeded lives on for publishers it has; then they are cut.
-    publishers: DurationMs = Field(4 * HOUR_MS, ge=0, le=24 * HOUR_MS)
-
-
 class Admin(Section):
     """Health, metrics, purge. On loopback or a Unix socket (mode 600), or with a token; never the
     viewers' port."""
@@ -276,6 +268,7 @@ class EdgeConfig(Section):
     ingest: Ingest = Ingest()
     interest: Interest = Interest()
     takeover: Takeover = Takeover()
+    overload: Overload = Overload()
     admin: Admin = Admin()
     log: Log = Log()
 

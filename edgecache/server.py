@@ -33,6 +33,7 @@ from .control.httpd import Door
 from .control.ingest import IngestRouter
 from .control.interest import Interest
 from .control.metrics import EdgeCollector, Page
+from .control.overload import Overload
 from .control.push import PushReceiver
 from .control.routes import Routes
 from .errors import ConfigError
@@ -74,6 +75,7 @@ class Daemon:
         self._started_s = time.monotonic()
         self._verifier = signing.Verifier(self._secrets)
         self._filler = Filler(self._routes.of, config)
+        self._overload = Overload(self._plane, self._filler, config)
         self._follower = Follower(self._plane, self._routes, self._filler, config)
         self._filler.on_text = self._follower.passed
         self._receiver = PushReceiver(self._plane, self._verifier, config, on_stored=self._stored)
@@ -130,6 +132,7 @@ class Daemon:
         counts = {
             "extra": lambda: self._routes.extras.counts,
             "fill": lambda: self._filler.counts,
+            "overload": lambda: self._overload.counts,
             "follow": lambda: self._follower.counts,
             "push": lambda: self._receiver.counts,
             "push_door": lambda: self._push.counts,
@@ -204,6 +207,7 @@ class Daemon:
         asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
         self._plane.start([item.fileno() for item in listening["http"]])
         self._tasks.append(asyncio.create_task(self._housekeeping()))
+        self._tasks.append(asyncio.create_task(self._overload.run()))
         if self._interest is not None:
             self._tasks.append(asyncio.create_task(self._interest.run()))
         where = {name: sockets.shown(items[0]) for name, items in listening.items()}
@@ -226,10 +230,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.http.drain / 1000
         while self._plane.open_connections() and loop.time() < until and not now.is_set():
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(now.wait(), 0.02)
-            except TimeoutError:
-                continue
 
     async def _leave(self, now: asyncio.Event) -> None:
         """Somebody serves in our place: give away the rest, finish answers, wait for publishers."""
@@ -246,8 +248,7 @@ class Daemon:
         until_s = loop.time() + self._config.takeover.publishers / 1000
         while self._ingest.publishers and loop.time() < until_s and not now.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_S / 4):
-                    await now.wait()
+                await asyncio.wait_for(now.wait(), _TICK_S / 4)
 
     async def _stop(self) -> None:
         """Whatever fails on the way, the workers are joined: their threads would outlive us."""
@@ -280,7 +281,8 @@ class Daemon:
             self._follower.missed(fill.key)
             if self._interest is not None:
                 self._interest.missed(fill.key)
-        self._filler.take([fill for fill in misses if not clock.answered(fill)])
+        answered = clock.answered, self._overload.refused
+        self._filler.take([fill for fill in misses if not any(done(fill) for done in answered)])
         self._hosting.collect()
         if self._config.log.access:
             access.tell(self._plane)
@@ -348,6 +350,7 @@ class Daemon:
         return {
             "fills_running": self._filler.running,
             **self._hosting.gauges(),
+            **self._overload.gauges(),
             "playlists_followed": len(self._follower),
             **self._receiver.gauges(),
             "push_connections": self._push.connections,

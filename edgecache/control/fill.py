@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _FILLS_MAX: Final = 4096
 _LATER_MAX_S: Final = 10  # of what an origin's Retry-After asks for
+_LIVE_SEGMENTS: Final = 8  # behind the newest
 
 
 class Filler:
@@ -112,6 +113,13 @@ class Filler:
         known = self._newest.keys() | self._inits.keys()
         for track in [track for track in known if track[0] == stream.encode()]:
             self._forget_track(track)
+
+    def is_dvr(self, key: bytes) -> bool:
+        """Is it far behind the live edge, or no part of a live stream at all?"""
+        name = policy.media_name(key)
+        if name is not None and name.track in self._newest:
+            return self._newest[name.track][0] - name.msn > _LIVE_SEGMENTS
+        return self._route_of(key).rules.kind == "vod"
 
     def _forget_epochs(self, stream: bytes, _epoch: bytes, track: bytes) -> None:
         """A track that starts anew leaves nothing of its former timelines."""

@@ -81,6 +81,23 @@ cdef class Plane:
         with nogil:
             worker_run(self.native.contexts[index])
 
+    def set_budget(self, uint64_t budget_bytes):
+        store_relaxed_u64(&self.native.store.budget, budget_bytes)
+
+    def evict(self):
+        cdef bint done
+        with nogil:
+            store_make_room(&self.native.store, 0)
+            done = load_relaxed_u64(&self.native.store.used) <= store_budget(&self.native.store)
+        return done
+
+    def set_connections(self, uint32_t connections):
+        store_relaxed_u32(&self.native.limits.max_connections, connections)
+
+    def close_idle(self):
+        with nogil:
+            plane_order(&self.native, MESSAGE_SHED)
+
     def hand_over(self):
         with nogil:
             plane_order(&self.native, MESSAGE_HAND)
@@ -299,7 +316,7 @@ cdef class Plane:
                 totals[name] += value
         totals.update({
             "store_bytes_now": load_relaxed_u64(&self.native.store.used),
-            "store_budget_bytes": self.native.store.budget,
+            "store_budget_bytes": store_budget(&self.native.store),
             "store_entries_now": load_relaxed_u64(&self.native.store.entries),
             "store_created": load_relaxed_u64(&self.native.store.created),
             "store_refused": load_relaxed_u64(&self.native.store.refused),

@@ -16,9 +16,9 @@ from libc.string cimport memcpy, memmove, strlen
 from edgecache.native.address cimport Address
 from edgecache.native.base cimport EC_CHECK, EC_LIVE_BUFFER, live_add
 from edgecache.native.context cimport (
-    CONN_BORROWED, CONN_COUNTED, CONN_INSIDE, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE, CONN_QUEUED,
-    CONN_READABLE, CONN_SHARED, CONN_TIMED, CONN_TRUSTED, CONN_WRITABLE, RX_BYTES,
-    SMALL_BUFFER_BYTES, Conn, Context,
+    CONN_BORROWED, CONN_COUNTED, CONN_INSIDE, CONN_LINGER, CONN_MAGIC, CONN_PACED, CONN_PEER_DONE,
+    CONN_QUEUED, CONN_READABLE, CONN_SHARED, CONN_TIMED, CONN_TRUSTED, CONN_WRITABLE,
+    RX_BYTES, SMALL_BUFFER_BYTES, Conn, Context,
 )
 from edgecache.native.door cimport (
     ADMIT_COUNTED, ADMIT_CROWDED, ADMIT_FULL, ADMIT_TRUSTED, Admission, door_enter, door_judge,
@@ -269,6 +269,12 @@ cdef inline bint conn_adopt(Context *ctx, Guest *guest) noexcept nogil:
     stat_add(&ctx.stats, C_taken_back, 1)
     conn_queue(ctx, conn)
     return True
+
+
+cdef inline bint conn_idle(Conn *conn) noexcept nogil:
+    """Between two requests, and nothing has come of the next."""
+    return (conn.exchange == NULL and conn.input_len == conn.input_off
+            and not conn.flags & (CONN_LINGER | CONN_QUEUED))
 
 
 cdef inline void conn_queue(Context *ctx, Conn *conn) noexcept nogil:

@@ -8,7 +8,7 @@ Bounds: DOOR_NETWORKS; max_connections and max_per_address of Limits. """
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 from edgecache.native.address cimport Address, Network, network_has
-from edgecache.native.base cimport slot_add
+from edgecache.native.base cimport load_relaxed_u32, slot_add
 from edgecache.native.crowd cimport Crowd, crowd_destroy, crowd_enter, crowd_init, crowd_leave
 from edgecache.native.types cimport Limits
 
@@ -76,7 +76,7 @@ cdef inline void door_forget(Door *door, const Limits *limits, Address who) noex
 cdef inline Admission door_enter(Door *door, const Limits *limits, Address who) noexcept nogil:
     """A connection. Counted or trusted: it is inside, and door_leave() follows."""
     cdef Admission admission = ADMIT_FULL
-    if slot_add(&door.inside, 1) <= limits.max_connections:
+    if slot_add(&door.inside, 1) <= load_relaxed_u32(&limits.max_connections):
         admission = door_judge(door, limits, who)
     if admission <= ADMIT_CROWDED:
         slot_add(&door.inside, -1)

@@ -176,6 +176,11 @@ cdef inline Entry *_find_fresh(Store *store, uint64_t hash, Slice key, uint64_t 
     return entry
 
 
+cdef inline uint64_t store_budget(Store *store) noexcept nogil:
+    """It may change under pressure."""
+    return load_relaxed_u64(&store.budget)
+
+
 cdef inline bint _over(Store *store, uint64_t more, uint64_t limit) noexcept nogil:
     return load_relaxed_u64(&store.used) + more > limit
 
@@ -186,7 +191,7 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
     cdef int rounds = 0
     cdef int _step
     cdef Entry *entry
-    while _over(store, more, store.budget) and rounds < EVICT_ROUNDS:
+    while _over(store, more, store_budget(store)) and rounds < EVICT_ROUNDS:
         rounds += 1
         pthread_mutex_lock(&store.lock)
         for _step in range(EVICT_STEPS):
@@ -197,7 +202,7 @@ cdef inline bint store_make_room(Store *store, uint64_t more) noexcept nogil:
                 _remove(store, entry, LEFT_EVICTED)
                 break
         _unlock(store)
-    if _over(store, more, store.budget + store.budget // 16):
+    if _over(store, more, store_budget(store) // 16 * 17):
         total_add(&store.refused, 1)     # outside the lock
         return False
     return True
@@ -237,13 +242,13 @@ cdef inline Entry *store_ask(Store *store, uint64_t hash, Slice key, Slice loop,
     cdef Entry *entry
     cdef Entry *past = NULL
     created[0] = False
-    if reserve and _over(store, 0, store.budget):
+    if reserve and _over(store, 0, store_budget(store)):
         store_make_room(store, 0)
     pthread_mutex_lock(&store.lock)
     entry = _find_fresh(store, hash, key, now_ms, refresh != NULL, &past)
     if refresh != NULL:
         refresh[0] = _replacement(store, entry, loop, now_ms) if entry != NULL else NULL
-    if entry == NULL and reserve and not _over(store, 0, store.budget + store.budget // 16):
+    if entry == NULL and reserve and not _over(store, 0, store_budget(store) // 16 * 17):
         entry = entry_new(key, hash, loop, &store.used)
         if entry != NULL:
             entry.stale = past

@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from edgecache.native.address cimport Address, Peer, address_of
 from edgecache.native.base cimport bits_clear, clock_us, store_relaxed_u64
-from edgecache.native.conn cimport conn_adopt, conn_queue, conn_turn_away, conn_welcome
+from edgecache.native.conn cimport conn_adopt, conn_idle, conn_queue, conn_turn_away, conn_welcome
 from edgecache.native.context cimport (
     CONGESTION_BYTES, CONN_CLOSE, CONN_PEER_DONE, CONN_PREFACE, CONN_QUEUED, CONN_READABLE,
     CONN_WRITABLE, CONTEXT_MAGIC, HOLD_BUCKETS, KEY_BYTES, NAME_BYTES, RX_BYTES, Conn,
@@ -29,12 +29,15 @@ from edgecache.native.http1 cimport (
 )
 from edgecache.native.log cimport log_destroy, log_init
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_STOP, Bell, Message, Post, bell_answer,
-    bell_ring, down_destroy, down_init, down_overflowed, down_take, up_destroy, up_init,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_SHED, MESSAGE_STOP, Bell, Message, Post,
+    bell_answer, bell_ring, down_destroy, down_init, down_overflowed, down_take, up_destroy,
+    up_init,
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
-from edgecache.native.stats cimport C_accept_paused, C_holds_now, C_loops, stat_add, stat_get
+from edgecache.native.stats cimport (
+    C_accept_paused, C_closed_idle, C_holds_now, C_loops, stat_add, stat_get,
+)
 from edgecache.native.store cimport Store, store_expire
 from edgecache.native.sys cimport (
     AF_INET, EAGAIN, ECONNABORTED, EFD_CLOEXEC, EINTR, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
@@ -170,6 +173,16 @@ cdef inline void _drain(Context *ctx) noexcept nogil:
         conn = after
 
 
+cdef inline void _close_idle(Context *ctx) noexcept nogil:
+    cdef Conn *conn = ctx.conns
+    cdef Conn *after
+    while conn != NULL:
+        after = conn.next
+        if conn_idle(conn):
+            http1_close(ctx, conn, C_closed_idle)
+        conn = after
+
+
 cdef inline void _wake_everything(Context *ctx) noexcept nogil:
     cdef Hold *hold = ctx.holds
     while hold != NULL:
@@ -204,6 +217,8 @@ cdef inline void _mail(Context *ctx) noexcept nogil:
             entry_release(message.entry)
         elif message.kind == MESSAGE_DRAIN:
             _drain(ctx)
+        elif message.kind == MESSAGE_SHED:
+            _close_idle(ctx)
         elif message.kind == MESSAGE_HAND:
             _hand(ctx)
         else:

@@ -251,3 +251,25 @@ def test_signals_are_not_for_workers(edges: Callable[..., Edge]) -> None:
     assert len(workers) == 3
     eventually(lambda: all(blocks_signals(thread) for thread in workers if thread))
     assert not blocks_signals(threading.main_thread().native_id or 0)
+
+
+def test_under_pressure_idle_connections_leave_and_new_ones_are_refused(edge: Edge) -> None:
+    edge.put("/a", b"body")
+    with edge.viewer() as idle, edge.viewer() as half, edge.viewer() as parked:
+        idle.ask("/a")
+        half.send(get("/a")[:9])
+        parked.send(get("/miss"))
+        fill = edge.fill()
+        edge.await_parked(1)
+        edge.await_count("bytes_in", len(get("/a")) + len(get("/miss")) + 9)
+        edge.plane.close_idle()
+        assert idle.at_end()
+        edge.plane.set_connections(0)
+        assert edge.ask("/a").status == 503
+        edge.plane.set_connections(100)
+        assert edge.ask("/a").status == 200
+        half.send(get("/a")[9:])
+        assert half.answer().body == b"body"
+        fill.fail(404)
+        assert parked.answer().status == 404
+    assert edge.count("closed_idle") == 1

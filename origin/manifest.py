@@ -261,11 +261,11 @@ def _part(stream: str, part: Part) -> str:
 
 def _hints(timeline: Timeline, track: Track, init: str | None) -> Iterator[str]:
     """The part that comes next, and its init section when that is another (B.1): of the encoder
-    that has begun, or of the next one when none runs."""
+    that has begun, or of the next one when none runs. Text has none."""
     name = track.rendition.track
     number = timeline.generations[-1].number + (not timeline.running)
     coming = names.init_path(timeline.stream, timeline.epoch, name, number)
-    if coming != init:
+    if coming != init and track.rendition.kind != "text":
         yield f'#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="{_uri(timeline.stream, coming)}"'
     msn, parts, _ = track.version
     path = names.part_path(timeline.stream, timeline.epoch, name, msn, parts)

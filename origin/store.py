@@ -113,7 +113,7 @@ class Store:
 
     def _add_object(self, window: Window, item: MediaObject, now: float) -> None:
         epoch = item.path.split("/")[3]
-        if epoch != window.epoch:
+        if epoch not in window.epochs:
             if self._disk:
                 self._disk.begin(window.stream)
             window.start_epoch(epoch, now + _LINGER_S)

@@ -174,7 +174,7 @@ cdef inline void _directives(Slice query, Target *target) noexcept nogil:
 
 
 cdef inline size_t write_directives(Want *want, char *out, bint more) noexcept nogil:
-    """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES|v2, in this order; `more`: behind other parameters."""
+    """?_HLS_msn=…&_HLS_part=…&_HLS_skip=YES|v2, in this order; `more`: behind others."""
     cdef int n = 0
     if want.has_msn:
         n = snprintf(out, QUERY_BYTES, b"?_HLS_msn=%llu", <unsigned long long>want.msn)

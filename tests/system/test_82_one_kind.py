@@ -97,7 +97,8 @@ async def site(home: Path) -> AsyncIterator[Site]:
         door = json.loads(ask(edge.admin, "GET", "/state", {}).body)["listening"]["ingest"]
         made = {name: run("keys", "create", name, "-c", str(config)) for name in SOURCES}
         commands = {
-            name: f"-v error -nostdin {source} -f flv rtmp://{door}/live/{made[name].stdout.strip()}"
+            name: f"-v error -nostdin {source} -f flv"
+            f" rtmp://{door}/live/{made[name].stdout.strip()}"
             for name, source in SOURCES.items()
         }
         async with child(sys.executable, "-m", "origin", "serve", "-c", str(config), cwd=ROOT):

@@ -12,17 +12,32 @@ import base64
 import binascii
 import math
 import re
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from edgecache import amf
 
-from .markers import Marker
+from .markers import Marker, MarkerError
+from .timeline import Timeline
 
 EVENTS: Final = frozenset(("onAdCue", "onCuePoint"))
 MAX_SECONDS: Final = 7 * 86_400.0
 
 _ODD: Final = re.compile(r"[^A-Za-z0-9_.:-]+")
 _SECTION_MAX: Final = 4096  # bytes; a private section has 12 bits of length
+
+
+def tell(said: Iterable[tuple[int, list[amf.Value]]], timeline: Timeline) -> Iterator[MarkerError]:
+    """Put messages, each with the ms of the encoder's time where it stands in the media, into the
+    timeline. Gives those that contradict what was told before."""
+    for at_ms, values in said:
+        began_ns = timeline.generations[-1].wall_ns(timeline.timing.segment_ns)
+        marker = marker_of(values, at_ns=began_ns + at_ms * 1_000_000)
+        try:
+            if marker is not None:
+                timeline.mark(marker)
+        except MarkerError as error:
+            yield error
 
 
 def marker_of(values: list[amf.Value], *, at_ns: int) -> Marker | None:

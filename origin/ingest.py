@@ -16,20 +16,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal, Protocol
 
-from edgecache.errors import ConfigError, EdgeError, Source
+from edgecache.errors import EdgeError, Source
 
 from . import ladder, names
 from .broker import BrokerError
 from .chronicle import Chronicle, Row, head
-from .config import Config
+from .encoding import Settings
 from .ffmpeg import Ffmpeg
 from .model import Publication
 from .presentation import Presentation
 from .receive import Result, receive
 from .resume import Taken
 from .slate import Slate, chunks
-from .stream import LiveStream, Settings, State
-from .timing import Timing
+from .stream import LiveStream, State
 
 log = logging.getLogger(__name__)
 
@@ -62,43 +61,6 @@ class Body(Protocol):
     """What an HTTP server hands over; aiohttp's StreamReader is one."""
 
     def iter_any(self) -> AsyncIterator[bytes]: ...
-
-
-def timing_of(settings: Settings) -> Timing:
-    """The grid of the streams that are encoded so. Raises ValueError."""
-    return Timing.plan(
-        ladder.renditions(settings.plan),
-        segment_s=settings.plan.segment_s,
-        part_s=settings.plan.segment_s / settings.parts,
-        window_s=settings.window_s,
-    )
-
-
-def settings_of(config: Config) -> Settings:
-    """The encoding half of the configuration. Raises ConfigError when no playlist could be made of
-    it: before anybody publishes."""
-    settings = Settings(
-        plan=ladder.plan_of(config),
-        parts=config.live.parts,
-        window_s=config.live.window / 1000,
-        dvr_s=config.live.dvr / 1000,
-        reconnect_s=config.live.reconnect / 1000,
-    )
-    try:
-        timing_of(settings)
-    except ValueError as error:
-        raise ConfigError([f"live: {error}"]) from None
-    return settings
-
-
-def slate_of(config: Config) -> Slate | None:
-    """None: nothing is shown."""
-    told = config.slate
-    if told.show == "nothing":
-        return None
-    still = told.still if told.show == "still" else None
-    colour = told.colour.replace("#", "0x")
-    return Slate(colour=colour, still=still, after_s=told.after / 1000)
 
 
 class Ingest:
@@ -239,6 +201,11 @@ class Ingest:
         hidden = ("state", "epoch")
         told = known.describe() if known else {}
         return {name: value for name, value in told.items() if name not in hidden}
+
+    @property
+    def shedding(self) -> int:
+        """How many streams are made with less than was planned."""
+        return sum(live.shed > 0 for live in self._streams.values() if live.state != "ended")
 
     def stream(self, stream: str) -> LiveStream | None:
         """The newest epoch of `stream`."""

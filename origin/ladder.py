@@ -186,6 +186,24 @@ def only(plan: Plan, tracks: Collection[str]) -> Plan:
     )
 
 
+def steps(plan: Plan) -> int:
+    """How much can be left out of `plan`: see `shed`."""
+    return (len(plan.rungs) > 1) + (bool(plan.rungs) and plan.fps % 2 == 0)
+
+
+def shed(plan: Plan, level: int) -> tuple[Plan, dict[str, str]]:
+    """`plan` with `level` steps left out: first the best rung, which is the one below under its own
+    name then, so that whoever watches it goes on; then every other picture. Also returns which
+    track is a copy of which."""
+    if not level:
+        return plan, {}
+    if len(plan.rungs) < 2:
+        return replace(plan, fps=plan.fps // 2), {}
+    best, below = plan.rungs[:2]
+    fps = plan.fps // 2 if level > 1 else plan.fps
+    return replace(plan, rungs=plan.rungs[1:], fps=fps), {below.track: best.track}
+
+
 def renditions(plan: Plan) -> tuple[Rendition, ...]:
     """The tracks as the manifest lists them: in the order of `plan.tracks`, then texts."""
     video = tuple(

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 from edgecache import __version__
 
 from .archive.keeper import Keeper
+from .ingest import Ingest
 from .ledger import Ledger
 from .store import Store
 from .subscriptions import Subscriptions
@@ -50,8 +51,10 @@ class OriginCollector(Collector):
         subscriptions: Subscriptions,
         answers: Answers,
         ledger: Ledger,
+        ingest: Ingest,
         keeper: Keeper | None = None,
     ) -> None:
+        self._ingest = ingest
         self._keeper = keeper
         self._store = store
         self._subscriptions = subscriptions
@@ -109,6 +112,8 @@ class OriginCollector(Collector):
         yield events
 
     def _made(self) -> Iterator[Metric]:
+        told = "Streams whose encoder is too slow here and leaves out rungs or pictures."
+        yield GaugeMetricFamily("origin_encoders_shedding", told, value=self._ingest.shedding)
         hops = HistogramMetricFamily(
             "origin_part_hop_seconds",
             "Of each part: capture (late against the publisher's time stamps), encode, package.",

@@ -37,8 +37,9 @@ from .config import Config, secrets_of
 from .control import BODY_MAX, Control
 from .disk import Disk
 from .doors import StartError, listen, open_door
+from .encoding import settings_of, slate_of, timing_of
 from .ffmpeg import Ffmpeg, find
-from .ingest import Ingest, settings_of, slate_of, timing_of
+from .ingest import Ingest
 from .ledger import Ledger
 from .metrics import Answers, OriginCollector
 from .model import PartObject, Publication
@@ -192,7 +193,7 @@ class Origin:
 
     def _operators(self) -> web.Application:
         collector = OriginCollector(
-            self.store, self._subscriptions, self._answers, self._ledger, self._keeper
+            self.store, self._subscriptions, self._answers, self._ledger, self._ingest, self._keeper
         )
         admin = Admin(
             overview=self._overview(),

@@ -13,17 +13,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
-from . import cues, encoder, ladder, subtitles
+from . import cues, ladder, subtitles
 from .broker import Broker, BrokerError
 from .encoder import Encoder, Launch
+from .encoding import Settings
 from .ffmpeg import Ffmpeg
+from .health import Health
 from .hops import hops_of
 from .ladder import Plan
 from .ledger import Recent, durations, stamped
-from .markers import MarkerError
 from .model import Hops, PartObject, Publication
 from .presentation import Presentation, Start
 from .source import Source
@@ -32,21 +32,6 @@ log = logging.getLogger(__name__)
 
 State = Literal["waiting", "live", "reconnecting", "ended"]
 Sink = Callable[[Sequence[Publication]], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How streams are encoded and kept; times in seconds."""
-
-    plan: Plan
-    parts: int = 8  # a segment
-    window_s: float = 30.0
-    dvr_s: float = 0.0
-    reconnect_s: float = 30.0
-    # A file sent without pacing would be encoded as fast as the machine can, dates running ahead:
-    # media may be this much ahead of the clock before the publisher is slowed down to it.
-    lead_s: float = 5.0
-    encoder: encoder.Limits = field(default_factory=encoder.Limits)
 
 
 class BusyError(BrokerError):
@@ -89,11 +74,13 @@ class LiveStream:
         self._recent = Recent()
         self._encoder: Encoder | None = None
         self._presentation = resumed
-        self._plan = (
-            ladder.only(settings.plan, resumed.timeline.tracks) if resumed else settings.plan
-        )
+        plan = settings.plan
+        self._plan = ladder.only(plan, resumed.timeline.tracks) if resumed else plan
         self._source: Source | None = None  # that the encoder was started for, or follows
-        self._shaped = self._plan  # as the encoder makes it
+        self._shaped = self._plan  # in the source's sizes
+        self._health = Health(settings.health)
+        self._made = self._plan.tracks  # by the encoder, in the order of its pipes
+        self._copies: dict[str, str] = {}  # track -> the one that gets the same
         self._start: Start | None = None
         self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
         self._failure = ""
@@ -122,8 +109,13 @@ class LiveStream:
 
     @property
     def shape(self) -> Plan:
-        """What the encoder makes, or made last."""
+        """The plan in the sizes of the source, the newest one if it is gone."""
         return self._shaped
+
+    @property
+    def shed(self) -> int:
+        """How many steps of the plan are left out, see ladder.shed."""
+        return self._health.level
 
     @property
     def encoder_pid(self) -> int | None:
@@ -235,6 +227,7 @@ class LiveStream:
             "encoder_pid": self.encoder_pid,
             "restarts": dict(running.restarts) if running else {},
             "speed": self._speed(),
+            "shed": self.shed,
             "latency_ms": self._recent.describe(),
             "lag_ms": self._presentation.lag_ns // 1_000_000 if self._presentation else None,
             "queued_bytes": running.queued_bytes if running else 0,
@@ -288,17 +281,12 @@ class LiveStream:
         """Words and events that the publisher told, where they stand in its media."""
         if self._presentation is None or not self._presentation.timeline.generations:
             return
-        timeline = self._presentation.timeline
-        began_ns = timeline.generations[-1].wall_ns(self._presentation.timing.segment_ns)
-        for at_ms, values in broker.cues():
+        said = broker.cues()
+        for at_ms, values in said:
             if words := subtitles.told_of(values):
                 self._presentation.say(words, at_ms)
-            marker = cues.marker_of(values, at_ns=began_ns + at_ms * 1_000_000)
-            try:
-                if marker is not None:
-                    timeline.mark(marker)
-            except MarkerError as error:
-                log.warning("marker refused: %s", error, extra={"stream": self.name})
+        for error in cues.tell(said, self._presentation.timeline):
+            log.warning("marker refused: %s", error, extra={"stream": self.name})
 
     def _shape(self, source: Source) -> Plan:
         return ladder.shape(self._plan, source.size or (0, 0))
@@ -320,7 +308,10 @@ class LiveStream:
         assert self._broker.source is not None
         assert self._presentation is not None
         self._end_generation()
-        plan = self._shaped = self._shape(self._broker.source)
+        self._health.began()
+        self._shaped = self._shape(self._broker.source)
+        plan, self._copies = ladder.shed(self._shaped, self._health.level)
+        self._made = plan.tracks
         replay, source = self._broker.replay(), self._broker.source
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
@@ -345,10 +336,10 @@ class LiveStream:
     def _output(self, index: int, data: bytes) -> None:
         assert self._presentation is not None
         assert self._encoder is not None
-        read_s = time.monotonic()
-        track = self._plan.tracks[index]
-        made = self._presentation.feed(track, data, time.time_ns())
-        self._publish(stamped(made, lambda part: self._hops(part, read_s)))
+        read_s, track = time.monotonic(), self._made[index]
+        for name in filter(None, (track, self._copies.get(track))):
+            made = self._presentation.feed(name, data, time.time_ns())
+            self._publish(stamped(made, lambda part: self._hops(part, read_s)))
         if self._presentation.faults:
             self._encoder.restart("garbage")
 
@@ -358,7 +349,19 @@ class LiveStream:
         hops = hops_of(part, self._presentation.timeline, self._fed_by, read_s)
         if hops is not None:
             self._recent.add(durations(hops))
+            self._judge(hops)
         return hops
+
+    def _judge(self, hops: Hops) -> None:
+        """Is the encoder too slow for this machine, or fast enough for more than it does?"""
+        before, steps = self._health.level, ladder.steps(self._plan)
+        if not self._health.saw(hops.encode_s, self._loop.time(), steps=steps):
+            return
+        assert self._encoder is not None
+        slow, told = self._health.level > before, {"stream": self.name, "shed": self._health.level}
+        say = log.warning if slow else log.info
+        say("encoder too slow" if slow else "encoder fast enough again", extra=told)
+        self._encoder.restart("slow" if slow else "fast", its_fault=False)
 
     def _publish(self, publications: Sequence[Publication]) -> None:
         if not publications:

@@ -17,10 +17,11 @@ import pytest
 import uvloop
 
 from origin import encoder, ffmpeg, ladder, testpattern
+from origin.encoding import Settings
 from origin.ingest import Ingest, RefusedError
 from origin.model import PartObject, PlaylistVersion, Publication
 from origin.receive import Result, receive
-from origin.stream import LiveStream, Settings
+from origin.stream import LiveStream
 
 SMALL = ladder.Plan(
     rungs=(
@@ -84,7 +85,7 @@ class Output:
     def playlist(self, track: str) -> str:
         name = f"/{track}.m3u8"
         found = [i for i in self.items if isinstance(i, PlaylistVersion) and i.path.endswith(name)]
-        return found[-1].full.decode()
+        return found[-1].full.decode() if found else ""
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,8 @@ PATTERN = testpattern.Pattern(width=320, height=180, bitrate=400_000)
 _HOST = """
 import asyncio, sys
 from origin import ffmpeg, ladder, testpattern
-from origin.stream import LiveStream, Settings
+from origin.encoding import Settings
+from origin.stream import LiveStream
 from origin.receive import receive
 async def main():
     tool = ffmpeg.find()

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.timeout(60)
 PUBLIC = {
     "bytes", "dropped_frames", "dropped_tags", "encoder", "epoch", "generation", "jumps", "lag_ms",
     "last_tag_age_s", "latency_ms", "name", "out_of_step", "playlists", "publications",
-    "queued_bytes", "renditions", "restarts", "silent_frames", "source", "speed", "state", "tags",
-    "viewers",
+    "queued_bytes", "renditions", "restarts", "shed", "silent_frames", "source", "speed", "state",
+    "tags", "viewers",
 }  # fmt: skip
 
 
@@ -64,6 +64,7 @@ async def test_metrics_parse_and_close() -> None:
         enqueued = found["origin_push_items_total", "a", "enqueued"]
         assert sum(items.values()) + pending == enqueued > 0
         assert found["origin_store_streams_live",] == 1
+        assert found["origin_encoders_shedding",] == 0
         async with admin.get("/readyz") as answer:
             assert await answer.json() == {"ready": True, "reasons": []}
 

@@ -56,6 +56,18 @@ def test_proportions_are_the_sources_and_nothing_is_enlarged(
     assert [(rung.width, rung.height) for rung in ladder.shape(FULL, size).rungs] == shaped
 
 
+def test_first_the_best_rung_is_left_out_then_every_other_picture() -> None:
+    assert [ladder.steps(plan) for plan in (FULL, ladder.fit(FULL, None))] == [2, 0]
+    assert ladder.shed(FULL, 0) == (FULL, {})
+    one, copies = ladder.shed(FULL, 1)
+    assert (one.rungs, one.fps, copies) == (FULL.rungs[1:], 30, {"720p": "1080p"})
+    two, copies = ladder.shed(FULL, 2)
+    assert (two.rungs, two.fps, copies) == (FULL.rungs[1:], 15, {"720p": "1080p"})
+    single = ladder.fit(FULL, (426, 240))
+    assert ladder.steps(single) == 1
+    assert ladder.shed(single, 1) == (replace(single, fps=15), {})
+
+
 def test_threads_are_pinned() -> None:
     assert [rung.threads for rung in ladder.PRODUCTION] == [4, 2, 1, 1, 1]
 

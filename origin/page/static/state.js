@@ -74,6 +74,7 @@ function facts(stream, before) {
   const restarts = total(stream.restarts);
   const speed = stream.speed ? `${number(stream.speed, 2)}× real time, ` : "";
   const again = `${restarts ? listed(stream.restarts) : "no"} restarts`;
+  const shed = ["", "too slow: without its best rung, ", "too slow: at half the rate, "];
   const published = growth(stream, before, "publications");
   const age = stream.last_tag_age_s ?? null;
   const dropped = [listed(stream.dropped_tags), listed(stream.dropped_frames)];
@@ -84,7 +85,7 @@ function facts(stream, before) {
       "low latency, as the POPs count",
     ),
     fact("Source", stream.source ?? "–"),
-    fact("Encoder", stream.encoder ?? "none", `${speed}${again}`),
+    fact("Encoder", stream.encoder ?? "none", `${shed[stream.shed ?? 0]}${speed}${again}`),
     fact(
       "Its lag",
       stream.lag_ms === null ? "–" : `${number(stream.lag_ms)} ms`,

@@ -1,0 +1,69 @@
+"""How streams are encoded and kept: the configuration in the terms of those who do it.
+
+Law: what no playlist could be made of is refused before anybody publishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgecache.errors import ConfigError
+
+from . import encoder, health, ladder
+from .config import Config
+from .ladder import Plan
+from .slate import Slate
+from .timing import Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How streams are encoded and kept; times in seconds."""
+
+    plan: Plan
+    parts: int = 8  # a segment
+    window_s: float = 30.0
+    dvr_s: float = 0.0
+    reconnect_s: float = 30.0
+    # A file sent without pacing would be encoded as fast as the machine can, dates running ahead:
+    # media may be this much ahead of the clock before the publisher is slowed down to it.
+    lead_s: float = 5.0
+    encoder: encoder.Limits = field(default_factory=encoder.Limits)
+    health: health.Limits = field(default_factory=health.Limits)
+
+
+def timing_of(settings: Settings) -> Timing:
+    """The grid of the streams that are encoded so. Raises ValueError."""
+    return Timing.plan(
+        ladder.renditions(settings.plan),
+        segment_s=settings.plan.segment_s,
+        part_s=settings.plan.segment_s / settings.parts,
+        window_s=settings.window_s,
+    )
+
+
+def settings_of(config: Config) -> Settings:
+    """The encoding half of the configuration. Raises ConfigError when no playlist could be made of
+    it: before anybody publishes."""
+    settings = Settings(
+        plan=ladder.plan_of(config),
+        parts=config.live.parts,
+        window_s=config.live.window / 1000,
+        dvr_s=config.live.dvr / 1000,
+        reconnect_s=config.live.reconnect / 1000,
+    )
+    try:
+        timing_of(settings)
+    except ValueError as error:
+        raise ConfigError([f"live: {error}"]) from None
+    return settings
+
+
+def slate_of(config: Config) -> Slate | None:
+    """None: nothing is shown."""
+    told = config.slate
+    if told.show == "nothing":
+        return None
+    still = told.still if told.show == "still" else None
+    colour = told.colour.replace("#", "0x")
+    return Slate(colour=colour, still=still, after_s=told.after / 1000)

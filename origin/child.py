@@ -3,7 +3,7 @@
 Laws: it has stdin, stderr and one pipe a track, and inherits nothing else. Input waiting for it is
 counted (`queued_bytes`) and the writer must heed `drain`; output is read as it comes and handed on
 at once, so a slow consumer must not be called from here. stderr is kept as a bounded ring of lines.
-It dies with us, however we die (PR_SET_PDEATHSIG; its input ends, too). Knows nothing of restarts.
+It is confined and dies with us (sandbox.py). Knows nothing of restarts.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import contextlib
 import fcntl
 import os
 import resource
-import shutil
 import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from . import sandbox
 
 # One reader that pauses 3 s stalls all renditions with 64 KiB pipes, none with 1 MiB (media.md 6).
 _PIPE_BYTES: Final = 1 << 20
@@ -27,7 +28,6 @@ _WRITE_BYTES: Final = 1 << 18
 _LOG_LINES: Final = 40
 _LOG_LINE_CHARS: Final = 300
 _ENVIRONMENT: Final = {"LC_ALL": "C"}
-_LIMITS: Final = ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0))
 
 
 class Child:
@@ -113,7 +113,7 @@ class Child:
                 ours.append(write if index == 0 else read)
                 theirs.append(read if index == 0 else write)
             self._process = subprocess.Popen(
-                [*_dies_with_parent(), *argv(theirs[1:-1])],
+                [*sandbox.prefix(), *argv(theirs[1:-1])],
                 stdin=theirs[0],
                 stdout=subprocess.DEVNULL,
                 stderr=theirs[-1],
@@ -133,7 +133,7 @@ class Child:
         self._watch(ours)
 
     def _confine(self) -> None:
-        for limit, value in _LIMITS:
+        for limit, value in sandbox.LIMITS:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(self._process.pid, limit, (value, value))
         if self._background:
@@ -220,11 +220,3 @@ def _pipe() -> tuple[int, int]:
     with contextlib.suppress(OSError):
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return read, write
-
-
-def _dies_with_parent() -> list[str]:
-    """Prefix that sets PR_SET_PDEATHSIG. util-linux has it everywhere we run; without it the end of
-    its input still ends an ffmpeg that is not hung. No preexec_fn: that forks a threaded
-    process."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", signal.Signals.SIGKILL.name[3:], "--"] if setpriv else []

@@ -29,6 +29,7 @@ from edgecache import logs, signing
 from edgecache.errors import ConfigError
 from edgecache.settings import Loaded
 
+from . import sandbox
 from .admin import Admin
 from .api import Pull, guard
 from .archive.keeper import Keeper, open_keeper
@@ -272,7 +273,8 @@ class Origin:
         if self._keeper:
             self._keeper.start()
         ports = {"port": self.port, "admin_port": self.admin_port}
-        log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg)})
+        netless = "--net" in sandbox.prefix()
+        log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg), "netless": netless})
         if not self._secrets:
             log.warning("keys: none, so nobody can publish or subscribe")
 

@@ -270,8 +270,9 @@ class Disk:
     def _drop(self, kinds: tuple[str, ...], path: str) -> None:
         """Rows of the segment at `path`, if its stream keeps any."""
         _, _, stream, _, track, name = path.split("/")
-        if stream in self._journals and name.removesuffix(".m4s").isdigit():
-            self._journals[stream].drop(kinds, track, int(name.removesuffix(".m4s")))
+        number = name.partition(".")[0]
+        if stream in self._journals and number.isdigit():
+            self._journals[stream].drop(kinds, track, int(number))
 
     def _record(self, stream: str, rows: list[Row]) -> None:
         folder = self._root / stream

@@ -334,9 +334,14 @@ def test_names_are_never_given_twice(killed: tuple[Show, Disk]) -> None:
 def test_rows_leave_with_what_they_speak_of(killed: tuple[Show, Disk]) -> None:
     show, _ = killed
     disk, epoch = show.disk, names.epoch_of(UNIX_S)
-    disk.archived(names.segment_path("cam", epoch, "90p", FIRST))
-    disk.remove(names.segment_path("cam", epoch, "90p", FIRST + 1))
+    for track in ("90p", TEXT.track):
+        disk.archived(names.segment_path("cam", epoch, track, FIRST))
+        disk.remove(names.segment_path("cam", epoch, track, FIRST + 1))
     flush(disk)
+    kept = [row[:3] for row in disk.rows("cam") if row.track == TEXT.track]
+    assert ("segment", TEXT.track, FIRST) in kept
+    assert ("segment", TEXT.track, FIRST + 1) not in kept
+    assert ("part", TEXT.track, FIRST) not in kept
     left = {row[:3] for row in disk.rows("cam") if row.track == "90p" and row.number < FIRST + 3}
     assert left == {
         ("init", "90p", 0), ("init", "90p", 1), ("segment", "90p", FIRST),

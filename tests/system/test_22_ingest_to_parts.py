@@ -186,7 +186,8 @@ async def test_a_slate_is_shown_until_the_publisher_is_back_or_given_up() -> Non
 
 def generation(at: Site) -> int:
     """Of the newest init section in the playlist."""
-    return int(at.playlist("90p").full.rpartition(b"/init")[2].partition(b".")[0])
+    mapped = at.playlist("90p").full.rpartition(b"-MAP:URI=")[2]
+    return int(mapped.partition(b"/init")[2].partition(b".")[0])
 
 
 @pytest.mark.parametrize("key", ["cam.wrong", "nothing"])

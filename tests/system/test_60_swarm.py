@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import pytest
 
 from bench.model.check import check
 from bench.swarm.build import build
+from origin.ffmpeg import find
+from tests.browser.live import origin_answers
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("edgecache")
@@ -96,6 +99,29 @@ def test_low_latency_viewers_of_the_demo(facts: dict[str, Any]) -> None:
     assert run["requests_s_viewer"] == pytest.approx(16, rel=0.05)
     assert run["ms"]["blocked"]["p50"] < 400
     assert run["ms"]["startup"]["p100"] < 1500
+
+
+def test_all_kinds_at_once_cost_the_origin_nothing(
+    facts: dict[str, Any], measured: Callable[..., None]
+) -> None:
+    """Low-latency HLS, classic HLS of both renditions and DASH: what is pushed serves all."""
+    pop, classic = facts["playlists"], ("--mode", "classic", "--rendition", "spread")
+    before = origin_answers(facts["admin"]["origin"])
+    mpd = pop[1].replace("master.m3u8", "manifest.mpd")
+    dash = f"-v error -nostdin -i {mpd} -t 6 -map 0 -c copy -f null -"
+    with (
+        subprocess.Popen([str(find().path), *dash.split()]) as reader,
+        ThreadPoolExecutor() as pool,
+    ):
+        crowds = [
+            pool.submit(swarm, pop[1], "--viewers", "80", "--seconds", "6", *how)
+            for how in ((), classic)
+        ]
+        assert all(sound(crowd.result(), 80) for crowd in crowds)
+        assert reader.wait(30) == 0
+    after = origin_answers(facts["admin"]["origin"])
+    measured(requests=sum(c.result()["tallies"]["asked"] for c in crowds), at_the_origin=after)
+    assert after == before
 
 
 def test_the_pop_served_what_the_viewers_counted(facts: dict[str, Any]) -> None:

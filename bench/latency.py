@@ -138,7 +138,7 @@ def drawn(rows: Sequence[Hop]) -> str:
             median=row.p50,
             low=row.p50,
             high=row.p95,
-            note=f"p50 {row.p50:.1f} ms, p95 {row.p95:.1f} ms",
+            note=f"{row.p50:.0f} ms, p95 {row.p95:.0f}",
             colour=number,
             own=row.name == "whole",
         )

@@ -86,13 +86,16 @@ cdef inline Blob *blob_new_memfd(uint64_t *used) noexcept nogil:
 
 
 cdef inline Blob *blob_adopt(int fd, uint64_t filled, bint sealed, uint64_t *used) noexcept nogil:
-    """Of a memfd that another process filled this far, and sealed. Takes the descriptor over; NULL:
-    it is no such thing, or no memory, and the descriptor stays the caller's."""
-    cdef int seals = fcntl(fd, F_GET_SEALS)
+    """Of a memfd that our predecessor filled this far, and for good if `sealed`. It may not carry
+    the seals: the kernel gives none while bytes of it are under way to a viewer. Takes the
+    descriptor over; NULL: it is no such thing, or no memory, and the descriptor stays the
+    caller's."""
     cdef int kept = F_SEAL_WRITE | F_SEAL_SHRINK
     cdef Blob *blob
-    if seals < 0 or (sealed and seals & kept != kept) or lseek(fd, 0, SEEK_END) < <long>filled:
+    if fcntl(fd, F_GET_SEALS) < 0 or lseek(fd, 0, SEEK_END) < <long>filled:
         return NULL
+    if sealed:
+        fcntl(fd, F_ADD_SEALS, kept)
     blob = _blob_new(used)
     if blob == NULL:
         return NULL

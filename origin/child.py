@@ -59,6 +59,7 @@ class Child:
         self.queued_bytes = 0
         self.log_bytes = 0
         self._open: set[int] = set()
+        self._held: set[int] = set()
         self._background = background
         self._spawn(argv, tracks)
 
@@ -93,6 +94,19 @@ class Child:
         self._closing = True
         if not self._queue:
             self._close_input()
+
+    def hold(self, index: int, *, held: bool) -> None:
+        """Leave what the track writes in its pipe, which slows it down, or go on. It has not exited
+        before all of it is read: whoever ends a child does not hold it."""
+        fd = self._outputs[index]
+        if fd not in self._open or held == (fd in self._held):
+            return
+        if held:
+            self._held.add(fd)
+            self._loop.remove_reader(fd)
+        else:
+            self._held.discard(fd)
+            self._loop.add_reader(fd, self._read, fd, index)
 
     def kill(self) -> None:
         """SIGKILL; on_exit follows."""
@@ -144,6 +158,7 @@ class Child:
         for fd in fds:
             os.set_blocking(fd, False)
         self._input, *outputs, errors = fds
+        self._outputs = tuple(outputs)
         self._exit = os.pidfd_open(self._process.pid)
         self._open = {*outputs, errors, self._exit}
         for index, fd in enumerate(outputs):

@@ -24,6 +24,7 @@ from .catalog import Catalog
 from .config import Url
 from .ingest import Ingest, RefusedError
 from .overview import Overview
+from .remux import CONTAINERS
 from .store import Store, StoreError
 from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
 
@@ -145,8 +146,9 @@ class Control:
         stream = request.match_info["stream"]
         if not _STREAM.fullmatch(stream):
             raise StoreError(400, f"stream: found {stream[:80]!r}, allowed {_STREAM.pattern}")
-        if request.content_type not in _FLV:
-            raise StoreError(415, f"Content-Type: found {request.content_type}, allowed {_FLV[0]}")
+        if request.content_type not in (*_FLV, *CONTAINERS):
+            allowed = ", ".join((_FLV[0], *CONTAINERS))
+            raise StoreError(415, f"Content-Type: found {request.content_type}, allowed {allowed}")
         if not self._ready():
             raise StoreError(503, "the origin is going away")
         try:
@@ -160,7 +162,12 @@ class Control:
         stream = self._admit(request)
         publisher = request.headers.get("Edge-Publisher", request.remote or "")
         try:
-            await self._ingest.serve(stream, request.content, publisher=publisher)
+            await self._ingest.serve(
+                stream,
+                request.content,
+                publisher=publisher,
+                container=CONTAINERS.get(request.content_type, ""),
+            )
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None
         return web.json_response({"stream": stream})

@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from edgecache.errors import EdgeError, Source
 
-from . import ladder, names
+from . import ladder, names, remux
 from .broker import BrokerError
 from .chronicle import Chronicle, Row, head
 from .encoding import Settings
@@ -115,13 +115,15 @@ class Ingest:
         elif sum(one.state != "ended" for one in self._streams.values()) >= self._limit:
             raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
 
-    async def serve(self, stream: str, body: Body, *, publisher: str) -> Result:
-        """A whole FLV byte stream. Raises RefusedError unless it ended well or was cut."""
+    async def serve(
+        self, stream: str, body: Body, *, publisher: str, container: str = ""
+    ) -> Result:
+        """A whole byte stream: FLV, or a `container` that remux.py reads. Raises RefusedError
+        unless it ended well or was cut."""
         self.check(stream)
         await self._replace(stream)
         live = self._live(stream)
-        came = body.iter_any()
-        task = asyncio.ensure_future(receive(live, came, idle_s=self._idle_s, publisher=publisher))
+        task = asyncio.create_task(self._receive(live, body, publisher, container))
         self._bodies[task] = stream
         try:
             result = await task
@@ -142,6 +144,15 @@ class Ingest:
         if result.status not in (200, 499):
             raise RefusedError(result.status, result.reason)
         return result
+
+    async def _receive(
+        self, live: LiveStream, body: Body, publisher: str, container: str
+    ) -> Result:
+        came = body.iter_any()
+        if not container:
+            return await receive(live, came, idle_s=self._idle_s, publisher=publisher)
+        async with contextlib.aclosing(remux.flv(came, container, self._ffmpeg)) as tags:
+            return await receive(live, tags, idle_s=self._idle_s, publisher=publisher)
 
     def _bodies_of(self, stream: str) -> list[asyncio.Task[Result]]:
         return [task for task, name in self._bodies.items() if name == stream and not task.done()]

@@ -31,6 +31,11 @@ _MUX_OVERHEAD: Final = 1.02  # moof of a 10-frame part: 208 bytes
 _MAX_PIXELS: Final = 33_177_600
 _MAX_STREAMS: Final = MAX_TRACKS + 4  # every sound, a picture, data
 _MAX_ALLOC: Final = 256 << 20  # bytes at once; such a picture in 10 bit and 4:2:0 takes 100 MB
+# What a publisher's bytes can make an ffmpeg do, in front of its input.
+GUARDED: Final = (
+    *("-protocol_whitelist", "pipe", "-max_pixels", str(_MAX_PIXELS)),
+    *("-max_streams", str(_MAX_STREAMS), "-max_alloc", str(_MAX_ALLOC)),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,8 +286,7 @@ def argv(
 def _input() -> list[str]:
     return [
         *("-hide_banner", "-loglevel", "warning", "-nostats", "-nostdin"),
-        *("-protocol_whitelist", "pipe", "-max_pixels", str(_MAX_PIXELS)),
-        *("-max_streams", str(_MAX_STREAMS), "-max_alloc", str(_MAX_ALLOC)),
+        *GUARDED,
         # First frame after 0.17 s instead of 1.37 s. Counting frames per second would wait for half
         # a
         # second of media: after a kill -9 early in a GOP the first part came after 0.65 s, not

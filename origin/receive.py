@@ -60,14 +60,14 @@ class _CutError(Exception):
 
 
 async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes:
-    """The next bytes, b"" at the end. Raises TimeoutError, or _CutError for whatever the server's
-    body raises when its connection breaks."""
+    """The next bytes, b"" at the end. Raises TimeoutError, BrokerError for media of no use, and
+    _CutError for whatever the server's body raises when its connection breaks."""
     try:
         async with asyncio.timeout(idle_s):
             async for chunk in chunks:
                 if chunk:
                     return chunk
-    except TimeoutError:
+    except (TimeoutError, BrokerError):
         raise
     except Exception as error:
         raise _CutError(f"cut: {error.__class__.__name__}") from error

@@ -38,7 +38,8 @@ from .units import HOUR_MS, KIB, MIB, MINUTE_MS, SECOND_MS
 ENV_PREFIX: Final = "EDGECACHE"
 _FD_RESERVE: Final = 64  # listeners, fills, admin; the rest of the descriptors belongs to viewers
 _NAME: Final = r"^[a-z0-9_-]{1,64}$"
-_ROUTES: Final = 15  # the core has room for 16, and the default route may come behind
+UPLOADS: Final = "/publish/"  # what is below it at the viewers' door is for broadcasters
+_ROUTES: Final = 14  # the core has room for 16, and two of our own may come behind
 _CLIENT_FIELDS: Final = ("none", "forwarded", "x-forwarded-for")  # native/types.pxd: ClientField
 
 
@@ -218,6 +219,8 @@ class Ingest(Section):
     """The broadcasters' door (RTMP). Empty `listen`: closed."""
 
     listen: OptionalListen = ""
+    # Media by HTTP and from the go-live page, at http.listen below /publish/; needs a key.
+    http: bool = False
     # Asked in this order where a stream key belongs; empty: origin.urls.
     data_centres: Urls = ()
 
@@ -277,11 +280,14 @@ class EdgeConfig(Section):
         bad = [kid for kid in self.keys if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", kid, re.ASCII)]
         if bad:
             raise ValueError(f"keys: found the key id {bad[0]!r}, allowed [A-Za-z0-9_.-]{{1,64}}")
-        if (self.push.listen or self.ingest.listen) and not self.keys:
+        if (self.push.listen or self.ingest.listen or self.ingest.http) and not self.keys:
             raise ValueError(
                 "keys: found none, allowed at least one with push.listen or ingest.listen"
+                " or ingest.http"
             )
         prefixes = [route.prefix for route in self.route]
+        if self.ingest.http and UPLOADS in prefixes:
+            raise ValueError(f"route: found {UPLOADS}, allowed without ingest.http only")
         if len(prefixes) > _ROUTES or len(set(prefixes)) < len(prefixes):
             raise ValueError(f"route: found one twice or too many, allowed {_ROUTES} prefixes")
         asked = {*self.origin.urls, *(url for route in self.route for url in route.origins)}
@@ -304,6 +310,8 @@ class EdgeConfig(Section):
     def routes(self) -> tuple[Route, ...]:
         """Longest prefix first; the last one fits every path."""
         given = self.route
+        if self.ingest.http:
+            given = (*given, Route(prefix=UPLOADS, kind="http"))
         if not any(route.prefix == "/" for route in given):
             given = (*given, Route(kind=self.origin.kind))
         return tuple(sorted(given, key=lambda route: -len(route.prefix)))

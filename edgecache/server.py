@@ -23,14 +23,13 @@ from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets, load_token
 from .control import access, clock, congestion, sockets
 from .control.admin import Admin, State
-from .control.admission import Admission
+from .control.broadcasters import Broadcasters
 from .control.dump import dump
 from .control.fill import Filler
 from .control.follow import Follower
 from .control.hosting import Hosting
 from .control.http1 import Limits
 from .control.httpd import Door
-from .control.ingest import IngestRouter
 from .control.interest import Interest
 from .control.metrics import EdgeCollector, Page
 from .control.overload import Overload
@@ -87,12 +86,9 @@ class Daemon:
             admit=self._receiver.admit,
         )
         self._interest = self._make_interest()
-        self._ingest = IngestRouter(
-            admission=Admission(
-                data_centres=config.ingest.data_centres or config.origin.urls, sign=self._sign
-            ),
-            sign=self._sign,
-        )
+        self._ingest = Broadcasters(config, self._sign)
+        if uploads := self._ingest.uploads:
+            self._hosting.uploads = uploads.take
         self._admin = self._make_admin()
         self._parts = Parts(
             plane=self._plane, filler=self._filler, follower=self._follower,
@@ -136,7 +132,7 @@ class Daemon:
             "follow": lambda: self._follower.counts,
             "push": lambda: self._receiver.counts,
             "push_door": lambda: self._push.counts,
-            "ingest": lambda: self._ingest.counts,
+            **self._ingest.counts(),
             "site": self._hosting.counts,
             "admin_door": lambda: self._admin.counts,
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Annotated, Final, TypeVar
+from urllib.parse import unquote
 
 import xxhash
 from aiohttp import hdrs, web
@@ -31,6 +32,7 @@ from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
 BODY_MAX: Final = 1 << 20  # a subscription to MAX_STREAMS streams of the longest names
 _FLV: Final = ("video/x-flv", "application/octet-stream")
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+_TITLE_CHARS: Final = 100
 _KID: Final = web.RequestKey("kid", str)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
@@ -167,6 +169,7 @@ class Control:
                 request.content,
                 publisher=publisher,
                 container=CONTAINERS.get(request.content_type, ""),
+                title=unquote(request.headers.get("Edge-Title", ""))[:_TITLE_CHARS],
             )
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None

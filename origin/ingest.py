@@ -91,6 +91,7 @@ class Ingest:
         self._limit = streams
         self._idle_s = idle_s
         self._streams: dict[str, LiveStream] = {}
+        self._titles: dict[str, str] = {}
         self._takeover = takeover
         self._slate = slate
         self._shows: set[asyncio.Task[None]] = set()
@@ -116,13 +117,15 @@ class Ingest:
             raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
 
     async def serve(
-        self, stream: str, body: Body, *, publisher: str, container: str = ""
+        self, stream: str, body: Body, *, publisher: str, container: str = "", title: str = ""
     ) -> Result:
-        """A whole byte stream: FLV, or a `container` that remux.py reads. Raises RefusedError
-        unless it ended well or was cut."""
+        """A whole byte stream: FLV, or a `container` that remux.py reads. title: for people, ""
+        for none, or the one that the stream has. Raises RefusedError unless it ended well or was
+        cut."""
         self.check(stream)
         await self._replace(stream)
         live = self._live(stream)
+        self._titles[stream] = title or self._titles.get(stream, "")
         task = asyncio.create_task(self._receive(live, body, publisher, container))
         self._bodies[task] = stream
         try:
@@ -211,7 +214,8 @@ class Ingest:
         # The store knows better which state and epoch viewers see.
         hidden = ("state", "epoch")
         told = known.describe() if known else {}
-        return {name: value for name, value in told.items() if name not in hidden}
+        shown = {name: value for name, value in told.items() if name not in hidden}
+        return {**shown, "title": self._titles.get(stream, "")} if known else {}
 
     @property
     def shedding(self) -> int:
@@ -262,6 +266,7 @@ class Ingest:
         known = self._streams.get(stream)
         if known is not None and known.state != "ended":
             return known
+        self._titles.pop(stream, None)
         return self._make(
             stream,
             epoch=names.epoch_of(self._epoch_s(known)),

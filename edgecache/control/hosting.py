@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ..config import EdgeConfig
+from ..config import UPLOADS, EdgeConfig
 from .guests import Guests
 from .http1 import Limits
 from .routes import Routes
@@ -57,11 +57,14 @@ class Hosting:
         )
         self._guests = Guests(self._site.handle, self._give_back, limits)
         self.passed: Callable[[int, bytes, bytes], None] = lambda fd, *_: os.close(fd)
+        self.uploads: Callable[[socket.socket, bytes], None] | None = None  # see upload.py
 
     def collect(self) -> None:
         """Guests come with a request; who has none is on its way to another process."""
         for fd, head, rest, client in self._plane.guests():
-            if head:
+            if self.uploads and head.partition(b" ")[2].startswith(UPLOADS.encode()):
+                self.uploads(socket.socket(fileno=fd), head + rest)
+            elif head:
                 self._guests.take(socket.socket(fileno=fd), head, rest, client)
             else:
                 self.passed(fd, rest, client)

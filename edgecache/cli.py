@@ -47,6 +47,7 @@ def _die(code: int, lines: Sequence[str]) -> NoReturn:
 
 
 def _load(config: Path | None, overrides: Sequence[str]) -> Loaded[EdgeConfig]:
+    from . import tls
     from .config import load_config, load_secrets, load_token
     from .errors import ConfigError
 
@@ -54,6 +55,8 @@ def _load(config: Path | None, overrides: Sequence[str]) -> Loaded[EdgeConfig]:
         loaded = load_config(config, overrides)
         load_secrets(loaded.value)
         load_token(loaded.value)
+        if ca_file := loaded.value.origin.ca_file:
+            tls.client(ca_file)
     except ConfigError as error:
         _die(_EX_CONFIG, error.problems)
     return loaded

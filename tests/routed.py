@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from edgecache import config
+from edgecache import sources
 from edgecache.control.budget import Extras
 from edgecache.control.chain import Chain
 from edgecache.control.routes import Route
 from edgecache.control.upstream import Patience, Upstreams
 
 
-def route(upstreams: Upstreams, chain: config.Chain | None = None) -> Route:
-    parents = Chain(chain or config.Chain(), Patience())
+def route(upstreams: Upstreams, chain: sources.Chain | None = None) -> Route:
+    parents = Chain(chain or sources.Chain(), Patience())
     extras = Extras(retries=20, hedges=5)
-    return Route(config.Route(), upstreams, parents, extras, "edgecache-e-00000000")
+    return Route(sources.Route(), upstreams, parents, extras, "edgecache-e-00000000")

@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import socketserver
+import ssl
 import struct
 import subprocess
 import sys
@@ -61,9 +62,9 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class ScriptedOrigin:
-    """`scripts[path]` says what to answer; 404 for the rest."""
+    """`scripts[path]` says what to answer; 404 for the rest. `tls`: it is an https one."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.scripts: dict[str, Script] = {}
         self.asked: list[Asked] = []
         self._lock = threading.Lock()
@@ -71,12 +72,15 @@ class ScriptedOrigin:
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                origin._serve(self.request)
+                with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                    raw = self.request
+                    origin._serve(stack.enter_context(tls.wrap_socket(raw, True)) if tls else raw)
 
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.port = self._server.server_address[1]
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
 
     def _run(self) -> None:
         self._server.serve_forever(0.02)

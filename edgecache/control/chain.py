@@ -22,7 +22,7 @@ from typing import Final
 
 import xxhash
 
-from .. import config
+from .. import sources
 from ..errors import UpstreamError
 from . import clock, policy
 from .body import Flow
@@ -125,7 +125,7 @@ def ranked(urls: Sequence[str], key: bytes) -> list[str]:
 class Chain:
     """The parents of this host."""
 
-    def __init__(self, settings: config.Chain, patience: Patience) -> None:
+    def __init__(self, settings: sources.Chain, patience: Patience) -> None:
         # One failure, and it is left alone for a while: there is always somebody else to ask. It
         # holds what it has to ask for itself, so more requests are open than at an origin.
         patience = replace(

@@ -16,8 +16,9 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin
 
-from ..config import Cache, Route
+from ..config import Cache
 from ..errors import UpstreamError
+from ..sources import Route
 from .response import Head
 
 if TYPE_CHECKING:
@@ -378,5 +379,5 @@ def answer_for(reason: str, *, text: bool = False) -> int:
     """The status for viewers when all attempts are spent. A playlist (`text`) whose origin is away
     is Service Unavailable, so that players ask again (RFC 8216bis 6.2.5.2)."""
     statuses = {"timeout": 504, "connect_timeout": 504, "unavailable": 503, "busy": 503}
-    away = {*statuses, "refused", "cut", "slow", "status_5xx"}
+    away = {*statuses, "refused", "unresolved", "cut", "slow", "status_5xx"}
     return 503 if text and reason in away else statuses.get(reason, 502)

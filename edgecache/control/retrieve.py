@@ -15,7 +15,7 @@ from typing import Final
 
 import xxhash
 
-from .. import config
+from .. import sources
 from ..errors import UpstreamError
 from . import policy
 from .attempts import Attempts
@@ -115,7 +115,7 @@ class _Whole:
 
 
 async def retrieve(
-    route: Route, key: bytes, settings: config.Origin, *, held: bool, loop: bytes = b""
+    route: Route, key: bytes, settings: sources.Origin, *, held: bool, loop: bytes = b""
 ) -> Text:
     """Raises UpstreamError. `held`: the origin answers when there is something new, so its silence
     is not a reason to ask another one. `loop`: the caches that the request came through."""

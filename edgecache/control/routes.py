@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from .. import config
+from .. import sources
+from ..config import EdgeConfig
 from .budget import Extras
 from .chain import Chain, identity
 from .upstream import Origin, Patience, Upstreams
@@ -21,7 +22,7 @@ from .upstream import Origin, Patience, Upstreams
 class Route:
     """`extras`: shared by all routes. `id`: this process, for CDN-Loop."""
 
-    rules: config.Route
+    rules: sources.Route
     upstreams: Upstreams
     chain: Chain
     extras: Extras
@@ -49,7 +50,7 @@ class Route:
 class Routes:
     """The configured routes and their origins."""
 
-    def __init__(self, settings: config.EdgeConfig) -> None:
+    def __init__(self, settings: EdgeConfig) -> None:
         origin = settings.origin
         patience = Patience(
             connect_s=origin.connect / 1000,
@@ -58,6 +59,8 @@ class Routes:
             connections=origin.connections,
             failures=origin.breaker_failures,
             open_s=origin.breaker_open / 1000,
+            resolve_s=origin.resolve / 1000,
+            ca_file=origin.ca_file,
         )
         self.id = identity(settings.pop.name)
         self._chain = Chain(settings.chain, patience)

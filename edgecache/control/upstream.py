@@ -1,28 +1,30 @@
 """Connections to origins: a bounded pool of kept-alive HTTP/1.1 connections each, and their health.
 
 Law: one exchange has one connection; it returns to the pool only if the response ended exactly
-where it said. Deadlines: connect, first byte, and a minimum rate afterwards; a stall is as bad as a
-cut. A chunked body may be one that is still being made (a live segment): of it only silence, for as
-long as a first byte may take, is a stall. Bounds: connections per origin (an exchange beyond it
-waits, under its caller's deadline), idle time. An origin that fails several times in a row is left
-alone for a while, then probed by one exchange (breaker). Does not know keys, caching, retries or
-which origin to prefer.
+where it said. Deadlines: connect (TLS and all), first byte, and a minimum rate afterwards; a stall
+is as bad as a cut. A chunked body may be one that is still being made (a live segment): of it only
+silence, for as long as a first byte may take, is a stall. Bounds: connections per origin (an
+exchange beyond it waits, under its caller's deadline), idle time. An origin that fails several
+times in a row is left alone for a while, then probed by one exchange (breaker). Does not know keys,
+caching, retries or which origin to prefer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Final, cast
 from urllib.parse import urlsplit
 
+from .. import tls
 from ..errors import UpstreamError
 from .body import Flow
+from .dial import Way
 from .pace import Pace
 from .response import Interim, ResponseReader, Sink
 
@@ -32,7 +34,8 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRAC
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """Deadlines in seconds, rate in bytes per second (0: any), and the pool's bounds."""
+    """Deadlines in seconds, rate in bytes per second (0: any), the pool's bounds, and who may sign
+    the certificates of https (None: who the system trusts)."""
 
     connect_s: float = 1.0
     min_rate: int = 64 * 1024
@@ -40,6 +43,8 @@ class Patience:
     connections: int = 64
     failures: int = 5
     open_s: float = 2.0
+    resolve_s: float = 30.0
+    ca_file: Path | None = None
     status_fails: bool = True  # a 5xx counts as a failure of the origin, not only of the resource
 
 
@@ -93,10 +98,11 @@ class _Connection(asyncio.Protocol):
         self.unasked = False
         self.lost = False
         self._paused = False
+        self._ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not inherit from asyncio's.
-        self._transport = cast(asyncio.Transport, transport)
+        self.transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:
@@ -113,14 +119,18 @@ class _Connection(asyncio.Protocol):
             if self._reader.complete:
                 self.finish(None)
 
+    def eof_received(self) -> None:
+        """It said that it has sent all: by FIN, or by close_notify, which nobody else can say."""
+        self._ended = True
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._on_lost(self)
         if self._reader is None:
             return
         try:
-            if exc is not None and not self._reader.complete:
-                raise UpstreamError("cut", f"the connection to the origin broke: {exc}")
+            if not self._ended and not self._reader.complete:
+                raise UpstreamError("cut", f"the connection to the origin broke: {exc or 'no end'}")
             self._reader.eof()
         except UpstreamError as error:
             self.finish(error)
@@ -128,18 +138,18 @@ class _Connection(asyncio.Protocol):
             self.finish(None)
 
     def abort(self) -> None:
-        self._transport.abort()
+        self.transport.abort()
 
     def pause(self) -> None:
         """Whoever reads the body cannot keep up: its rate is not the origin's fault."""
         self._paused = True
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def resume(self) -> None:
         self._paused = False
         self._checked = 0
         if not self.lost:
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     async def exchange(
         self, request: bytes, reader: ResponseReader, patience: tuple[float, int]
@@ -152,7 +162,7 @@ class _Connection(asyncio.Protocol):
         self._received = self._checked = 0
         timer = self._timer = self._loop.call_later(self._first_byte_s, self._check)
         try:
-            self._transport.write(request)
+            self.transport.write(request)
             await self._done
         finally:
             timer.cancel()
@@ -195,8 +205,13 @@ class Origin:
         self.breaker = Breaker(patience.failures, patience.open_s)
         self.pace = Pace()
         self._patience = patience
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self._address = (parts.hostname or "", parts.port or (443 if self._tls else 80))
+        safe = parts.scheme == "https"
+        self._way = Way(
+            parts.hostname or "",
+            parts.port or (443 if safe else 80),
+            tls=tls.client(patience.ca_file) if safe else None,
+            resolve_s=patience.resolve_s,
+        )
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._room = asyncio.Semaphore(patience.connections)
@@ -256,6 +271,8 @@ class Origin:
                             continue
                         self._failed(error, reader.status)
                     raise
+                if fresh:
+                    self._way.remember(connection.transport)
                 self._give_back(connection, reader)
                 if self._lives(reader.status):
                     self.breaker.success()
@@ -283,16 +300,14 @@ class Origin:
 
     async def close(self) -> None:
         """Abort everything; exchanges in flight end as cut."""
+        self._way.close()
         for connection in tuple(self._open):
             connection.abort()
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._patience.connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self._lost), *self._address, ssl=self._tls
-                )
+                connection = await self._way.connect(lambda: _Connection(self._lost))
         except TimeoutError:
             raise UpstreamError("connect_timeout", f"no connection to {self.url}") from None
         except OSError as error:

@@ -124,10 +124,12 @@ def test_a_running_daemon_does_not_share_its_port(edge: Edge) -> None:
     assert "http.listen" in run.stderr
 
 
-def test_a_missing_secret_file_is_a_configuration_error() -> None:
-    run = command("serve", "-o", "keys.k.secret_file=/nonexistent/key")
+@pytest.mark.parametrize("setting", ["keys.k.secret_file", "origin.ca_file"])
+def test_a_missing_file_is_a_configuration_error(setting: str) -> None:
+    run = command("serve", "-o", f"{setting}=/nonexistent/key")
     assert run.returncode == 78
-    assert run.stderr.startswith("error: keys.k.secret_file: found /nonexistent/key: ")
+    assert run.stderr.startswith(f"error: {setting}: found /nonexistent/key: ")
+    assert run.stderr.count("\n") == 1
 
 
 def test_drain_finishes_answers_and_frees_the_parked(origin: ScriptedOrigin) -> None:

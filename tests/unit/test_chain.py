@@ -9,7 +9,6 @@ from time import monotonic
 
 import pytest
 
-from edgecache.config import Chain as Settings
 from edgecache.config import load_config
 from edgecache.control import policy
 from edgecache.control.attempts import Attempts
@@ -17,6 +16,7 @@ from edgecache.control.chain import Chain, Parent, identity, ranked
 from edgecache.control.response import Head
 from edgecache.control.upstream import Patience, Upstreams
 from edgecache.errors import ConfigError, UpstreamError
+from edgecache.sources import Chain as Settings
 from tests.looped import looped
 from tests.routed import route
 

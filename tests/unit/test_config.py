@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecache.config import EdgeConfig, Route, load_config, load_secrets
+from edgecache.config import EdgeConfig, load_config, load_secrets
 from edgecache.errors import ConfigError
 from edgecache.fields import split_address
+from edgecache.sources import Route
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "keys.a.secret=0123456789abcdef"
@@ -26,7 +27,7 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
     example = load_config(ROOT / "examples/edge.toml")
     assert example.value == EdgeConfig()
     unset = {key for key, _, source in example.rows() if source == "default"}
-    assert unset == {"keys", "route", "admin.token_file"}
+    assert unset == {"keys", "route", "admin.token_file", "origin.ca_file"}
 
 
 def test_the_example_route_is_the_default(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Origin(Section):
 
 
 class Chain(Section):
-    """Hosts of ours that are asked before the origins, on routes of kind live and vod."""
+    """Hosts of ours that are asked before the origins. Each has the same routes."""
 
     # The hosts of this POP by their viewers' doors, the same list on each: a key belongs to one of
     # them, which the others ask, so that the POP asks further up once.

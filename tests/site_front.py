@@ -13,6 +13,8 @@ from edgecache.control.http1 import Limits
 from edgecache.control.shelf import Shelf
 from edgecache.control.site import Settings, Site
 from edgecache.control.upstream import Patience, Upstreams
+from edgecache.sources import Chain
+from tests.routed import route
 from tests.running import Answer, ask
 
 KEEP_MAX = 1 << 20
@@ -87,14 +89,16 @@ class Plane:
 
 
 @asynccontextmanager
-async def front(*urls: str) -> AsyncIterator[Front]:
+async def front(*urls: str, chain: Chain | None = None) -> AsyncIterator[Front]:
     upstreams = Upstreams(urls, Patience(min_rate=0, status_fails=False))
+    asked = route(upstreams, chain)
     settings = Settings(name="edge", id="edgecache-edge-00000000", object_max=KEEP_MAX)
-    site = Site(lambda _: upstreams, Shelf(8 << 20), settings)
+    site = Site(lambda _: asked, Shelf(8 << 20), settings)
     plane = Plane(site)
     try:
         yield Front(site, plane.door)
     finally:
         await plane.close()
         await site.close()
+        await asked.chain.close()
         await upstreams.close()

@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -25,20 +26,24 @@ import xxhash
 from .. import sources
 from ..errors import UpstreamError
 from . import clock, policy
-from .body import Flow
-from .response import Head, Interim, Sink
+from .response import Head
 from .upstream import Origin, Patience
-
-
-def identity(name: str) -> str:
-    """This process in CDN-Loop (RFC 8586); the form is known to native/loop.pxd. Hosts of one name
-    are different caches."""
-    return f"edgecache-{name}-{secrets.token_hex(4)}"
-
 
 log = logging.getLogger(__name__)
 
 _HELD: Final = 8
+_OURS: Final = re.compile(r"edgecache-[a-z0-9_-]{1,86}")  # as native/loop.pxd knows it
+
+
+def identity(name: str) -> str:
+    """This process in CDN-Loop (RFC 8586). Hosts of one name are different caches."""
+    return f"edgecache-{name}-{secrets.token_hex(4)}"
+
+
+def ours(loop: str) -> bytes:
+    """The caches of ours in a CDN-Loop field, as native/loop.pxd finds them."""
+    names = (member.partition(";")[0].strip() for member in loop.split(","))
+    return ", ".join(name for name in names if _OURS.fullmatch(name)).encode()
 
 
 class _Nothing:
@@ -56,6 +61,7 @@ class Parent(Origin):
     """A host of ours that is asked before the origins."""
 
     parent = True
+    slack = 2  # it may have to ask others itself
 
     def __init__(self, url: str, patience: Patience, alive_s: float) -> None:
         super().__init__(url, patience)
@@ -65,28 +71,14 @@ class Parent(Origin):
         self._watch: asyncio.Task[None] | None = None
         self.looped = False
 
-    async def send(
-        self,
-        request: bytes,
-        method: str,
-        sink: Sink,
-        *,
-        first_byte_s: float,
-        flow: Callable[[Flow], None] | None = None,
-        interim: Interim | None = None,
-    ) -> None:
-        with self._watched():
-            await super().send(
-                request, method, sink, first_byte_s=2 * first_byte_s, flow=flow, interim=interim
-            )
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         self._asking += 1
         if self._watch is None:
             self._watch = asyncio.create_task(self._feel())
         try:
-            yield
+            async with super()._turn():
+                yield
         finally:
             self._asking -= 1
             if not self._asking:

@@ -19,7 +19,6 @@ from .http1 import Limits
 from .routes import Routes
 from .shelf import Shelf
 from .site import Settings, Site
-from .upstream import Upstreams
 
 if TYPE_CHECKING:
     from .._core import Plane
@@ -33,10 +32,9 @@ class Hosting:
     def __init__(self, plane: Plane, routes: Routes, config: EdgeConfig) -> None:
         site, http = config.site, config.http
         self._plane = plane
-        self._routes = routes
         self.shelf = Shelf(site.memory, variants_max=site.variants)
         self._site = Site(
-            self._upstreams_of,
+            lambda target: routes.of(target.encode("latin-1")),
             self.shelf,
             Settings(
                 name=config.pop.name,
@@ -84,9 +82,6 @@ class Hosting:
         """Before the data plane stops."""
         await self._guests.close(deadline_s)
         await self._site.close()
-
-    def _upstreams_of(self, target: str) -> Upstreams:
-        return self._routes.of(target.encode("latin-1")).upstreams
 
     def _give_back(self, sock: socket.socket, unread: bytes, client: bytes) -> None:
         fd = sock.detach()

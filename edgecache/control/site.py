@@ -21,17 +21,21 @@ from urllib.parse import urljoin, urlsplit
 
 from ..errors import UpstreamError
 from . import caching, policy
+from .attempts import Attempts
 from .caching import Fields
 from .http1 import Request, Response, refusal
+from .routes import Route
 from .shelf import Shelf, Stored
 from .siterequest import outgoing, wanted_span
-from .upstream import Origin, Upstreams
 from .visit import Answer, Visit
 
 log = logging.getLogger(__name__)
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _BACKGROUND_MAX: Final = 256
+_UNSENT: Final = frozenset(
+    {"refused", "connect_timeout", "unresolved", "certificate", "tls", "loop"}
+)
 _GATEWAY: Final = frozenset({500, 502, 503, 504})  # RFC 5861 4
 
 
@@ -50,11 +54,9 @@ class Settings:
 class Site:
     """`await handle(request)`. `counts` is monotonic: `<what>` or `<what>.<label>`."""
 
-    def __init__(
-        self, upstreams_of: Callable[[str], Upstreams], shelf: Shelf, settings: Settings
-    ) -> None:
-        """`upstreams_of(target)`: the origins of the route that the target is on."""
-        self._upstreams_of = upstreams_of
+    def __init__(self, route_of: Callable[[str], Route], shelf: Shelf, settings: Settings) -> None:
+        """`route_of(target)`: the route that the target is on."""
+        self._route_of = route_of
         self._shelf = shelf
         self._settings = settings
         self._visits: dict[tuple[str, str], Visit] = {}  # (target, Range) -> under way
@@ -155,15 +157,14 @@ class Site:
         return visit
 
     async def _run(self, visit: Visit) -> None:
-        """One request to one origin after the other until one answers; stores what may be."""
+        """One request after the other, to parents, then origins, until one answers; stores what may
+        be. What may not be repeated goes on only if it was not sent (RFC 9110 9.2.2)."""
         error = UpstreamError("unavailable", "no healthy origin")
-        tried: list[Origin] = []
-        for _ in range(self._settings.attempts if visit.method in _SAFE else 1):
-            origin = self._upstreams_of(visit.target).pick(tried)
-            if origin is None:
-                break
-            tried.append(origin)
+        route = self._route_of(visit.target)
+        attempts = Attempts(route, visit.target.encode(), visit.loop, self._settings.attempts)
+        while (origin := attempts.next()) is not None:
             self.counts["forwarded"] += 1
+            visit.of_parent = origin.parent
             try:
                 await origin.send(
                     visit.wire(origin.host),
@@ -175,8 +176,9 @@ class Site:
                 )
             except UpstreamError as failed:
                 error = failed
-                if visit.begun:
+                if visit.begun or not (visit.method in _SAFE or error.reason in _UNSENT):
                     break
+                attempts.failed(origin, error, began=False)
                 continue
             except Exception:  # a bug of ours: whoever waits is told, and does not wait for ever
                 log.exception("a fetch failed", extra={"key": visit.target})

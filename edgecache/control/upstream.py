@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -196,6 +196,7 @@ class Origin:
     """One origin: its pool, breaker and counters (`<what>` or `<what>.<label>`, monotonic)."""
 
     parent = False  # a cache of ours (chain.py)
+    slack = 1  # times the first byte that callers allow
 
     def __init__(self, url: str, patience: Patience) -> None:
         parts = urlsplit(url)
@@ -248,7 +249,7 @@ class Origin:
         """As get(), with any method. A kept-alive connection that the origin closed before
         answering is replaced once if the request may be repeated (RFC 9110 9.2.2); others get a
         fresh one. `flow` is told where the body's bytes will come from, `interim` of every 1xx."""
-        async with self._room:
+        async with self._turn():
             self.counts["requests"] += 1
             fresh = method not in _REPEATABLE
             while True:
@@ -260,7 +261,7 @@ class Origin:
                     if flow is not None:
                         flow(connection)
                     await connection.exchange(
-                        request, reader, (first_byte_s, self._patience.min_rate)
+                        request, reader, (self.slack * first_byte_s, self._patience.min_rate)
                     )
                 except BaseException as error:
                     if connection is not None:
@@ -279,6 +280,12 @@ class Origin:
                 else:
                     self._failed(UpstreamError("status_5xx"), reader.status)
                 return
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One exchange, once there is room for it."""
+        async with self._room:
+            yield
 
     def _lives(self, status: int) -> bool:
         """503 is the answer of one that does: a playlist held in vain (RFC 8216bis 6.2.5.2) says

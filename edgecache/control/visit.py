@@ -15,6 +15,7 @@ from ..errors import UpstreamError
 from . import caching, httpdate
 from .body import Body, Flow
 from .caching import Fields
+from .chain import ours
 from .http1 import Request
 from .response import Head
 from .shelf import Stored
@@ -51,6 +52,8 @@ class Visit:
         self.settled.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.task: asyncio.Task[None]
         self.answer: Answer | None = None
+        self.of_parent = False  # who is asked is a cache of ours
+        self.loop = ours(request.get("cdn-loop"))
         self._fields = tuple(request.fields)
         self._interim = request.interim
         self._keep_max = keep_max
@@ -86,6 +89,8 @@ class Visit:
     # -- a Sink
 
     def head(self, head: Head) -> None:
+        if head.status == 508 and self.of_parent:
+            raise UpstreamError("loop", "the request came back to a cache it had been through")
         fields = caching.end_to_end(head.fields)
         if head.status == 304 and self.found is not None:
             self._refresh(head, self.found)

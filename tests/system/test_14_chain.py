@@ -25,6 +25,8 @@ pytestmark = pytest.mark.timeout(90)
 
 BODY = os.urandom(50_000)
 VIEWERS = 10  # of each host
+SITE = 'route=[{prefix="/site/",kind="http"}]'
+KINDS = pytest.mark.parametrize("below", ["", "site/"], ids=["live", "http"])
 
 
 @dataclass
@@ -64,6 +66,7 @@ def region(origin: ScriptedOrigin) -> Iterator[Region]:
         f"chain.siblings={','.join(siblings)}",
         f"chain.shield={shield}",
         f"origin.urls={origin.url}",
+        SITE,
     )
     with contextlib.ExitStack() as stack:
         found = Region(
@@ -72,22 +75,24 @@ def region(origin: ScriptedOrigin) -> Iterator[Region]:
                 url: stack.enter_context(host(url, f"host{n}", f"chain.host={url}", *common))
                 for n, url in enumerate(siblings)
             },
-            stack.enter_context(host(shield, "shield", f"origin.urls={origin.url}")),
+            stack.enter_context(host(shield, "shield", f"origin.urls={origin.url}", SITE)),
         )
         yield found
 
 
-def test_a_region_asks_the_origin_once(region: Region) -> None:
+@KINDS
+def test_a_region_asks_the_origin_once(region: Region, below: str) -> None:
     for owner in region.hosts:
-        for path in region.owned_by(owner, 2, "once"):
+        for path in region.owned_by(owner, 2, f"{below}once"):
             assert {(a.status, a.body) for a in region.crowd(path)} == {(200, BODY)}
             assert region.origin.count(path) == 1
 
 
-def test_every_hop_is_told(region: Region) -> None:
+@KINDS
+def test_every_hop_is_told(region: Region, below: str) -> None:
     """RFC 9211 2: each cache adds itself behind those that are nearer to the origin."""
     owner, other, *_ = region.hosts
-    [path] = region.owned_by(owner, 1, "hops")
+    [path] = region.owned_by(owner, 1, f"{below}hops")
     request = f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     with region.hosts[other].raw() as viewer:
         viewer.sendall(request)
@@ -95,7 +100,7 @@ def test_every_hop_is_told(region: Region) -> None:
     told = [
         line.partition(": ")[2]
         for line in head.decode().split("\r\n")
-        if line.startswith("Cache-Status: ")
+        if line.lower().startswith("cache-status: ")
     ]
     assert [hop.partition(";")[0] for hop in told] == ["shield", "host0", "host1"]
     assert all("fwd=uri-miss" in hop for hop in told)
@@ -121,12 +126,13 @@ def test_a_live_playlist_is_followed_through_the_chain(region: Region) -> None:
     assert [target for target, count in asked.items() if count > 1] == []
 
 
-def test_a_hung_host_is_passed_over(region: Region) -> None:
+@KINDS
+def test_a_hung_host_is_passed_over(region: Region, below: str) -> None:
     hung = list(region.hosts)[1]
     process = region.hosts[hung].process
     process.send_signal(signal.SIGSTOP)
     try:
-        for path in region.owned_by(hung, 2, "hung"):
+        for path in region.owned_by(hung, 2, f"{below}hung"):
             started = time.monotonic()
             answers = region.crowd(path, without=hung)
             assert {(a.status, a.body) for a in answers} == {(200, BODY)}
@@ -136,22 +142,45 @@ def test_a_hung_host_is_passed_over(region: Region) -> None:
         process.send_signal(signal.SIGCONT)
 
 
-def test_a_dead_host_is_passed_over(region: Region) -> None:
+def test_what_a_page_is_told_reaches_the_origin_once_and_every_cache_on_the_way(
+    region: Region,
+) -> None:
+    """A method that changes something takes the way of a miss, so that who keeps the page for the
+    others forgets it (RFC 9111 4.4)."""
+    owner, other, _ = region.hosts
+    [path] = region.owned_by(owner, 1, "site/form")
+    region.origin.scripts[path] = lambda asked: [
+        ok(
+            b"%d" % region.origin.count(path),
+            *([] if asked.method == "POST" else ["Cache-Control: max-age=600"]),
+        ),
+    ]
+    assert region.hosts[other].get(path).body == b"1"
+    assert ask(region.hosts[other].http, "POST", path, {}, b"x").body == b"2"
+    assert region.hosts[other].get(path).body == b"3"
+    assert region.hosts[owner].get(path).body == b"3"
+    came = [asked.fields["cdn-loop"] for asked in region.origin.asked if asked.target == path]
+    assert [len(loop.split(",")) for loop in came] == [3, 3, 3]
+
+
+@KINDS
+def test_a_dead_host_is_passed_over(region: Region, below: str) -> None:
     dead = list(region.hosts)[2]
     region.hosts[dead].process.kill()
     region.hosts[dead].process.wait(LIMIT_S)
-    for path in region.owned_by(dead, 2, "dead"):
+    for path in region.owned_by(dead, 2, f"{below}dead"):
         answers = region.crowd(path, without=dead)
         assert {(a.status, a.body) for a in answers} == {(200, BODY)}
         assert region.origin.count(path) == 1
 
 
-def test_without_a_shield_the_owner_asks(region: Region) -> None:
+@KINDS
+def test_without_a_shield_the_owner_asks(region: Region, below: str) -> None:
     """Last in this file: from here on the shield and one host are dead."""
     region.shield.process.kill()
     region.shield.process.wait(LIMIT_S)
     first, _, dead = region.hosts
-    for path in region.owned_by(first, 2, "alone"):
+    for path in region.owned_by(first, 2, f"{below}alone"):
         answers = region.crowd(path, without=dead)
         assert {(a.status, a.body) for a in answers} == {(200, BODY)}
         assert region.origin.count(path) == 1

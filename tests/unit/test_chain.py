@@ -12,7 +12,7 @@ import pytest
 from edgecache.config import load_config
 from edgecache.control import policy
 from edgecache.control.attempts import Attempts
-from edgecache.control.chain import Chain, Parent, identity, ranked
+from edgecache.control.chain import Chain, Parent, identity, ours, ranked
 from edgecache.control.response import Head
 from edgecache.control.upstream import Patience, Upstreams
 from edgecache.errors import ConfigError, UpstreamError
@@ -163,3 +163,9 @@ def test_mistakes_are_one_line(given: list[str], said: str) -> None:
         load_config(None, given)
     [line] = caught.value.problems
     assert said in line
+
+
+def test_only_members_in_our_form_are_caches_of_ours() -> None:
+    own = identity("pop")
+    assert ours(f"cloud, {own};v=1 , edgecache-Ä-0, {own}") == f"{own}, {own}".encode()
+    assert ours("") == ours("cloud") == b""

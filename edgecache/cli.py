@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
     from .config import EdgeConfig
+    from .control.manager import Given
     from .settings import Loaded
 
 _EX_CONFIG: Final = 78
@@ -76,8 +77,12 @@ def serve(
     effective: Annotated[
         bool, typer.Option("-T", "--effective", help="print settings and their sources, then exit")
     ] = False,
+    supervised: Annotated[
+        bool, typer.Option("--supervise", help="a parent keeps the sockets if serving is killed")
+    ] = False,
 ) -> None:
     """Run a POP: serve viewers, fill from the origin, take pushes and publishers."""
+    given = _stand_by()
     overrides = list(option or ())
     overrides += [f"http.listen={listen}"] if listen is not None else []
     overrides += [f"origin.urls={','.join(origin)}"] if origin else []
@@ -88,17 +93,40 @@ def serve(
         _print_effective(loaded)
     elif check:
         print(f"{config or 'defaults'}: fine")
+    elif supervised:
+        from .supervise import supervise
+
+        raise typer.Exit(supervise())
     else:
-        _serve(loaded, config, overrides)
+        _serve(loaded, config, overrides, given)
 
 
-def _serve(loaded: Loaded[EdgeConfig], config: Path | None, overrides: Sequence[str]) -> None:
+def _stand_by() -> Given:
+    """The sockets that we were given; who is to serve only when another has died waits for that
+    here, with everything imported."""
+    import os
+
+    from .control import manager
+
+    if os.environ.get(manager.STANDBY):
+        import uvloop  # noqa: F401 - for later, as the rest
+
+        from . import _core, server  # noqa: F401
+    try:
+        return manager.inherited()
+    except EOFError:
+        raise typer.Exit(0) from None
+
+
+def _serve(
+    loaded: Loaded[EdgeConfig], config: Path | None, overrides: Sequence[str], given: Given
+) -> None:
     from .config import load_config
     from .errors import ConfigError, EdgeError
     from .server import serve as run
 
     try:
-        run(loaded, lambda: load_config(config, overrides))
+        run(loaded, lambda: load_config(config, overrides), given)
     except ConfigError as error:
         _die(_EX_CONFIG, error.problems)
     except EdgeError as error:

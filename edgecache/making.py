@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .config import EdgeConfig
-from .control import sockets
+from .control import manager, sockets
+from .control.manager import Given, Sockets
 from .control.routes import Routes
 from .errors import EdgeError
 
@@ -46,23 +47,43 @@ def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
 
 
 def bind(
-    config: EdgeConfig, handed: Mapping[str, list[socket.socket]], handed_kept: frozenset[str]
-) -> tuple[dict[str, list[socket.socket]], frozenset[str]]:
-    """Every socket of every door, and the names of those that a service manager keeps open for who
-    comes after us. `handed`: what the process that we succeed listens on, of which a manager keeps
-    `handed_kept`. Raises ListenError."""
-    given = sockets.inherited()
-    kept = set(given)
-    found: dict[str, list[socket.socket]] = {}
+    config: EdgeConfig,
+    handed: Mapping[str, list[socket.socket]],
+    handed_kept: frozenset[str],
+    given: Given = ({}, {}),
+) -> tuple[Sockets, frozenset[str]]:
+    """Every socket of every door, and the names of those that units of a service manager keep open
+    for who comes after us. `handed`: what the process that we succeed listens on, of which units
+    keep `handed_kept`; `given`: manager.inherited(). Raises ListenError."""
+    units, bound = given
+    kept = set(units)
+    found: Sockets = {}
     wanted = {"http": config.http.listen, "push": config.push.listen}
     wanted |= {"ingest": config.ingest.listen, "admin": config.admin.listen}
     for name, address in wanted.items():
         count = config.workers() if name == "http" else 1
-        if name in handed and address and sockets.fits(handed[name][0], address):
+        if _fits(handed, name, address):
             found[name] = sockets.spread(handed[name], count)
             kept |= {name} & handed_kept
-        elif name in given:
-            found[name] = sockets.spread(given[name], count)
+        elif name in units:
+            found[name] = sockets.spread(units[name], count)
+        elif _fits(bound, name, address):
+            found[name] = sockets.spread(bound.pop(name), count)
         elif address:
+            if name in handed or name in bound:
+                _drop(bound.pop(name, ()), name)  # it may have another address on the same port
             found[name] = sockets.listen(f"{name}.listen", address, count)
+    for name in {*handed, *bound} - found.keys():
+        _drop(bound.pop(name, ()), name)
     return found, frozenset(kept)
+
+
+def _fits(there: Mapping[str, list[socket.socket]], name: str, address: str) -> bool:
+    return name in there and bool(address) and sockets.fits(there[name][0], address)
+
+
+def _drop(items: Iterable[socket.socket], name: str) -> None:
+    """What one of us had bound, and nobody wants any more."""
+    manager.forget(name)
+    for item in items:
+        item.close()

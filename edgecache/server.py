@@ -21,7 +21,7 @@ from typing import Final
 
 from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets, load_token
-from .control import access, clock, congestion, sockets
+from .control import access, clock, congestion, manager, sockets
 from .control.admin import Admin, State
 from .control.broadcasters import Broadcasters
 from .control.dump import dump
@@ -31,6 +31,7 @@ from .control.hosting import Hosting
 from .control.http1 import Limits
 from .control.httpd import Door
 from .control.interest import Interest
+from .control.manager import Given
 from .control.metrics import EdgeCollector, Page
 from .control.overload import Overload
 from .control.push import PushReceiver
@@ -55,7 +56,11 @@ class Daemon:
     StartError, ListenError, TakeoverError or ConfigError. `heir`: it takes over itself."""
 
     def __init__(
-        self, loaded: Loaded[EdgeConfig], reload: Reload, heir: Heir | None = None
+        self,
+        loaded: Loaded[EdgeConfig],
+        reload: Reload,
+        heir: Heir | None = None,
+        given: Given = ({}, {}),
     ) -> None:
         config = self._config = loaded.value
         self._reload = reload
@@ -63,7 +68,7 @@ class Daemon:
         self._secrets, self._token = load_secrets(config), load_token(config)
         self._redact()
         self._sockets, self._kept = bind(
-            config, heir.sockets if heir else {}, heir.kept if heir else frozenset()
+            config, heir.sockets if heir else {}, heir.kept if heir else frozenset(), given
         )
         self._congestion = congestion.control(config.http.congestion, self._sockets["http"])
         self._routes = Routes(config)
@@ -177,7 +182,7 @@ class Daemon:
             loop.add_signal_handler(number, asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         loop.add_signal_handler(signal.SIGUSR1, self._dump)
-        loop.add_signal_handler(signal.SIGUSR2, self._succeed)
+        loop.add_signal_handler(signal.SIGUSR2, self._estate.succeed)
         try:
             await self._start()
             if self._config.takeover.socket:
@@ -194,34 +199,33 @@ class Daemon:
         listening = self._sockets
         if self._heir is not None:
             await self._heir.take(self._parts)
-        if "push" in listening:
-            await self._push.start(listening["push"][0].dup())
-        if "ingest" in listening:
-            await self._ingest.start(listening["ingest"][0].dup())
-        if "admin" in listening:
-            await self._admin.start(listening["admin"][0].dup())
+        for name, door in (("push", self._push), ("ingest", self._ingest), ("admin", self._admin)):
+            if name in listening:
+                await door.start(listening[name][0].dup())
         asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
         self._plane.start([item.fileno() for item in listening["http"]])
-        self._tasks.append(asyncio.create_task(self._housekeeping()))
-        self._tasks.append(asyncio.create_task(self._overload.run()))
-        if self._interest is not None:
-            self._tasks.append(asyncio.create_task(self._interest.run()))
+        running = [self._housekeeping(), self._overload.run()]
+        running += [self._interest.run()] if self._interest is not None else []
+        self._tasks += [asyncio.create_task(each) for each in running]
+        for name in sorted(listening.keys() - self._kept):
+            manager.keep(name, listening[name])
+        manager.notify("READY=1\nSTATUS=serving")
         where = {name: sockets.shown(items[0]) for name, items in listening.items()}
         facts = {"workers": len(listening["http"]), "congestion": self._congestion or "host"}
         log.info("serving", extra={**where, **facts})
         if self._heir is not None:
             await self._heir.serving(self._plane)
-        sockets.notify("READY=1\nSTATUS=serving")
 
     async def _drain(self, now: asyncio.Event) -> None:
         """Until viewers are gone, the deadline passes, or a second signal."""
         self._draining = True
-        sockets.notify("STOPPING=1")
+        manager.notify("STOPPING=1")
         log.info("draining", extra={"connections": self._plane.open_connections()})
         self._ingest.drain()
         self._plane.drain()
-        for name in {"http", "ingest"} & self._sockets.keys() - self._kept:
-            for item in self._sockets[name]:
+        for name in self._sockets.keys() - self._kept:
+            manager.forget(name)
+            for item in self._sockets[name] if name in ("http", "ingest") else ():
                 item.shutdown(socket.SHUT_RDWR)
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.http.drain / 1000
@@ -233,7 +237,7 @@ class Daemon:
         """Somebody serves in our place: give away the rest, finish answers, wait for publishers."""
         loop = asyncio.get_running_loop()
         self._draining = True
-        sockets.notify(f"MAINPID={self._estate.successor}")
+        manager.notify(f"MAINPID={self._estate.successor}")
         log.info("handing over", extra={"to": self._estate.successor})
         self._ingest.drain()
         await self._admin.close(0.1)
@@ -287,7 +291,7 @@ class Daemon:
 
     async def _housekeeping(self) -> None:
         """A round trip of the loop is what the watchdog is fed from, never a timer thread."""
-        watchdog_s = sockets.watchdog_s()
+        watchdog_s = manager.watchdog_s()
         while True:
             await asyncio.sleep(min(_TICK_S, watchdog_s or _TICK_S))
             self._estate.reap()
@@ -296,7 +300,7 @@ class Daemon:
             if self._config.log.access:
                 self._on_event()
             if watchdog_s:
-                sockets.notify("WATCHDOG=1")
+                manager.notify("WATCHDOG=1")
 
     # -- signals
 
@@ -321,10 +325,6 @@ class Daemon:
             self._interest.origins = fresh.origin.urls
         logs.set_level(fresh.log.level)
         log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
-
-    def _succeed(self) -> None:
-        """SIGUSR2."""
-        self._estate.succeed()
 
     def _dump(self) -> None:
         """SIGUSR1. Told line by line, so that it reads in any log."""
@@ -378,7 +378,7 @@ class Daemon:
         }
 
 
-def serve(loaded: Loaded[EdgeConfig], reload: Reload) -> None:
+def serve(loaded: Loaded[EdgeConfig], reload: Reload, given: Given) -> None:
     """Run a daemon until it is asked to stop. Raises StartError, ListenError or ConfigError."""
     import uvloop
 
@@ -389,7 +389,7 @@ def serve(loaded: Loaded[EdgeConfig], reload: Reload) -> None:
 
     async def main() -> None:
         heir = await claim(config.takeover.socket)
-        await Daemon(loaded, reload, heir).run()
+        await Daemon(loaded, reload, heir, given).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -299,6 +299,13 @@ def ask(
         connection.close()
 
 
+def heard(bus: socket.socket, word: bytes) -> bytes:
+    """The next message to a service manager that begins so."""
+    while not (said := bus.recv(999)).startswith(word):
+        pass
+    return said
+
+
 def read_head(connection: socket.socket) -> tuple[bytes, bytes]:
     """(head, what came after it)."""
     data = b""

@@ -1,9 +1,7 @@
-"""Listening sockets, and the few lines of systemd's protocols: made or inherited before anything
-else starts.
+"""Listening sockets, made before anything else starts.
 
 Law: an address that is taken is an error, never shared by accident: SO_REUSEPORT alone would let a
-second daemon steal half of the connections. Inherited sockets (LISTEN_FDS) win over configured
-addresses of the same name.
+second daemon steal half of the connections.
 """
 
 from __future__ import annotations
@@ -13,14 +11,13 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ..errors import EdgeError
 from ..fields import split_address
 
 _BACKLOG: Final = 4096
-_FIRST_FD: Final = 3
 
 
 class ListenError(EdgeError):
@@ -86,22 +83,6 @@ def _bind(item: socket.socket, where: object, *, reuse_port: bool) -> None:
     item.bind(where)  # type: ignore[arg-type]  # as getaddrinfo gave it
 
 
-def inherited(environ: Mapping[str, str] = os.environ) -> dict[str, list[socket.socket]]:
-    """Sockets passed by a service manager: name -> sockets; without names they are all `http`."""
-    if environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    found: dict[str, list[socket.socket]] = {}
-    for index in range(count):
-        item = socket.socket(fileno=_FIRST_FD + index)
-        item.setblocking(False)
-        os.set_inheritable(item.fileno(), False)
-        known = names[index] if index < len(names) else ""
-        found.setdefault(known if known in ("push", "admin", "ingest") else "http", []).append(item)
-    return found
-
-
 def spread(sockets: Sequence[socket.socket], count: int) -> list[socket.socket]:
     """`count` sockets out of fewer: the same ones again (accepts are then shared, not balanced).
     Never fewer than there are: each has a queue of connections that are to be accepted."""
@@ -124,19 +105,3 @@ def shown(item: socket.socket) -> str:
         return f"unix:{item.getsockname()}"
     host, port = item.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
-    """sd_notify(3): tell the service manager, if there is one. Never fails."""
-    path = environ.get("NOTIFY_SOCKET", "")
-    if not path:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
-        out.settimeout(1)
-        out.sendto(state.encode(), "\0" + path[1:] if path[0] == "@" else path)
-
-
-def watchdog_s(environ: Mapping[str, str] = os.environ) -> float | None:
-    """How often WATCHDOG=1 is due (half of what the manager allows); None when it is off."""
-    text = environ.get("WATCHDOG_USEC", "")
-    return int(text) / 2e6 if text.isdigit() and int(text) else None

@@ -23,6 +23,7 @@ from tests.running import (
     Edge,
     ScriptedOrigin,
     ask,
+    heard,
     hung,
     ok,
     read_all,
@@ -240,12 +241,10 @@ def test_a_service_manager_is_told() -> None:
         bus.settimeout(LIMIT_S)
         environ = {"NOTIFY_SOCKET": f"{home}/notify", "WATCHDOG_USEC": "400000"}
         with Edge(environ=environ) as edge:
-            assert bus.recv(999).startswith(b"READY=1")
-            assert bus.recv(999) == b"WATCHDOG=1"
+            heard(bus, b"READY=1")
+            assert heard(bus, b"WATCHDOG=1") == b"WATCHDOG=1"
             assert edge.stop() == 0
-            said = [bus.recv(999)]
-            while said[-1] != b"STOPPING=1":
-                said.append(bus.recv(999))
+            assert heard(bus, b"STOPPING=1") == b"STOPPING=1"
 
 
 def test_inherited_sockets_are_served(origin: ScriptedOrigin) -> None:

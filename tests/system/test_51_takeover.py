@@ -17,7 +17,18 @@ from pathlib import Path
 import pytest
 
 from edgecache.signing import sign
-from tests.running import KID, LIMIT_S, SECRET, Edge, ScriptedOrigin, ask, ok, read_all, read_head
+from tests.running import (
+    KID,
+    LIMIT_S,
+    SECRET,
+    Edge,
+    ScriptedOrigin,
+    ask,
+    heard,
+    ok,
+    read_all,
+    read_head,
+)
 from tests.system.test_40_push_receiver import (
     PARTS,
     WHOLE,
@@ -333,11 +344,11 @@ def test_a_signal_starts_the_successor(options: list[str], origin: ScriptedOrigi
         bus.bind(f"{home}/notify")
         bus.settimeout(LIMIT_S)
         with Edge(options, environ={"NOTIFY_SOCKET": f"{home}/notify"}) as old:
-            assert bus.recv(999).startswith(b"READY=1")
+            heard(bus, b"READY=1")
             old.get("/signal.m4s")
             old.process.send_signal(signal.SIGUSR2)
-            said = [bus.recv(999), bus.recv(999)]
-            (main,) = [int(word.partition(b"=")[2]) for word in said if b"MAINPID" in word]
+            heard(bus, b"READY=1")
+            main = int(heard(bus, b"MAINPID=").partition(b"=")[2])
             try:
                 assert main != old.process.pid
                 assert old.process.wait(LIMIT_S) == 0

@@ -1,0 +1,171 @@
+"""`serve --supervise`: what serves is killed, and who comes meanwhile waits for the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.running import LIMIT_S, Edge, ScriptedOrigin, ask, ok, read_all
+from tests.sockets import free_port
+from tests.system.test_40_push_receiver import PARTS, push_part
+
+pytestmark = pytest.mark.timeout(60)
+
+REQUEST = b"GET /kept.m4s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class Supervised(Edge):
+    """`process` is the parent."""
+
+    command: tuple[str, ...] = ("-m", "edgecache", "serve", "--supervise")
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def serving(self) -> int:
+        """The only one with threads: the next one, which stands by, has none."""
+        (found,) = [pid for pid in self.children() if len(os.listdir(f"/proc/{pid}/task")) > 1]
+        return found
+
+    def stand_still(self) -> int:
+        """What serves, once each of its threads has stopped."""
+        child = self.serving()
+        os.kill(child, signal.SIGSTOP)
+        while any(
+            " T " not in file.read_text() for file in Path(f"/proc/{child}").glob("task/*/stat")
+        ):
+            time.sleep(0.001)
+        return child
+
+    def kill(self) -> None:
+        """What serves; returns when the next one does."""
+        os.kill(self.serving(), signal.SIGKILL)
+        self.logged("serving")
+
+    def __exit__(self, *_: object) -> None:
+        left = self.children() if self.process.poll() is None else []
+        self.process.kill()
+        for child in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        super().__exit__()
+
+
+@pytest.fixture
+def options(origin: ScriptedOrigin) -> Iterator[list[str]]:
+    origin.says("/kept.m4s", ok(b"kept", "Cache-Control: max-age=600"))
+    with tempfile.TemporaryDirectory() as home:
+        yield [f"origin.urls={origin.url}", "http.workers=2", f"takeover.socket={home}/socket"]
+
+
+def test_connections_wait_while_nobody_serves(options: list[str]) -> None:
+    """Also those in the queues of workers that will never accept again (SO_REUSEPORT)."""
+    with Supervised(options) as edge, contextlib.ExitStack() as stack:
+        child = edge.stand_still()
+        waiting = [stack.enter_context(edge.raw()) for _ in range(40)]
+        for viewer in waiting[:20]:
+            viewer.sendall(REQUEST)
+        os.kill(child, signal.SIGKILL)
+        for viewer in waiting[20:]:
+            viewer.sendall(REQUEST)
+        assert [read_all(viewer)[-4:] for viewer in waiting] == [b"kept"] * 40
+        edge.logged("serving")
+        assert push_part(edge, "/live/k/a/v", 7, 0).status == 201
+        assert edge.get("/live/k/a/v/7.0.m4s").body == PARTS[0]
+        edge.process.send_signal(signal.SIGHUP)
+        edge.logged("reloaded")
+        assert edge.stop() == 0
+        with pytest.raises(ConnectionRefusedError):
+            edge.raw()
+
+
+def test_killed_again_and_again_under_load(options: list[str]) -> None:
+    """Promise R5: a kill costs the connections that were open, and no new one is refused."""
+    seen: Counter[str] = Counter()
+    gaps: list[float] = []
+    with Supervised(options) as edge:
+        going = threading.Event()
+
+        def comes_anew() -> None:
+            while not going.is_set():
+                began = time.monotonic()
+                try:
+                    seen[ask(edge.http, "GET", "/kept.m4s", {}).body.decode()] += 1
+                except (ConnectionResetError, BrokenPipeError):
+                    seen["cut"] += 1
+                except OSError as error:
+                    seen[repr(error)] += 1
+                gaps.append(time.monotonic() - began)
+
+        viewers = [threading.Thread(target=comes_anew) for _ in range(4)]
+        for viewer in viewers:
+            viewer.start()
+        for _ in range(3):
+            before = seen["kept"]
+            while seen["kept"] < before + 50:
+                time.sleep(0.01)
+            edge.kill()
+        going.set()
+        for viewer in viewers:
+            viewer.join(LIMIT_S)
+        assert seen.keys() <= {"kept", "cut"}
+        assert seen["cut"] <= 3 * 4
+        print(f"\nmeasured: three kills, {dict(seen)}, the longest wait {max(gaps):.2f} s")
+        assert edge.stop() == 0
+
+
+def test_a_successor_is_watched_over_as_well(options: list[str]) -> None:
+    """SIGUSR2, then a kill; the one before was there for a viewer until then."""
+    with Supervised([*options, "http.drain=10s"]) as edge:
+        edge.get("/kept.m4s")
+        first = edge.serving()
+        edge.process.send_signal(signal.SIGUSR2)
+        edge.logged("serving")
+        edge.logged("stopped")  # the first
+        while first in edge.children():
+            time.sleep(0.01)
+        assert edge.get("/kept.m4s").fields["cache-status"] == "edge; hit"
+        edge.kill()
+        assert edge.get("/kept.m4s").body == b"kept"
+        assert edge.stop() == 0
+
+
+def test_what_cannot_start_ends_it(options: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        edge = Supervised([*options, f"ingest.listen=127.0.0.1:{port}"])
+        with pytest.raises(AssertionError, match=r"ingest\.listen: found"):
+            edge.__enter__()
+        assert edge.process.returncode == 1
+
+
+def test_a_parent_that_is_killed_takes_nobody_with_it(options: list[str]) -> None:
+    """Another one finds what serves by its socket, and is its parent from then on."""
+    options = [*options, f"http.listen=127.0.0.1:{free_port()}"]
+    with Supervised(options) as edge:
+        child = edge.serving()
+        edge.process.kill()
+        edge.process.wait(LIMIT_S)
+        try:
+            assert edge.get("/kept.m4s").body == b"kept"
+            with Supervised(options) as other:
+                assert other.get("/kept.m4s").fields["cache-status"] == "edge; hit"
+                other.kill()
+                assert other.get("/kept.m4s").body == b"kept"
+                assert other.stop() == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)

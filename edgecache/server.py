@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 _MISSES: Final = 1024
 _TICK_S: Final = 1.0
 _WORKER: Final = ("connections_now", "parked_now", "holds_now", "requests", "loops", "bytes_out")
-_LIVE: Final = frozenset(("log.level", "origin.urls"))  # applied by a reload; keys.* too
+# Applied by a reload; keys.* too.
+_LIVE: Final = frozenset(("log.level", "origin.urls", "admin.token_file"))
 
 Reload = Callable[[], Loaded[EdgeConfig]]
 
@@ -159,7 +160,7 @@ class Daemon:
             asks=self._routes.asks,
             shelf=self._hosting.shelf,
             hosts=frozenset((host, self._config.pop.name)),
-            token=self._token,
+            token=lambda: self._token,
         )
         return Door("admin", admin.handle, limits=Limits(connections=32))
 
@@ -305,10 +306,10 @@ class Daemon:
     # -- signals
 
     def reload(self) -> None:
-        """SIGHUP: take the log level, origins and secrets; name the rest that differs."""
+        """SIGHUP: take the log level, origins, secrets and token; name the rest that differs."""
         try:
             fresh = self._reload().value
-            secrets = load_secrets(fresh)
+            secrets, token = load_secrets(fresh), load_token(fresh)
         except ConfigError as error:
             self._reloads["rejected"] += 1
             for problem in error.problems:
@@ -317,7 +318,7 @@ class Daemon:
         self._reloads["applied"] += 1
         changed = differences(self._config, fresh)
         restart = [key for key in changed if key not in _LIVE and not key.startswith("keys.")]
-        self._secrets = secrets
+        self._secrets, self._token = secrets, token
         self._redact()
         self._verifier.replace_secrets(secrets)
         self._routes.replace(fresh.origin.urls)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.running import LIMIT_S, ROOT, Edge, ask, read_all
+from tests.running import LIMIT_S, ROOT, Edge, ScriptedOrigin, ask, ok, read_all
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -64,6 +69,58 @@ def test_with_the_token_the_other_rules_stay(guarded: Edge) -> None:
         ("/purge?prefix=/", {}, 200),
     ):
         assert ask(guarded.admin, "POST", path, {**known, **fields}, b"").status == status
+
+
+def test_twenty_reloads_in_a_row_good_and_bad(tmp_path: Path, origin: ScriptedOrigin) -> None:
+    """Battery E2, and a token that is changed each time: with a good configuration the new one
+    counts from then on, with a bad one everything stays; no viewer is cut."""
+    origin.says("/kept.m4s", ok(b"kept", "Cache-Control: max-age=600"))
+    file, token = tmp_path / "edge.toml", tmp_path / "token"
+    good = f'origin.urls = ["{origin.url}"]\nadmin.token_file = "{token}"\n'
+    tokens = [f"token-of-the-{number:02}-turn" for number in range(20)]
+    file.write_text(good)
+    token.write_text(tokens[0])
+    going, wrong = threading.Event(), list[str]()
+
+    def watches(edge: Edge) -> None:
+        """On one connection, to the end."""
+        host, _, port = edge.http.rpartition(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=LIMIT_S)
+        with contextlib.closing(connection):
+            connection.connect()
+            connection.auto_open = 0
+            while not going.is_set():
+                connection.request("GET", "/kept.m4s")
+                answer = connection.getresponse()
+                if (answer.status, answer.read()) != (200, b"kept"):
+                    wrong.append(str(answer.status))
+
+    with (
+        Edge(arguments=("-c", str(file)), token=tokens[0]) as edge,
+        ThreadPoolExecutor(4) as viewers,
+    ):
+        watching = [viewers.submit(watches, edge) for _ in range(4)]
+        for number in range(1, 20):
+            bad = number % 2
+            token.write_text(tokens[number])
+            file.write_text(good + ("[cache]\nmemory = 1\n" if bad else ""))
+            edge.process.send_signal(signal.SIGHUP)
+            if bad:
+                edge.logged_like("configuration rejected")
+                edge.settled("edge_reloads_rejected", (number + 1) // 2)
+            else:
+                edge.logged("reloaded")
+                old, edge.token = edge.token, tokens[number]
+                refused = ask(edge.admin, "GET", "/state", {"Authorization": f"Bearer {old}"})
+                assert refused.status == 401
+                edge.settled("edge_reloads_applied", number // 2)
+        going.set()
+        for each in watching:
+            each.result(LIMIT_S)
+        assert wrong == []
+        assert origin.count("/kept.m4s") == 1
+        assert not [line for line in edge.lines if "token-of-the" in line]
+        assert edge.stop() == 0
 
 
 def test_the_commands_take_it_from_a_file(guarded: Edge, token_file: Path) -> None:

@@ -153,8 +153,16 @@ class Ingest(Section):
     listen: OptionalListen = ""
     # Media by HTTP and from the go-live page, at http.listen below /publish/; needs a key.
     http: bool = False
-    # Asked in this order where a stream key belongs; empty: origin.urls.
+    # Asked where a stream key belongs, the nearest first; empty: origin.urls.
     data_centres: Urls = ()
+    # What is kept of a publisher's media until a data centre has published it. Beyond either the
+    # oldest GOP goes, counted; the publisher is not slowed down.
+    hold: DurationMs = Field(20 * SECOND_MS, ge=SECOND_MS, le=600 * SECOND_MS)
+    hold_bytes: Size = Field(16 * MIB, ge=MIB)
+    # A data centre that is lost this long is replaced by the next one that takes the stream.
+    move: DurationMs = Field(SECOND_MS, ge=0)
+    # Without any for this long the publisher is told so and let go.
+    away: DurationMs = Field(30 * SECOND_MS, ge=0)
 
 
 class Interest(Section):

@@ -23,6 +23,7 @@ from edgecache.errors import Source as ErrorSource
 from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag, encode_tag
 
 from . import cues, subtitles
+from .entries import Entries
 from .ledger import Arrivals
 from .rebase import Timebase
 from .sides import Sides
@@ -140,6 +141,7 @@ class Broker:
         self._silent_count = 0  # frames of it
         self._cues: deque[tuple[int, list[amf.Value]]] = deque(maxlen=MAX_CUES)
         self._arrivals = {AUDIO: Arrivals(), VIDEO: Arrivals()}
+        self._entries = Entries()
         self.source: Source | None = None
         self.tags = 0
         self.silent_frames = 0
@@ -212,6 +214,11 @@ class Broker:
         """When the newest frame before `until_ms` of the encoder's time came (monotonic s), and by
         how many seconds that was later than its time stamp promised."""
         return self._arrivals[VIDEO if kind == "video" else AUDIO].at(self._base + until_ms)
+
+    def entry_before(self, until_ms: float) -> int | None:
+        """Which tag another encoder would need first, counted from 0, when everything before
+        `until_ms` of the encoder's time has been published; None while none is known."""
+        return self._entries.before(self._base + until_ms)
 
     def _encode(self, tag: Tag) -> bytes:
         return encode_tag(tag.kind, max(0, tag.timestamp - self._base), tag.body)
@@ -293,6 +300,7 @@ class Broker:
             self._fill_silence(out)  # first, so that a GOP begins with its keyframe
         if tag.is_keyframe or self._cut_without_picture(out):
             self._begin_gop()
+            self._entries.add(tag, out, self.tags - 1)
         if not self._gop.whole and self.source is None:
             self.dropped["before_keyframe"] += 1
         else:

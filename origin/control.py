@@ -8,6 +8,9 @@ refusal is a status and one clear line. Does not know media, nor how a stream is
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import re
 from collections.abc import Callable
 from typing import Annotated, Final, TypeVar
@@ -26,6 +29,7 @@ from .config import Url
 from .ingest import Ingest, RefusedError
 from .overview import Overview
 from .remux import CONTAINERS
+from .splice import Place, Splice
 from .store import Store, StoreError
 from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
 
@@ -128,7 +132,9 @@ class Control:
         if stream is None:
             raise StoreError(403, "key: not known here")
         base = self._public or f"http://{request.host}"
-        return web.json_response({"stream": stream, "ingest": [f"{base}/ingest/{stream}"]})
+        known = self._ingest.stream(stream)
+        told = {"stream": stream, "ingest": [f"{base}/ingest/{stream}"]}
+        return web.json_response({**told, "state": known.state if known else "unknown"})
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
         """Refuse before the publisher sends anything (RFC 9110 10.1.1). Called outside of the
@@ -154,16 +160,21 @@ class Control:
         if not self._ready():
             raise StoreError(503, "the origin is going away")
         try:
-            self._ingest.check(stream)
+            self._ingest.check(stream, _place(request))
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None
         return stream
 
-    async def ingest(self, request: web.Request) -> web.Response:
-        """One publisher's media until it ends."""
+    async def ingest(self, request: web.Request) -> web.StreamResponse:
+        """One publisher's media until it ends; of one whose POP tells its session, or until the
+        connection does."""
         stream = self._admit(request)
         publisher = request.headers.get("Edge-Publisher", request.remote or "")
+        place = _place(request)
         try:
+            if place is not None:
+                splice = self._ingest.attach(stream, place, publisher=publisher)
+                return await self._follow(request, splice, place)
             await self._ingest.serve(
                 stream,
                 request.content,
@@ -174,6 +185,30 @@ class Control:
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None
         return web.json_response({"stream": stream})
+
+    async def _follow(
+        self, request: web.Request, splice: Splice, place: Place
+    ) -> web.StreamResponse:
+        """Take the body, and tell line by line which tags need not be held any more."""
+        response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
+        await response.prepare(request)
+        telling = asyncio.create_task(self._tell(response, splice))
+        try:
+            result = await splice.attach(request.content.iter_any(), place)
+        finally:
+            telling.cancel()
+            await asyncio.wait([telling])
+        with contextlib.suppress(ConnectionError):
+            await response.write(_line(end=result.status, reason=result.reason))
+        return response
+
+    @staticmethod
+    async def _tell(response: web.StreamResponse, splice: Splice) -> None:
+        keep = 0
+        with contextlib.suppress(ConnectionError):
+            while True:
+                keep = await splice.newer(keep)
+                await response.write(_line(keep=keep))
 
     async def subscribe(self, request: web.Request) -> web.Response:
         """A POP's lease on streams, and their states."""
@@ -199,3 +234,15 @@ class Control:
         second and POP."""
         headers = {"Cache-Control": "public, max-age=1", "Access-Control-Allow-Origin": "*"}
         return web.json_response(self._overview.public(), headers=headers)
+
+
+def _place(request: web.Request) -> Place | None:
+    """Raises StoreError(400)."""
+    try:
+        return Place.of(request.query)
+    except ValueError as error:
+        raise StoreError(400, str(error)) from None
+
+
+def _line(**told: object) -> bytes:
+    return json.dumps(told).encode() + b"\n"

@@ -2,8 +2,9 @@
 
 Laws: no framework; a body is any asynchronous iterator of bytes. Bounds: streams that have a
 publisher or wait for one (beyond: 503), silence inside a body (`idle_s`). A second publisher of a
-stream is refused (409), or takes it over (`takeover`): then the first is refused (410). Every body
-ends in one counted result, whatever happens to it.
+stream is refused (409), or takes it over (`takeover`): then the first is refused (410). A publisher
+whose POP tells its session goes on with another body within `hold_s` of a lost connection, and
+yields to any other until then. Every session ends in one counted result, whatever happens to it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Literal, Protocol
 
 from edgecache.errors import EdgeError, Source
@@ -23,11 +24,13 @@ from .broker import BrokerError
 from .chronicle import Chronicle, Row, head
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
+from .handover import safe_tag
 from .model import Publication
 from .presentation import Presentation
 from .receive import Result, receive
 from .resume import Taken
 from .slate import Slate, chunks
+from .splice import Place, Splice
 from .stream import LiveStream, State
 
 log = logging.getLogger(__name__)
@@ -80,6 +83,7 @@ class Ingest:
         takeover: bool = False,
         slate: Slate | None = None,
         idle_s: float = 10.0,
+        hold_s: float = 5.0,
     ) -> None:
         self._settings = settings
         self._ffmpeg = ffmpeg
@@ -90,6 +94,7 @@ class Ingest:
         self._had = had
         self._limit = streams
         self._idle_s = idle_s
+        self._hold_s = hold_s
         self._streams: dict[str, LiveStream] = {}
         self._titles: dict[str, str] = {}
         self._takeover = takeover
@@ -98,15 +103,19 @@ class Ingest:
         self._slates: set[asyncio.Task[Result]] = set()  # of the bodies
         self._bodies: dict[asyncio.Task[Result], str] = {}  # and their streams
         self._replaced: set[asyncio.Task[Result]] = set()
+        self._splices: dict[str, Splice] = {}
+        self._sessions: set[asyncio.Task[None]] = set()
         self._stopping = False
         # results.<status>, bytes
         self.counts: Counter[str] = Counter()
 
-    def check(self, stream: str) -> None:
-        """Raises RefusedError when `stream` cannot be published now."""
-        known = self._streams.get(stream)
+    def check(self, stream: str, place: Place | None = None) -> None:
+        """Raises RefusedError when `stream` cannot be published now, by a body of this place."""
+        known, splice = self._streams.get(stream), self._splices.get(stream)
         if self._stopping:
             raise RefusedError(503, "the origin is going away")
+        if splice is not None and place is not None and splice.continues(place):
+            return
         if known is not None and known.state != "ended":
             try:
                 known.check()
@@ -116,6 +125,41 @@ class Ingest:
         elif sum(one.state != "ended" for one in self._streams.values()) >= self._limit:
             raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
 
+    def attach(self, stream: str, place: Place, *, publisher: str) -> Splice:
+        """The session that a body of this place belongs to. Raises RefusedError."""
+        known = self._splices.get(stream)
+        if known is not None and known.continues(place):
+            return known
+        self.check(stream)
+        yielding = self._yielding(stream)
+        splice = self._splices[stream] = Splice(place, hold_s=self._hold_s)
+        session = asyncio.create_task(self._session(stream, splice, place, publisher, yielding))
+        self._sessions.add(session)
+        session.add_done_callback(self._sessions.discard)
+        return splice
+
+    async def _session(
+        self,
+        stream: str,
+        splice: Splice,
+        place: Place,
+        publisher: str,
+        yielding: list[asyncio.Task[Result]],
+    ) -> None:
+        result = Result(500, 0, "the session failed")
+        try:
+            await self._replace(yielding)
+            live = self._live(stream)
+            media, late_s = splice.chunks(), place.age_s
+            result = await self._run(
+                live,
+                receive(live, media, idle_s=self._idle_s, publisher=publisher, backlog_s=late_s),
+            )
+        finally:
+            if self._splices.get(stream) is splice:
+                del self._splices[stream]
+            splice.end(result)
+
     async def serve(
         self, stream: str, body: Body, *, publisher: str, container: str = "", title: str = ""
     ) -> Result:
@@ -123,10 +167,17 @@ class Ingest:
         for none, or the one that the stream has. Raises RefusedError unless it ended well or was
         cut."""
         self.check(stream)
-        await self._replace(stream)
+        await self._replace(self._yielding(stream))
         live = self._live(stream)
         self._titles[stream] = title or self._titles.get(stream, "")
-        task = asyncio.create_task(self._receive(live, body, publisher, container))
+        result = await self._run(live, self._receive(live, body, publisher, container))
+        if result.status not in (200, 499):
+            raise RefusedError(result.status, result.reason)
+        return result
+
+    async def _run(self, live: LiveStream, receiving: Coroutine[None, None, Result]) -> Result:
+        """What is received, as one that may be replaced; counted."""
+        task, stream = asyncio.create_task(receiving), live.name
         self._bodies[task] = stream
         try:
             result = await task
@@ -144,8 +195,6 @@ class Ingest:
             "body ended",
             extra={"stream": stream, "status": result.status, "reason": result.reason},
         )
-        if result.status not in (200, 499):
-            raise RefusedError(result.status, result.reason)
         return result
 
     async def _receive(
@@ -162,11 +211,14 @@ class Ingest:
 
     def _yields(self, task: asyncio.Task[Result]) -> bool:
         """Does a publisher that comes take this one's place?"""
-        return self._takeover or task in self._slates
+        splice = self._splices.get(self._bodies[task])
+        return self._takeover or task in self._slates or (splice is not None and splice.waits)
 
-    async def _replace(self, stream: str) -> None:
+    def _yielding(self, stream: str) -> list[asyncio.Task[Result]]:
+        return [task for task in self._bodies_of(stream) if self._yields(task)]
+
+    async def _replace(self, tasks: list[asyncio.Task[Result]]) -> None:
         """End what yields; what it sent is put out first."""
-        tasks = [task for task in self._bodies_of(stream) if self._yields(task)]
         self._replaced.update(tasks)
         for task in tasks:
             task.cancel()
@@ -259,7 +311,7 @@ class Ingest:
         bodies = (*self._bodies, *self._shows)
         for task in bodies:
             task.cancel()
-        await asyncio.gather(*bodies, return_exceptions=True)
+        await asyncio.gather(*bodies, *self._sessions, return_exceptions=True)
         await asyncio.gather(*(live.end() for live in self._streams.values()))
 
     def _live(self, stream: str) -> LiveStream:
@@ -308,8 +360,18 @@ class Ingest:
     def _spread(self, stream: str, publications: Sequence[Publication]) -> None:
         for publication in publications:
             self._publish(stream, publication)
+        self._acknowledge(stream)
         if self._record is not None and (rows := self._rows(stream, publications)):
             self._record(stream, rows)
+
+    def _acknowledge(self, stream: str) -> None:
+        """Tell the publisher's POP what it need not hold any more."""
+        live, splice = self._streams[stream], self._splices.get(stream)
+        made, broker = live.presentation, live.broker
+        if splice is None or made is None or broker is None or live.fed_by is not broker:
+            return  # what comes out is of a session that has ended
+        if (tag := safe_tag(broker, made.timeline)) is not None:
+            splice.acknowledge(tag)
 
     def _rows(self, stream: str, publications: Sequence[Publication]) -> list[Row]:
         live, known = self._streams[stream], self._chronicles.get(stream)

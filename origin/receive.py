@@ -27,11 +27,17 @@ class Result:
 
 
 async def receive(
-    stream: LiveStream, chunks: AsyncIterator[bytes], *, idle_s: float = 10.0, publisher: str = ""
+    stream: LiveStream,
+    chunks: AsyncIterator[bytes],
+    *,
+    idle_s: float = 10.0,
+    publisher: str = "",
+    backlog_s: float = 0.0,
 ) -> Result:
-    """One publisher's FLV byte stream into `stream`. Never raises for what a publisher does."""
+    """One publisher's FLV byte stream into `stream`. Never raises for what a publisher does.
+    backlog_s: how old its first media is."""
     try:
-        await stream.publisher_connected(publisher)
+        await stream.publisher_connected(publisher, backlog_s)
     except BusyError as error:
         return Result(409, 0, str(error))
     except BrokerError as error:

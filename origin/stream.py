@@ -69,8 +69,8 @@ class LiveStream:
         self._on_discontinuity = on_discontinuity
         self._loop = asyncio.get_running_loop()
         self._sinks: list[Sink] = []
-        self._broker: Broker | None = None
-        self._fed_by: Broker | None = None  # whose media the encoder has; outlives its publisher
+        self.broker: Broker | None = None
+        self.fed_by: Broker | None = None  # whose media the encoder has; outlives its publisher
         self._recent = Recent()
         self._encoder: Encoder | None = None
         self._presentation = resumed
@@ -135,31 +135,31 @@ class LiveStream:
         """Raises BusyError, or BrokerError when the stream has ended."""
         if self.state == "ended":
             raise BrokerError(f"stream {self.name} has ended")
-        if self._broker is not None:
+        if self.broker is not None:
             raise BusyError(f"stream {self.name} is being published already")
 
-    async def publisher_connected(self, publisher: str = "") -> None:
-        """A publisher is there. Raises BusyError, or BrokerError when the stream has ended."""
+    async def publisher_connected(self, publisher: str = "", backlog_s: float = 0.0) -> None:
+        """A publisher is there, its media up to `backlog_s` old. Raises BusyError, BrokerError."""
         self.check()
-        self._broker = Broker(sides=self._settings.plan.sides)
+        self.broker = Broker(sides=self._settings.plan.sides)
         self._cancel_timer()
         try:
             await self._session.acquire()  # until the one before has been put out, at most stop_s
         except asyncio.CancelledError:
-            self._broker = None
+            self.broker = None
             raise
         if self.state == "ended":
-            self._broker = None
+            self.broker = None
             self._session.release()
             self.check()
         self._publisher = publisher
         self._failure = ""
-        self._began_s = self._loop.time()
+        self._began_s = self._loop.time() - backlog_s
         log.info("publisher on", extra={"stream": self.name, "publisher": publisher})
 
     def feed(self, data: bytes) -> None:
         """FLV bytes in any cut. Raises FlvError or BrokerError: the session is to be ended."""
-        broker = self._broker
+        broker = self.broker
         assert broker is not None, "feed() without publisher_connected()"
         if self._failure:
             raise BrokerError(self._failure)
@@ -178,14 +178,14 @@ class LiveStream:
         """Wait until more may be fed: the encoder's queue has room, the media is not far ahead."""
         if self._encoder is not None:
             await self._encoder.drain()
-        if self._broker is not None:
-            ahead_s = self._broker.media_ms / 1000 - (self._loop.time() - self._began_s)
+        if self.broker is not None:
+            ahead_s = self.broker.media_ms / 1000 - (self._loop.time() - self._began_s)
             if ahead_s > self._settings.lead_s:
                 await asyncio.sleep(ahead_s - self._settings.lead_s)
 
     async def publisher_gone(self) -> None:
         """The publisher left: put out what is there, then wait for it to come back."""
-        self._broker = None  # the next one may come, and waits for the session
+        self.broker = None  # the next one may come, and waits for the session
         try:
             if self._encoder is not None:
                 await self._encoder.stop()
@@ -194,7 +194,7 @@ class LiveStream:
             self._encoder = None
             self._session.release()
         log.info("publisher gone", extra={"stream": self.name, "why": self._failure})
-        if self._broker is None and self.state != "ended":
+        if self.broker is None and self.state != "ended":
             self._await_publisher()
 
     def _await_publisher(self) -> None:
@@ -213,7 +213,7 @@ class LiveStream:
 
     def describe(self) -> dict[str, object]:
         """For the state page and the API; JSON values."""
-        broker, running = self._broker, self._encoder
+        broker, running = self.broker, self._encoder
         age_s = None if self._fed_s is None else self._loop.time() - self._fed_s
         source = broker.source if broker else None
         return {
@@ -304,18 +304,18 @@ class LiveStream:
 
     def _launch(self) -> Launch:
         """What the next life of the encoder needs; its output is a new generation."""
-        assert self._broker is not None
-        assert self._broker.source is not None
+        assert self.broker is not None
+        assert self.broker.source is not None
         assert self._presentation is not None
         self._end_generation()
         self._health.began()
-        self._shaped = self._shape(self._broker.source)
+        self._shaped = self._shape(self.broker.source)
         plan, self._copies = ladder.shed(self._shaped, self._health.level)
         self._made = plan.tracks
-        replay, source = self._broker.replay(), self._broker.source
+        replay, source = self.broker.replay(), self.broker.source
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
         self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
-        self._fed_by = self._broker
+        self.fed_by = self.broker
         if self._on_discontinuity is not None:
             self._on_discontinuity(self.first_discontinuity + start.generation + 1)
         told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
@@ -345,8 +345,8 @@ class LiveStream:
 
     def _hops(self, part: PartObject, read_s: float) -> Hops | None:
         assert self._presentation is not None
-        assert self._fed_by is not None
-        hops = hops_of(part, self._presentation.timeline, self._fed_by, read_s)
+        assert self.fed_by is not None
+        hops = hops_of(part, self._presentation.timeline, self.fed_by, read_s)
         if hops is not None:
             self._recent.add(durations(hops))
             self._judge(hops)

@@ -1,8 +1,10 @@
-"""Who may publish, and where the media goes: asked of the data centres, by stream key.
+"""Who may publish, and where the media goes: asked of all data centres at once, by stream key.
 
-Laws: a data centre's word counts; only when none answers does a remembered yes stand in for it, for
-`remember_s`. A no is never remembered and forgets a yes. Keys are held as SHA-256 and never logged.
-Bounds: remembered keys (the oldest is forgotten), each question's time. Does not know RTMP.
+Laws: the word of the nearest one that answers counts; only when none answers does a remembered yes
+stand in for it, for `remember_s`. A no is never remembered and forgets a yes. Media goes where the
+stream is already, else to the nearest; the others follow, for when that one is lost. One that did
+not answer is left alone for a while (breaker). Keys are held as SHA-256 and never logged. Bounds:
+remembered keys (the oldest is forgotten), each question's time. Does not know RTMP.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ import hashlib
 import json
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import EdgeError, Source, UpstreamError
 from .put import Answer, post
+from .upstream import Breaker
 
 Sign = Callable[[str, str], str]
 """(method, target) -> value of `Authorization`."""
@@ -26,6 +31,11 @@ Sign = Callable[[str, str], str]
 TARGET: Final = "/api/publish"
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _MAX_URLS: Final = 8
+_OPEN_S: Final = 10.0
+# In this order: a data centre that has the stream, one that could, one that says nothing.
+_HAVING: Final = {"live": 0, "reconnecting": 1}
+_FREE: Final = 2
+_UNHEARD: Final = 3
 
 
 class RefusedError(EdgeError):
@@ -41,14 +51,16 @@ class RefusedError(EdgeError):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """`urls`: where the stream's FLV may be PUT, in order of preference."""
+    """`urls`: where the stream's FLV may be PUT, in order of preference. state: of the stream at
+    the data centre that said so."""
 
     stream: str
     urls: tuple[str, ...]
+    state: str = ""
 
 
 class Admission:
-    """`data_centres`: base URLs, asked in this order until one answers."""
+    """`data_centres`: base URLs, the nearest first."""
 
     def __init__(
         self,
@@ -59,7 +71,7 @@ class Admission:
         remember_s: float = 300.0,
         remembered: int = 4096,
     ) -> None:
-        self._data_centres = tuple(data_centres)
+        self._data_centres = {base: Breaker(1, _OPEN_S) for base in data_centres}
         self._sign = sign
         self._timeout_s = timeout_s
         self._remember_s = remember_s
@@ -72,20 +84,47 @@ class Admission:
         tell."""
         name = hashlib.sha256(key.encode()).digest()
         body = json.dumps({"key": key, "addr": address}).encode()
+        bases = self._well() or list(self._data_centres)
+        said = await asyncio.gather(*(self._word(base, body) for base in bases))
+        words = [word for word in said if word is not None]
+        if not words:
+            return self._recall(name)
+        if isinstance(words[0], RefusedError):
+            self._known.pop(name, None)
+            raise words[0]
+        admitted = self._best(words[0].stream, dict(zip(bases, said, strict=True)))
+        self._remember(name, admitted)
+        return admitted
+
+    def _well(self) -> list[str]:
+        now_s = asyncio.get_running_loop().time()
+        return [base for base, breaker in self._data_centres.items() if breaker.allow(now_s)]
+
+    def _best(self, stream: str, said: Mapping[str, Admitted | RefusedError | None]) -> Admitted:
+        """All data centres that may take the stream: first the one that has it."""
+        ranked: list[tuple[int, tuple[str, ...]]] = []
         for base in self._data_centres:
-            self.counts["asked"] += 1
-            try:
-                answer = await self._post(base, body)
-                admitted = _read(answer)
-            except UpstreamError as error:
-                self.counts[f"failures.{error.reason}"] += 1
-                continue
-            except RefusedError:
-                self._known.pop(name, None)
-                raise
-            self._remember(name, admitted)
-            return admitted
-        return self._recall(name)
+            word = said.get(base)
+            if word is None:  # it may be well again when it is needed
+                ranked.append((_UNHEARD, (f"{base}/ingest/{stream}",)))
+            elif isinstance(word, Admitted) and word.stream == stream:
+                ranked.append((_HAVING.get(word.state, _FREE), word.urls))
+        ranked.sort(key=itemgetter(0))  # stable: among equals the nearest first
+        return Admitted(stream, tuple(dict.fromkeys(chain(*(urls for _, urls in ranked)))))
+
+    async def _word(self, base: str, body: bytes) -> Admitted | RefusedError | None:
+        """What one says; None when it does not answer."""
+        self.counts["asked"] += 1
+        try:
+            word: Admitted | RefusedError = _read(await self._post(base, body))
+        except UpstreamError as error:
+            self.counts[f"failures.{error.reason}"] += 1
+            self._data_centres[base].failure(asyncio.get_running_loop().time())
+            return None
+        except RefusedError as error:
+            word = error
+        self._data_centres[base].success()
+        return word
 
     async def _post(self, base: str, body: bytes) -> Answer:
         url = base + TARGET
@@ -118,10 +157,11 @@ def _read(answer: Answer) -> Admitted:
     try:
         told = json.loads(answer.body)
         stream, urls = told["stream"], tuple(told["ingest"])[:_MAX_URLS]
+        state = str(told.get("state", ""))
     except (ValueError, TypeError, KeyError) as error:
         raise UpstreamError("malformed", f"{TARGET} answered nonsense") from error
     if not isinstance(stream, str) or not _STREAM.fullmatch(stream) or not urls:
         raise UpstreamError("malformed", f"{TARGET} answered without a stream or a URL")
     if not all(isinstance(url, str) for url in urls):
         raise UpstreamError("malformed", f"{TARGET} answered URLs that are no strings")
-    return Admitted(stream, urls)
+    return Admitted(stream, urls, state)

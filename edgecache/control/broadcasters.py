@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..config import EdgeConfig
 from .admission import Admission
-from .ingest import IngestRouter
+from .ingest import IngestRouter, limits_of
 from .passage import SignFields
 from .upload import Uploads
 
@@ -28,7 +28,8 @@ class Broadcasters:
 
         centres = config.ingest.data_centres or config.origin.urls
         admission = Admission(data_centres=centres, sign=plain)
-        self._router = IngestRouter(admission=admission, sign=plain)
+        limits = limits_of(config.ingest)
+        self._router = IngestRouter(admission=admission, sign=plain, limits=limits)
         self.uploads = Uploads(admission=admission, sign=sign) if config.ingest.http else None
 
     @property

@@ -3,7 +3,8 @@
 Laws: a publisher is admitted by stream key and told in words why it is not; keys are never logged.
 Bounds: publishers at once (beyond: `full`), time to publish, silence, what a publisher leaves
 unread (it is cut), and what is buffered towards the data centre (reading pauses). accepted =
-publishers + closed.*; every refusal is counted in rejected.*. Decodes no media.
+publishers + closed.*; tags = held + held.*; every refusal is counted in rejected.*. Decodes no
+media.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from ..config import Ingest as Config
 from ..flv import Tag
 from ..rtmp import Ended, Event, PublishRequested, RtmpError, Session
 from . import relay
@@ -36,6 +38,17 @@ class Limits:
     publish_s: float = 10.0  # from connect to publish, handshake included
     idle_s: float = 15.0
     relay: relay.Limits = field(default_factory=relay.Limits)
+
+
+def limits_of(config: Config) -> Limits:
+    return Limits(
+        relay=relay.Limits(
+            hold_bytes=config.hold_bytes,
+            hold_s=config.hold / 1000,
+            move_s=config.move / 1000,
+            away_s=config.away / 1000,
+        )
+    )
 
 
 class IngestRouter:

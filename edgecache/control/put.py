@@ -1,8 +1,9 @@
 """One HTTP/1.1 request to a data centre on its own connection; its body may be sent piece by piece.
 
-Law: the connection carries this request only. Bounds: the answer's head and body (ANSWER_BYTES);
-what is written and not yet taken by the kernel is reported (`paused`), and the writer must stop
-then. Deadlines belong to the caller. Does not know what it carries.
+Law: the connection carries this request only. An answer may come line by line while the body is
+still being sent (`on_line`). Bounds: the answer's head and body (ANSWER_BYTES), or one line of it
+(LINE_BYTES); what is written and not yet taken by the kernel is reported (`paused`), and the writer
+must stop then. Deadlines belong to the caller. Does not know what it carries.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import httptools
 from ..errors import UpstreamError
 
 ANSWER_BYTES: Final = 64 << 10
+LINE_BYTES: Final = 512 << 10
 WRITE_BUFFER_BYTES: Final = 256 << 10
 
 
@@ -41,11 +43,15 @@ def head(method: str, url: str, fields: Iterable[tuple[str, str]]) -> bytes:
 
 class Put(asyncio.Protocol):
     """Made by `connect`. `answered` resolves to the Answer, or raises UpstreamError when the
-    connection ends without one; `proceed` resolves once the peer has said 100 or anything final."""
+    connection ends without one; `proceed` resolves once the peer has said 100 or anything final.
+    `on_line`, if there is one, gets the lines of a 200 as they come, and the Answer has none."""
 
-    def __init__(self, on_pause: Callable[[bool], None]) -> None:
+    def __init__(
+        self, on_pause: Callable[[bool], None], on_line: Callable[[bytes], None] | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._on_pause = on_pause
+        self._on_line = on_line
         self._parser = httptools.HttpResponseParser(self)
         self._body = bytearray()
         self.answered: asyncio.Future[Answer] = loop.create_future()
@@ -94,13 +100,23 @@ class Put(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(UpstreamError("cut", f"the connection ended without an answer: {exc}"))
 
+    def on_headers_complete(self) -> None:
+        if not self.proceed.done():
+            self.proceed.set_result(None)
+
     def on_body(self, body: bytes) -> None:
-        self._body += body[: ANSWER_BYTES - len(self._body)]
+        if self._on_line is None or self._parser.get_status_code() != 200:
+            self._body += body[: ANSWER_BYTES - len(self._body)]
+            return
+        *lines, rest = (bytes(self._body) + body).split(b"\n")
+        self._body[:] = rest
+        for line in lines:
+            self._on_line(line)
+        if len(rest) > LINE_BYTES:
+            self._fail(UpstreamError("malformed", f"a line of over {LINE_BYTES} bytes"))
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if not self.proceed.done():
-            self.proceed.set_result(None)
         if status >= 200 and not self.answered.done():
             self.answered.set_result(Answer(status, bytes(self._body)))
 
@@ -116,7 +132,13 @@ def _ignore(paused: bool) -> None:
     """A caller that writes everything at once."""
 
 
-async def connect(url: str, *, timeout_s: float, on_pause: Callable[[bool], None] = _ignore) -> Put:
+async def connect(
+    url: str,
+    *,
+    timeout_s: float,
+    on_pause: Callable[[bool], None] = _ignore,
+    on_line: Callable[[bytes], None] | None = None,
+) -> Put:
     """A connection to the host of an http:// URL. Raises UpstreamError."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
@@ -125,7 +147,7 @@ async def connect(url: str, *, timeout_s: float, on_pause: Callable[[bool], None
     try:
         async with asyncio.timeout(timeout_s):
             _, put = await loop.create_connection(
-                lambda: Put(on_pause), parts.hostname, parts.port or 80
+                lambda: Put(on_pause, on_line), parts.hostname, parts.port or 80
             )
     except TimeoutError:
         raise UpstreamError("connect_timeout", f"no connection to {parts.netloc}") from None

@@ -1,17 +1,22 @@
-"""One publisher's tags on their way to a data centre: a chunked PUT that survives short losses.
+"""One publisher's tags on their way to a data centre: a chunked PUT that survives losses.
 
-Laws: media is never looked into; what a data centre needs to begin anew (configuration, the tags
-since the last keyframe) is held within `hold_bytes`, beyond it until the next keyframe nothing is.
-When the data centre takes no more, `on_pause(True)` stops the publisher. A lost connection is
-replaced within `reconnect_s`, while tags go on being held; then, or when the data centre refuses,
-`on_failed` is called once. Does not know RTMP or keys.
+Laws: media is never looked into; what no data centre has made safe is held (held.py). The body's
+target says which session of a publisher it belongs to and where in it it begins, so that a data
+centre that is still there goes on as if nothing had happened; the lines of its answer say what it
+needs no more. A lost connection is tried again where it was for `move_s`, then at the others, too,
+while tags go on being held; a data centre that takes over is told first what the one before had
+published. After `away_s` without any, or when one refuses, `on_failed` is called once. One that
+takes no more stops the publisher (`on_pause(True)`) for `stall_s` at most, then it is lost. Does
+not know RTMP or keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +24,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import UpstreamError
-from ..flv import CONFIG, HEADER, MAX_TRACKS, SCRIPT, Tag
+from ..flv import Tag
 from .admission import Admitted, RefusedError, Sign
+from .held import Body, Held
 from .put import Answer, Put, connect, head
 
 log = logging.getLogger(__name__)
@@ -41,46 +47,14 @@ _FINAL: Final = {
 class Limits:
     """Times in seconds."""
 
-    hold_bytes: int = 8 << 20
-    connect_s: float = 2.0
+    hold_bytes: int = 16 << 20
+    hold_s: float = 20.0
+    connect_s: float = 1.0
     proceed_s: float = 1.0  # RFC 9110 10.1.1: a server may say nothing to Expect
-    stall_s: float = 10.0  # the data centre takes nothing: as bad as a lost connection
-    reconnect_s: float = 10.0
+    stall_s: float = 5.0  # the data centre takes nothing: as bad as a lost connection
+    move_s: float = 1.0
+    away_s: float = 30.0
     finish_s: float = 3.0
-
-
-class _Held:
-    """What a data centre needs to begin in the middle."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self._config: dict[tuple[int, int, int], Tag] = {}
-        self._tags: list[Tag] = []
-        self._bytes = 0
-        self._whole = False
-        self.dropped = 0
-
-    def add(self, tag: Tag) -> None:
-        if tag.kind == SCRIPT or tag.packet == CONFIG:
-            # Bounded: metadata, and one configuration of each track.
-            if tag.track < MAX_TRACKS:
-                self._config[(tag.kind, tag.packet, tag.track)] = tag
-            if not self._whole:
-                return
-        if tag.is_keyframe:
-            self._tags, self._bytes, self._whole = [], 0, True
-        if not self._whole:
-            self.dropped += 1
-            return
-        self._tags.append(tag)
-        self._bytes += len(tag.body)
-        if self._bytes > self._limit:
-            self.dropped += len(self._tags)
-            self._tags, self._bytes, self._whole = [], 0, False
-
-    def encode(self) -> bytes:
-        ordered = sorted(self._config.values(), key=lambda tag: (tag.kind != SCRIPT, -tag.kind))
-        return HEADER + b"".join(tag.encode() for tag in (*ordered, *self._tags))
 
 
 class Relay:
@@ -102,7 +76,11 @@ class Relay:
         self._counts = counts
         self._on_pause = on_pause
         self._on_failed = on_failed
-        self._held = _Held(limits.hold_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._session = secrets.token_hex(8)
+        self._held = Held(limit_bytes=limits.hold_bytes, span_s=limits.hold_s, counts=counts)
+        self._url = ""  # of the data centre that has the stream, or had it last
+        self._ended: Answer | None = None  # why the data centre ends, in its last line
         self._put: Put | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -112,16 +90,16 @@ class Relay:
         """Begin the PUT. Raises RefusedError: `busy` (409), `away`, or what the data centre
         says."""
         try:
-            self._put = await self._begin()
+            put = await self._begin(self._admitted.urls)
         except UpstreamError as error:
             raise RefusedError("away", "the data centre does not answer; try again") from error
-        self._put.chunk(HEADER)
-        self._watcher = asyncio.create_task(self._watch(self._put))
+        self._watcher = asyncio.create_task(self._watch(put))
 
     def feed(self, tags: Sequence[Tag]) -> None:
-        """Send the tags on, or hold them while there is no connection."""
+        """Send the tags on, and hold them until that is no longer needed."""
+        now_s = self._loop.time()
         for tag in tags:
-            self._held.add(tag)
+            self._held.add(tag, now_s, given=self._put is not None)
         if self._put is not None:
             data = b"".join(tag.encode() for tag in tags)
             self._put.chunk(data)
@@ -142,13 +120,20 @@ class Relay:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
+        self._held.close(given=put is not None)
 
-    async def _begin(self) -> Put:
-        """A PUT that may be written to, at the first data centre that takes it."""
+    async def _begin(self, urls: Sequence[str]) -> Put:
+        """A PUT that has been given what is held and may be written to, at the first of these data
+        centres that takes it."""
         failure = UpstreamError("refused", "no data centre")
-        for url in self._admitted.urls:
+        for url in urls:
             try:
-                put = await connect(url, timeout_s=self._limits.connect_s, on_pause=self._paused)
+                put = await connect(
+                    url,
+                    timeout_s=self._limits.connect_s,
+                    on_pause=self._paused,
+                    on_line=self._told,
+                )
             except UpstreamError as error:
                 failure = error
                 continue
@@ -165,19 +150,27 @@ class Relay:
         raise failure
 
     async def _introduce(self, put: Put, url: str) -> None:
-        target = urlsplit(url).path
+        self._ended = None
+        body = self._held.body(self._loop.time())
+        at = f"{url}?{_place(self._session, body)}"
+        parts = urlsplit(at)
         fields = (
-            ("Authorization", self._sign("PUT", target)),
+            ("Authorization", self._sign("PUT", f"{parts.path}?{parts.query}")),
             ("Content-Type", "video/x-flv"),
             ("Transfer-Encoding", "chunked"),
             ("Expect", "100-continue"),
         )
-        put.write(head("PUT", url, fields))
+        put.write(head("PUT", at, fields))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.proceed_s):
                 await asyncio.shield(put.proceed)
         if put.answered.done():
             _judge(put.answered.result())
+        data = self._held.give(body)
+        if data is None:
+            raise UpstreamError("late", "what was to be sent had to go meanwhile")
+        self._url, self._put = url, put
+        put.chunk(data)
 
     async def _watch(self, put: Put) -> None:
         """Until the publisher ends: replace the connection whenever it is lost."""
@@ -186,8 +179,6 @@ class Relay:
                 await self._lost(put)
                 put = await self._again()
                 self._counts["reconnects"] += 1
-                put.chunk(self._held.encode())
-                self._put = put
         except RefusedError as error:
             if not self._ending:
                 self._on_failed(error)
@@ -195,12 +186,12 @@ class Relay:
     async def _lost(self, put: Put) -> None:
         """Returns when the connection is lost; raises RefusedError when the data centre says no."""
         try:
-            _judge(await asyncio.shield(put.answered))
+            answer = await asyncio.shield(put.answered)
+            _judge(self._ended or answer)
         except UpstreamError as error:
-            log.warning(
-                "data centre lost",
-                extra={"stream": self._admitted.stream, "reason": error.reason},
-            )
+            if not self._ending:
+                told = {"stream": self._admitted.stream, "reason": error.reason}
+                log.warning("data centre lost", extra=told)
         finally:
             put.abort()
             if not self._ending:
@@ -208,35 +199,53 @@ class Relay:
                 self._paused(False)
 
     async def _again(self) -> Put:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._limits.reconnect_s
-        delay_s = _RETRY_S
+        began_s = self._loop.time()
+        had, delay_s = self._url, _RETRY_S
+        others = [url for url in self._admitted.urls if url != had]
         while True:
+            away_s = self._loop.time() - began_s
             try:
-                return await self._begin()
+                put = await self._begin([had] if away_s < self._limits.move_s else [*others, had])
+                self._counts["moved"] += self._url != had
+                return put
             except UpstreamError as error:
                 refusal = RefusedError("away", f"the data centre was lost: {error}")
             except RefusedError as error:
-                # busy: our own earlier PUT, until the data centre sees that it is gone.
+                # busy: an earlier PUT, until the data centre sees that it is gone.
                 if error.reason not in ("busy", "full"):
                     raise
                 refusal = error
-            if loop.time() + delay_s > deadline:
+            if away_s + delay_s > self._limits.away_s:
                 raise refusal
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _RETRY_MAX_S)
 
+    def _told(self, line: bytes) -> None:
+        """One line of a data centre's answer."""
+        try:
+            told = json.loads(line)
+            self._held.keep(int(told.get("keep", 0)))
+            if "end" in told:
+                self._ended = Answer(int(told["end"]), str(told["reason"]).encode())
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._counts["malformed"] += 1
+
     def _paused(self, paused: bool) -> None:
         self._clear_stall()
         if paused and self._put is not None:
-            loop = asyncio.get_running_loop()
-            self._stall = loop.call_later(self._limits.stall_s, self._put.abort)
+            self._stall = self._loop.call_later(self._limits.stall_s, self._put.abort)
         self._on_pause(paused)
 
     def _clear_stall(self) -> None:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
+
+
+def _place(session: str, body: Body) -> str:
+    """Of a body in a publisher's session, for the data centre: a query."""
+    age_ms = round(1000 * body.age_s)
+    return f"session={session}&first={body.first}&head={body.head}&age={age_ms}"
 
 
 def _judge(answer: Answer) -> None:

@@ -252,7 +252,7 @@ async def test_h264_and_aac_with_b_frames_arrive_whole(centre: DataCentre) -> No
     tags = centre.uploads[0].tags()
     video = [tag for tag in tags if tag.kind == flv.VIDEO and tag.packet == flv.CODED]
     audio = [tag for tag in tags if tag.kind == flv.AUDIO and tag.packet == flv.CODED]
-    assert centre.uploads[0].target == "/ingest/cam"
+    assert centre.uploads[0].target.partition("?")[0] == "/ingest/cam"
     assert len(video) == 50
     assert 85 <= len(audio) <= 89
     assert [tag.kind for tag in tags[:3]] == [flv.SCRIPT, flv.VIDEO, flv.AUDIO]
@@ -322,7 +322,7 @@ async def test_data_centre_lost_for_a_moment_gets_the_gop_again(centre: DataCent
 
 @on_loop
 async def test_data_centre_that_stays_away_ends_the_publisher(centre: DataCentre) -> None:
-    limits = Limits(relay=relay.Limits(reconnect_s=0.5, connect_s=0.2))
+    limits = Limits(relay=relay.Limits(away_s=0.5, connect_s=0.2))
     async with door(centre, limits) as at:
         async with publisher(at.url()) as ffmpeg:
             await centre.until(lambda: centre.uploads and len(centre.uploads[0].body) > 20_000)
@@ -339,7 +339,7 @@ async def test_known_key_works_while_the_catalogue_is_away(centre: DataCentre) -
         async with publisher(at.url(), seconds=0.5) as ffmpeg:
             await ffmpeg.finish()
         admission = at.router.admission
-        admission._data_centres = ("http://127.0.0.1:1",)
+        admission._data_centres.clear()
         async with publisher(at.url(), seconds=0.5) as ffmpeg:
             await ffmpeg.finish()
             assert ffmpeg.returncode == 0

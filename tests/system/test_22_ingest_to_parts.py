@@ -7,6 +7,7 @@ import contextlib
 import functools
 import socket
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 
 import pytest
@@ -75,6 +76,7 @@ async def site(*, slate: str = "nothing", **live: object) -> AsyncIterator[Site]
         "live": live,
         "slate": {"show": slate, "after": "100ms"},
         "http": {"listen": "127.0.0.1:0", "drain": "200ms"},
+        "admin": {"listen": ""},
         "keys": {"k1": {"secret": SECRET}},
         "ladder": {"90p": RUNG},
     }
@@ -165,7 +167,7 @@ async def test_a_second_publisher_may_take_over_and_the_first_is_told() -> None:
 
 @on_loop
 async def test_a_slate_is_shown_until_the_publisher_is_back_or_given_up() -> None:
-    async with site(slate="clock", reconnect="3s") as at:
+    async with site(slate="clock", reconnect="6s") as at:
         async with publisher(at.url):
             await at.until(lambda: len(at.parts("90p")) > 6)
         live = at.origin._ingest.stream("cam")
@@ -188,6 +190,47 @@ def generation(at: Site) -> int:
     """Of the newest init section in the playlist."""
     mapped = at.playlist("90p").full.rpartition(b"-MAP:URI=")[2]
     return int(mapped.partition(b"/init")[2].partition(b".")[0])
+
+
+@on_loop
+async def test_a_lost_connection_to_the_data_centre_is_not_seen() -> None:
+    """Neither a tag is lost nor one comes twice, and the encoder never knows."""
+    async with site() as at:
+        async with publisher(at.url) as process:
+            await at.until(lambda: len(at.parts("90p")) > 2)
+            live = at.origin._ingest.stream("cam")
+            assert live is not None
+            for parts in (6, 7):
+                cut(at)
+                await at.until(functools.partial(shows, at, len(at.parts("90p")) + parts))
+            counts = at.router.counts
+            assert counts["reconnects"] == 2
+            assert counts["held.acknowledged"] > 0
+            assert live.describe()["jumps"] == 0
+            assert process.returncode is None
+            broker = live.broker
+            assert broker is not None
+        await at.until(lambda: live.state == "reconnecting")
+        assert broker.tags == counts["tags"]
+        assert (generation(at), at.playlist("90p").full.count(b"#EXT-X-DISC")) == (0, 1)
+    assert sum(whole(counts)) == counts["tags"]
+
+
+def shows(at: Site, parts: int) -> bool:
+    return len(at.parts("90p")) >= parts
+
+
+def cut(at: Site) -> None:
+    (session,) = at.router._publishers
+    assert session._relay is not None
+    assert session._relay._put is not None
+    session._relay._put.abort()
+
+
+def whole(counts: Counter[str]) -> list[int]:
+    """What became of a publisher's tags, when it has gone; none was dropped."""
+    assert counts["held.dropped"] == 0
+    return [counts[f"held.{what}"] for what in ("acknowledged", "passed", "configuration")]
 
 
 @pytest.mark.parametrize("key", ["cam.wrong", "nothing"])

@@ -1,0 +1,148 @@
+"""A publisher's session over several bodies comes out as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from edgecache.flv import HEADER, VIDEO, FlvError, FlvReader, Tag
+from origin.receive import Result
+from origin.splice import CutError, Place, Splice
+from tests.looped import looped
+
+SESSION = "0123456789abcdef"
+CONFIG = Tag(VIDEO, 0, b"\x17\x00\x00\x00\x00config")
+TAGS = [Tag(VIDEO, at, b"\x27\x01\x00\x00\x00" + bytes(at)) for at in range(9)]
+DONE = Result(200, 0, "")
+
+
+def place(first: int, head: int = 0, session: str = SESSION) -> Place:
+    return Place(session=session, first=first, head=head)
+
+
+@dataclass
+class Body:
+    """Bytes as they are put, until None (whole) or an exception."""
+
+    put: asyncio.Queue[bytes | Exception | None] = field(default_factory=asyncio.Queue)
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        while (data := await self.put.get()) is not None:
+            if isinstance(data, Exception):
+                raise data
+            yield data
+
+    def send(self, tags: Sequence[Tag], *, begin: bool = True) -> None:
+        data = b"".join(tag.encode() for tag in tags)
+        self.put.put_nowait(HEADER + data if begin else data)
+
+
+@dataclass
+class Taking:
+    """The session's stream, as it comes out."""
+
+    splice: Splice
+    reader: FlvReader = field(default_factory=FlvReader)
+    tags: list[Tag] = field(default_factory=list)
+
+    async def run(self) -> None:
+        async for chunk in self.splice.chunks():
+            self.tags += self.reader.feed(chunk)
+        self.splice.end(DONE)
+
+
+@looped
+async def test_what_is_repeated_is_skipped() -> None:
+    splice = Splice(place(3, 1), hold_s=5.0)
+    taking = Taking(splice)
+    out = asyncio.create_task(taking.run())
+    first, second = Body(), Body()
+    one = asyncio.create_task(splice.attach(first.iter_any(), place(3, 1)))
+    first.send([CONFIG, *TAGS[3:6]])
+    first.put.put_nowait(TAGS[6].encode()[:9])  # cut in the middle of a tag
+    first.put.put_nowait(ConnectionError())
+    assert (await one).status == 499
+    assert splice.waits
+    assert splice.continues(place(6, 1))
+    assert not splice.continues(place(7))  # a hole
+    assert not splice.continues(place(6, session=SESSION[::-1]))
+    two = asyncio.create_task(splice.attach(second.iter_any(), place(4, 1)))
+    second.send([CONFIG, *TAGS[4:8]])
+    second.send([TAGS[8]], begin=False)
+    second.put.put_nowait(None)
+    assert await two == DONE
+    await out
+    assert taking.tags == [CONFIG, *TAGS[3:]]
+    assert not splice.continues(place(9))  # over
+
+
+@looped
+async def test_a_newer_body_ends_the_one_before() -> None:
+    splice = Splice(place(0), hold_s=5.0)
+    taking = Taking(splice)
+    out = asyncio.create_task(taking.run())
+    first, second = Body(), Body()
+    one = asyncio.create_task(splice.attach(first.iter_any(), place(0)))
+    first.send(TAGS[:2])
+    await splice._changed.wait_until(lambda: splice._taken == 2, 5.0)
+    two = asyncio.create_task(splice.attach(second.iter_any(), place(0)))
+    assert (await one).status == 499
+    second.send(TAGS)
+    second.put.put_nowait(None)
+    assert await two == DONE
+    await out
+    assert taking.tags == TAGS
+
+
+@looped
+async def test_without_a_body_it_is_cut() -> None:
+    splice = Splice(place(0), hold_s=0.05)
+    taking = Taking(splice)
+    body = Body()
+    task = asyncio.create_task(splice.attach(body.iter_any(), place(0)))
+    body.send(TAGS)
+    body.put.put_nowait(ConnectionError())
+    with pytest.raises(CutError, match="no connection"):
+        await taking.run()
+    assert taking.tags == TAGS  # nothing that came is lost
+    assert (await task).status == 499
+
+
+@looped
+async def test_nonsense_ends_the_session() -> None:
+    splice = Splice(place(0), hold_s=5.0)
+    body = Body()
+    task = asyncio.create_task(splice.attach(body.iter_any(), place(0)))
+    body.put.put_nowait(b"not an FLV stream")
+    with pytest.raises(FlvError):
+        await Taking(splice).run()
+    splice.end(Result(400, 0, "not FLV"))
+    assert (await task).status == 400
+
+
+@looped
+async def test_acknowledged_are_numbers_of_the_publisher() -> None:
+    splice = Splice(place(100, 3), hold_s=5.0)
+    said = []
+    for tag in (0, 3, 7, 5):
+        splice.acknowledge(tag)
+        said.append(splice.keep)
+    assert said == [100, 100, 104, 104]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"session": "x"}, {"session": SESSION, "first": "-1"}, {"session": SESSION, "age": "1e9"}],
+)
+def test_a_place_that_is_none(query: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="allowed"):
+        Place.of(query)
+
+
+def test_a_place() -> None:
+    query = {"session": SESSION, "first": "7", "head": "2", "age": "1500"}
+    assert Place.of(query) == Place(session=SESSION, first=7, head=2, age_s=1.5)
+    assert Place.of({}) is None

@@ -124,6 +124,23 @@ class Chronicle:
         return Row("segment", name, segment.msn, 0, data)
 
 
+def told(timeline: Timeline, planned: Sequence[Rendition], *, until_msn: int) -> list[Row]:
+    """What another data centre needs to go on with the timeline: the live window, as far as it is
+    whole before segment `until_msn`. It has none of the bytes, and needs to know no sizes."""
+    known, tracks = Chronicle(timeline), timeline.tracks.items()
+    begin_ns = timeline.end_ns - timeline.timing.live_ns
+    rows = [head(timeline, planned, discontinuities=0), *known._marked()]
+    rows += [Row("generation", "", g.number, 0, _generation(g)) for g in timeline.generations]
+    for name, track in tracks:
+        for number, path in track.inits.items():
+            data = {"path": path, "digest": "", "made": asdict(track.made[number])}
+            rows.append(Row("init", name, number, 0, data))
+        for segment in track.segments:
+            if segment.complete and segment.msn < until_msn and segment.start_ns >= begin_ns:
+                rows.append(known._segment(name, segment))
+    return rows
+
+
 def _generation(generation: Generation) -> Data:
     data = asdict(generation)
     return data | {"gaps": sorted(generation.gaps)}

@@ -25,7 +25,9 @@ from edgecache.signing import Verifier
 
 from .api import refusal
 from .catalog import Catalog
+from .chronicle import Row
 from .config import Url
+from .handover import take_over
 from .ingest import Ingest, RefusedError
 from .overview import Overview
 from .remux import CONTAINERS
@@ -98,6 +100,7 @@ class Control:
         return [
             web.post("/api/publish", self.publish),
             web.put("/ingest/{stream}", self.ingest, expect_handler=self.expect),
+            web.post("/ingest/{stream}", self.past),
             web.post("/api/subscriptions", self.subscribe),
             web.get("/api/streams", self.streams),
         ]
@@ -186,6 +189,21 @@ class Control:
             raise StoreError(error.status, error.reason) from None
         return web.json_response({"stream": stream})
 
+    async def past(self, request: web.Request) -> web.Response:
+        """What another data centre had published of a stream that comes here now."""
+        self._verify(request)
+        stream = request.match_info["stream"]
+        if not _STREAM.fullmatch(stream):
+            raise StoreError(400, f"stream: found {stream[:80]!r}, allowed {_STREAM.pattern}")
+        try:
+            rows = [Row(*each) for each in await request.json()]
+            taken = take_over(stream, rows, self._ingest.reach)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise StoreError(400, f"past: not usable: {error!r}") from None
+        if self._ingest.take_over(stream, taken, rows, self._store.restore):
+            return web.Response(status=201)
+        return web.Response(status=204)
+
     async def _follow(
         self, request: web.Request, splice: Splice, place: Place
     ) -> web.StreamResponse:
@@ -204,11 +222,10 @@ class Control:
 
     @staticmethod
     async def _tell(response: web.StreamResponse, splice: Splice) -> None:
-        keep = 0
         with contextlib.suppress(ConnectionError):
             while True:
-                keep = await splice.newer(keep)
-                await response.write(_line(keep=keep))
+                await splice.news()
+                await response.write(_line(keep=splice.keep, past=splice.past))
 
     async def subscribe(self, request: web.Request) -> web.Response:
         """A POP's lease on streams, and their states."""

@@ -1,22 +1,45 @@
 """What another data centre needs to go on with a live stream: from which tag on, and after what.
 
 Laws: a segment counts as published when every track has begun the one after it, a part later: by
-then it is on its way to the POPs also if this process is killed. Sans-IO.
+then it is on its way to the POPs also if this process is killed. Who goes on leaves out `UNKNOWN`
+numbers: the segment that was begun, and the one after it, of which a part may have been published
+before that could be told. They are gaps, whose media is made again behind them. Sans-IO.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
 from .broker import Broker
+from .chronicle import Chronicle, Past, Row, rebuild, told
+from .presentation import Presentation
+from .resume import Reach, Taken, presentation_of
 from .timeline import Timeline
+from .timing import NS
+from .window import Window
+
+UNKNOWN: Final = 2
 
 
-def published_ms(timeline: Timeline) -> float | None:
-    """Time of the newest generation's encoder up to which all tracks are published; None while
-    nothing is. Sound is cut where the picture is, give or take a frame."""
+@dataclass(frozen=True, slots=True)
+class Safe:
+    """tag: which tag of the publisher is needed first if this data centre is lost. past: what had
+    been published by then."""
+
+    tag: int
+    past: list[Row]
+
+
+def published(timeline: Timeline) -> tuple[int, float] | None:
+    """(the first segment that is not published, the time of the newest generation's encoder at
+    which it begins, in ms); None while nothing is. Sound is cut where the picture is, give or take
+    a frame."""
     if not timeline.running:
         return None
     first = timeline.generations[-1].first_msn
-    ends = []
+    found = []
     for track in timeline.tracks.values():
         kind = track.rendition.kind
         if kind == "text":
@@ -25,11 +48,47 @@ def published_ms(timeline: Timeline) -> float | None:
             return None
         grid_ns = track.open.msn * timeline.timing.segment_ns
         start_ns = track.open.start_ns if kind == "video" else grid_ns
-        ends.append(start_ns - first * timeline.timing.segment_ns)
-    return min(ends) / 1e6
+        found.append((track.open.msn, (start_ns - first * timeline.timing.segment_ns) / 1e6))
+    return min(found)
 
 
-def safe_tag(broker: Broker, timeline: Timeline) -> int | None:
-    """Which tag of the publisher is needed first if this data centre is lost."""
-    until_ms = published_ms(timeline)
-    return None if until_ms is None else broker.entry_before(until_ms)
+class Teller:
+    """Says what is safe, once for each segment."""
+
+    def __init__(self) -> None:
+        self._told = -1
+
+    def news(self, broker: Broker, presentation: Presentation) -> Safe | None:
+        found = published(presentation.timeline)
+        if found is None or found[0] <= self._told:
+            return None
+        msn, until_ms = found
+        tag = broker.entry_before(until_ms)
+        if tag is None:
+            return None
+        self._told = msn
+        return Safe(tag, told(presentation.timeline, presentation.planned, until_msn=msn))
+
+
+def take_over(stream: str, rows: Sequence[Row], reach: Reach) -> Taken:
+    """The stream as another data centre left it. Raises ValueError, LookupError or TypeError for
+    rows that are not usable."""
+    past = Past(rows)
+    presentation = presentation_of(stream, past, reach)
+    timeline = presentation.timeline
+    rebuild(past, timeline, lambda _path, _size: True)
+    next_msn = timeline.next_msn + UNKNOWN
+    for track in timeline.tracks.values():
+        timeline.skip(track, next_msn, timeline.generations[-1])
+    window = Window(stream)
+    window.epoch = timeline.epoch
+    window.epochs = {timeline.epoch, *(g.epoch for g in timeline.generations)}
+    ends = [s.wall_ns + s.duration_ns for t in timeline.tracks.values() for s in t.segments]
+    return Taken(
+        window=window,
+        presentation=presentation,
+        chronicle=Chronicle(timeline, known=True),
+        publications=presentation.take_up({}),
+        discontinuities=past.head["discontinuities"],
+        newest_s=max(ends) / NS,
+    )

@@ -24,14 +24,15 @@ from .broker import BrokerError
 from .chronicle import Chronicle, Row, head
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
-from .handover import safe_tag
+from .handover import UNKNOWN
 from .model import Publication
 from .presentation import Presentation
 from .receive import Result, receive
-from .resume import Taken
+from .resume import Reach, Taken
 from .slate import Slate, chunks
 from .splice import Place, Splice
 from .stream import LiveStream, State
+from .window import Window
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Ingest:
         slate: Slate | None = None,
         idle_s: float = 10.0,
         hold_s: float = 5.0,
+        resume_s: float = 60.0,
     ) -> None:
         self._settings = settings
         self._ffmpeg = ffmpeg
@@ -95,6 +97,7 @@ class Ingest:
         self._limit = streams
         self._idle_s = idle_s
         self._hold_s = hold_s
+        self._resume_s = resume_s
         self._streams: dict[str, LiveStream] = {}
         self._titles: dict[str, str] = {}
         self._takeover = takeover
@@ -281,13 +284,8 @@ class Ingest:
     def resume(self, stream: str, taken: Taken) -> bool:
         """Go on with what an earlier process left, as if its publisher were gone. False: the ladder
         or the grid is another one now."""
-        made, plan = taken.presentation, self._settings.plan
-        same_grid = (made.timing.segment_ms, made.timing.parts) == (
-            round(plan.segment_s * 1000),
-            self._settings.parts,
-        )
-        now = ladder.renditions(ladder.only(plan, made.timeline.tracks))
-        if not same_grid or now != made.planned:
+        made = taken.presentation
+        if not self._fits(made):
             return False
         self._chronicles[stream] = taken.chronicle
         self._make(
@@ -299,6 +297,39 @@ class Ingest:
         self._spread(stream, taken.publications)
         self._gap(self._streams[stream])
         return True
+
+    def _fits(self, made: Presentation) -> bool:
+        plan = self._settings.plan
+        same_grid = (made.timing.segment_ms, made.timing.parts) == (
+            round(plan.segment_s * 1000),
+            self._settings.parts,
+        )
+        return same_grid and made.planned == ladder.renditions(
+            ladder.only(plan, made.timeline.tracks)
+        )
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(window_s=self._settings.window_s, dvr_s=self._settings.dvr_s)
+
+    def take_over(
+        self, stream: str, taken: Taken, rows: list[Row], restore: Callable[[Window], None]
+    ) -> bool:
+        """Go on with what another data centre has published, unless this one has gone further."""
+        known, made = self._streams.get(stream), taken.presentation
+        too_old = time.time() - taken.newest_s > self._resume_s
+        if self._stopping or too_old or not self._fits(made):
+            return False
+        if known is not None and known.state != "ended":
+            had = known.presentation.timeline.next_msn if known.presentation else 0
+            if known.broker is not None or had + UNKNOWN > made.timeline.next_msn:
+                return False
+            known.abandon()
+        restore(taken.window)
+        if self._record is not None:
+            self._record(stream, rows)
+        log.info("taken over", extra={"stream": stream, "msn": made.timeline.next_msn})
+        return self.resume(stream, taken)
 
     async def end(self, stream: str) -> None:
         """End it when its publisher is gone, without waiting for the publisher's return."""
@@ -370,8 +401,8 @@ class Ingest:
         made, broker = live.presentation, live.broker
         if splice is None or made is None or broker is None or live.fed_by is not broker:
             return  # what comes out is of a session that has ended
-        if (tag := safe_tag(broker, made.timeline)) is not None:
-            splice.acknowledge(tag)
+        if (safe := splice.teller.news(broker, made)) is not None:
+            splice.acknowledge(safe)
 
     def _rows(self, stream: str, publications: Sequence[Publication]) -> list[Row]:
         live, known = self._streams[stream], self._chronicles.get(stream)

@@ -53,7 +53,7 @@ class Taken:
 def take_up(disk: Disk, stream: str, reach: Reach) -> Taken:
     """Raises ValueError, LookupError, TypeError or OSError for what is not usable."""
     past = Past(disk.rows(stream))
-    presentation = _presentation(stream, past, reach)
+    presentation = presentation_of(stream, past, reach)
     timeline, sizes = presentation.timeline, disk.sizes(stream)
     begun = rebuild(past, timeline, lambda path, size: sizes.get(path, -1) >= size)
     discontinuities: int = past.head["discontinuities"]
@@ -75,7 +75,8 @@ def take_up(disk: Disk, stream: str, reach: Reach) -> Taken:
     )
 
 
-def _presentation(stream: str, past: Past, reach: Reach) -> Presentation:
+def presentation_of(stream: str, past: Past, reach: Reach) -> Presentation:
+    """Empty, on the grid of `past`; new media in it gets names of a new epoch."""
     before_s = names.epoch_seconds(past.head["epoch"])
     segment_s = past.head["segment_ms"] / 1000
     return Presentation(

@@ -120,6 +120,7 @@ class Origin:
             streams=config.encoder.streams,
             takeover=config.live.takeover,
             slate=slate_of(config),
+            resume_s=config.live.resume / 1000,
         )
         self._runner: web.AppRunner | None = None
         self._admin: web.AppRunner | None = None

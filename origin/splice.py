@@ -15,6 +15,8 @@ from typing import Final, Self
 
 from edgecache.flv import HEADER, FlvError, FlvReader
 
+from .chronicle import Row
+from .handover import Safe, Teller
 from .receive import Result
 from .signals import Signal
 
@@ -64,7 +66,9 @@ class Splice:
         self.session = place.session
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.keep = 0  # number of the first tag that another data centre would need
-        self._news = Signal()  # `keep` is another one
+        self.past: list[Row] = []  # and what it would go on from
+        self.teller = Teller()
+        self._news = Signal()  # they are other ones
         self._begin = place
         self._taken = place.first  # number of the next tag
         self._hold_s = hold_s
@@ -84,18 +88,17 @@ class Splice:
             place.session == self.session and place.first <= self._taken and not self.result.done()
         )
 
-    def acknowledge(self, tag: int) -> None:
-        """Tag number `tag` of what came out, configuration included, is needed first."""
-        number = self._begin.first + max(0, tag - self._begin.head)
-        if number > self.keep:
-            self.keep = number
-            self._news.fire()
+    def acknowledge(self, safe: Safe) -> None:
+        """Its tag is counted in what came out, configuration included."""
+        self.keep = self._begin.first + max(0, safe.tag - self._begin.head)
+        self.past = safe.past
+        self._news.fire()
 
-    async def newer(self, keep: int) -> int:
-        """The next `keep` beyond this one."""
-        while self.keep <= keep:
-            await self._news.wait_until(lambda: self.keep > keep, self._hold_s)
-        return self.keep
+    async def news(self) -> None:
+        """Until there is more to tell."""
+        before = self.past
+        while self.past is before:
+            await self._news.wait_until(lambda: self.past is not before, self._hold_s)
 
     def end(self, result: Result) -> None:
         if not self.result.done():

@@ -126,8 +126,7 @@ class LiveStream:
         """What a later epoch of this stream begins with at least."""
         if self._presentation is None:
             return self._first_msn
-        tracks = self._presentation.timeline.tracks.values()
-        return max(track.next_msn for track in tracks) + 2  # an ended version is one past the last
+        return self._presentation.timeline.next_msn + 2  # an ended version is one past the last
 
     # -- for the publisher
 
@@ -211,10 +210,15 @@ class LiveStream:
             if self._presentation is not None:
                 self._publish(self._presentation.end())
 
+    def abandon(self) -> None:
+        """It goes on elsewhere: nothing more is told of it here."""
+        self._cancel_timer()
+        self.state = "ended"
+
     def describe(self) -> dict[str, object]:
         """For the state page and the API; JSON values."""
         broker, running = self.broker, self._encoder
-        age_s = None if self._fed_s is None else self._loop.time() - self._fed_s
+        age_s = None if self._fed_s is None else round(self._loop.time() - self._fed_s, 3)
         source = broker.source if broker else None
         return {
             "state": self.state,
@@ -231,7 +235,7 @@ class LiveStream:
             "latency_ms": self._recent.describe(),
             "lag_ms": self._presentation.lag_ns // 1_000_000 if self._presentation else None,
             "queued_bytes": running.queued_bytes if running else 0,
-            "last_tag_age_s": None if age_s is None else round(age_s, 3),
+            "last_tag_age_s": age_s,
             "tags": broker.tags if broker else 0,
             "dropped_tags": dict(broker.dropped) if broker else {},
             "dropped_frames": dict(self._presentation.drops) if self._presentation else {},

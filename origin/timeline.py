@@ -150,7 +150,7 @@ class Timeline:
         dates go back: an encoder that is fed the current GOP again repeats up to a GOP of media,
         and a date must not map to two places (6.2.1)."""
         self.level()
-        first_msn = max(track.next_msn for track in self.tracks.values())
+        first_msn = self.next_msn
         anchor = wall_ns - first_msn * self.timing.segment_ns
         newest = [track.segments[-1] for track in self.tracks.values() if track.segments]
         ends = [segment.wall_ns + segment.duration_ns for segment in newest]
@@ -202,7 +202,7 @@ class Timeline:
         """Make all tracks end with the same segment: gaps where one is missing. Returns whose
         playlist changed. Only between generations."""
         self.running = False
-        msn = max(track.next_msn for track in self.tracks.values())
+        msn = self.next_msn
         for name in self.tracks:
             self.close(name)
         behind = [name for name, track in self.tracks.items() if track.next_msn < msn]
@@ -218,6 +218,11 @@ class Timeline:
     def end_ns(self) -> int:
         """Of the track that is furthest."""
         return max(track.end_ns for track in self.tracks.values())
+
+    @property
+    def next_msn(self) -> int:
+        """Of the segment that no track has begun."""
+        return max(track.next_msn for track in self.tracks.values())
 
     def end(self) -> None:
         """No more media, ever."""

@@ -27,7 +27,7 @@ from ..errors import UpstreamError
 from ..flv import Tag
 from .admission import Admitted, RefusedError, Sign
 from .held import Body, Held
-from .put import Answer, Put, connect, head
+from .put import Answer, Put, connect, head, post
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class Relay:
         self._session = secrets.token_hex(8)
         self._held = Held(limit_bytes=limits.hold_bytes, span_s=limits.hold_s, counts=counts)
         self._url = ""  # of the data centre that has the stream, or had it last
+        self._past = b""  # what it had published, for the one that goes on
         self._ended: Answer | None = None  # why the data centre ends, in its last line
         self._put: Put | None = None
         self._stall: asyncio.TimerHandle | None = None
@@ -128,6 +129,7 @@ class Relay:
         failure = UpstreamError("refused", "no data centre")
         for url in urls:
             try:
+                await self._hand_over(url)
                 put = await connect(
                     url,
                     timeout_s=self._limits.connect_s,
@@ -148,6 +150,18 @@ class Relay:
                 raise
             return put
         raise failure
+
+    async def _hand_over(self, url: str) -> None:
+        """Tell a data centre where the one before had got to. It knows whether it needs that; what
+        it says is no reason not to send it the media."""
+        if not self._past:
+            return
+        fields = (
+            ("Authorization", self._sign("POST", urlsplit(url).path)),
+            ("Content-Type", "application/json"),
+        )
+        answer = await post(url, self._past, fields, timeout_s=self._limits.connect_s)
+        self._counts[f"handed_over.{answer.status}"] += 1
 
     async def _introduce(self, put: Put, url: str) -> None:
         self._ended = None
@@ -225,6 +239,8 @@ class Relay:
         try:
             told = json.loads(line)
             self._held.keep(int(told.get("keep", 0)))
+            if "past" in told:
+                self._past = json.dumps(told["past"]).encode()
             if "end" in told:
                 self._ended = Answer(int(told["end"]), str(told["reason"]).encode())
         except (ValueError, TypeError, KeyError, AttributeError):

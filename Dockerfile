@@ -20,8 +20,8 @@ RUN apt-get update \
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1
 USER edgecache
-# Viewers, RTMP, push. The admin listener stays on loopback, for the health check below.
-EXPOSE 8080 1935 8082
+# Viewers, RTMP, push, SRT. The admin listener stays on loopback, for the health check below.
+EXPOSE 8080 1935 8082 9000/udp
 STOPSIGNAL SIGTERM
 ENV HEALTH_URL=http://127.0.0.1:8081/readyz
 HEALTHCHECK --interval=5s --timeout=2s --start-period=10s \

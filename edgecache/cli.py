@@ -148,12 +148,15 @@ def demo(
     duration: Annotated[str, typer.Option(help="end after this, such as 60s; 0: Ctrl-C")] = "0",
     origin: Port = 0,
     admin_origin: Port = 0,
+    srt_origin: Port = 0,
     http_a: Port = 0,
     rtmp_a: Port = 0,
+    srt_a: Port = 0,
     push_a: Port = 0,
     admin_a: Port = 0,
     http_b: Port = 0,
     rtmp_b: Port = 0,
+    srt_b: Port = 0,
     push_b: Port = 0,
     admin_b: Port = 0,
 ) -> None:
@@ -164,9 +167,9 @@ def demo(
     from .units import parse_duration_ms
 
     ports = Ports(
-        origin=origin, admin_origin=admin_origin,
-        http_a=http_a, rtmp_a=rtmp_a, push_a=push_a, admin_a=admin_a,
-        http_b=http_b, rtmp_b=rtmp_b, push_b=push_b, admin_b=admin_b,
+        origin=origin, admin_origin=admin_origin, srt_origin=srt_origin,
+        http_a=http_a, rtmp_a=rtmp_a, srt_a=srt_a, push_a=push_a, admin_a=admin_a,
+        http_b=http_b, rtmp_b=rtmp_b, srt_b=srt_b, push_b=push_b, admin_b=admin_b,
     )  # fmt: skip
     try:
         duration_ms = parse_duration_ms(duration)

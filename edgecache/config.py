@@ -148,9 +148,13 @@ class Push(Section):
 
 
 class Ingest(Section):
-    """The broadcasters' door (RTMP). Empty `listen`: closed."""
+    """The broadcasters' doors: `listen` is RTMP's. Those that are empty are closed."""
 
     listen: OptionalListen = ""
+    rtmps_listen: OptionalListen = ""  # RTMP behind TLS
+    certificate: Path | None = None  # for it: PEM, with the chain; read again at SIGHUP
+    private_key: Path | None = None
+    srt_listen: OptionalListen = ""  # UDP
     # Media by HTTP and from the go-live page, at http.listen below /publish/; needs a key.
     http: bool = False
     # Asked where a stream key belongs, the nearest first; empty: origin.urls.
@@ -163,6 +167,20 @@ class Ingest(Section):
     move: DurationMs = Field(SECOND_MS, ge=0)
     # Without any for this long the publisher is told so and let go.
     away: DurationMs = Field(30 * SECOND_MS, ge=0)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        files = (self.certificate is not None, self.private_key is not None)
+        if files[0] != files[1] or (self.rtmps_listen and not files[0]):
+            raise ValueError(
+                "found one without the other, allowed ingest.certificate with ingest.private_key,"
+                " and both with ingest.rtmps_listen"
+            )
+        return self
+
+    @property
+    def opens(self) -> bool:
+        return bool(self.listen or self.rtmps_listen or self.srt_listen or self.http)
 
 
 class Interest(Section):
@@ -220,7 +238,7 @@ class EdgeConfig(Section):
         bad = [kid for kid in self.keys if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", kid, re.ASCII)]
         if bad:
             raise ValueError(f"keys: found the key id {bad[0]!r}, allowed [A-Za-z0-9_.-]{{1,64}}")
-        if (self.push.listen or self.ingest.listen or self.ingest.http) and not self.keys:
+        if (self.push.listen or self.ingest.opens) and not self.keys:
             raise ValueError(
                 "keys: found none, allowed at least one with push.listen or ingest.listen"
                 " or ingest.http"

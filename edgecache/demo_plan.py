@@ -31,7 +31,7 @@ http = {{ listen = "{host}:{http}", drain = "1s" }}
 origin.urls = ["http://{host}:{origin}"]
 keys.demo.secret_file = "{secret}"
 push.listen = "{host}:{push}"
-ingest.listen = "{host}:{rtmp}"
+ingest = {{ listen = "{host}:{rtmp}", srt_listen = "{host}:{srt}" }}
 admin.listen = "{host}:{admin}"
 route = [{{ prefix = "/download/", kind = "http" }}]
 """
@@ -40,6 +40,7 @@ http = {{ listen = "{host}:{origin}", drain = "1s" }}
 admin.listen = "{host}:{admin_origin}"
 data.dir = "{data}"
 live.dvr = "10m"
+srt.listen = "{host}:{srt_origin}"
 keys.demo.secret_file = "{secret}"
 pops.pop-a = {{ push = "http://{host}:{push_a}", hot = ["*"] }}
 pops.pop-b = {{ push = "http://{host}:{push_b}", hot = ["*"] }}
@@ -60,6 +61,7 @@ Publish your own, and watch it at {own_watch}
              Stream key  {key}
   ffmpeg     ffmpeg -re -i FILE -c:v libx264 -preset veryfast -tune zerolatency -g 60 \
 -pix_fmt yuv420p -c:a aac -f flv {server}/{key}
+  or, by SRT … -f mpegts "{srt}"
 
 Ctrl-C ends it."""
 
@@ -78,12 +80,15 @@ class Ports:
 
     origin: int = 0
     admin_origin: int = 0
+    srt_origin: int = 0
     http_a: int = 0
     rtmp_a: int = 0
+    srt_a: int = 0
     push_a: int = 0
     admin_a: int = 0
     http_b: int = 0
     rtmp_b: int = 0
+    srt_b: int = 0
     push_b: int = 0
     admin_b: int = 0
 
@@ -123,13 +128,18 @@ class Demo:
     def publish_url(self, stream: str) -> str:
         return f"rtmp://{HOST}:{self.ports.rtmp_a}/live/{self.keys[stream]}"
 
+    def srt_url(self, stream: str) -> str:
+        """The stream id is the key."""
+        return f"srt://{HOST}:{self.ports.srt_a}?streamid={self.keys[stream]}"
+
     def facts(self) -> dict[str, object]:
-        """What `--json` prints. `publish` is for `own`: nobody else publishes there."""
+        """What `--json` prints. `publish`, `srt` are for `own`: nobody else publishes there."""
         watch = self.at(self.ports.http_b, "/watch/")
         return {
             "watch": watch + STREAM,
             "playlists": self.playlists(STREAM),
             "publish": self.publish_url(self.own),
+            "srt": self.srt_url(self.own),
             "metrics": self.metrics(),
             "admin": self.admin(),
             "pids": {"demo": os.getpid(), **{child.name: child.pid for child in self.running}},
@@ -147,6 +157,7 @@ class Demo:
             ffmpeg=self.ffmpeg,
             own_watch=self.at(self.ports.http_b, f"/watch/{self.own}"),
             server=server,
+            srt=self.srt_url(self.own),
             key=key,
         )
 
@@ -168,11 +179,14 @@ def free_ports(wanted: Ports) -> Ports:
     with contextlib.ExitStack() as held:
         chosen = {}
         for name, port in sorted(asdict(wanted).items(), key=lambda item: item[1] == 0):
-            door = held.enter_context(socket.socket())
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            kind = socket.SOCK_DGRAM if name.startswith("srt") else socket.SOCK_STREAM
+            door = held.enter_context(socket.socket(type=kind))
             try:
+                if kind == socket.SOCK_STREAM:
+                    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 _bind(door, port)
-                door.listen(1)  # without it two binds of one port would both succeed
+                if kind == socket.SOCK_STREAM:
+                    door.listen(1)  # without it two binds of one port would both succeed
             except OSError as error:
                 option = "--" + name.replace("_", "-")
                 raise DemoError(f"{option}: port {port} of {HOST}: {error.strerror}") from None
@@ -191,15 +205,28 @@ def write_settings(demo: Demo) -> dict[str, Path]:
         "origin": _ORIGIN_TOML.format(
             data=demo.home / "data",
             admin_origin=p.admin_origin,
+            srt_origin=p.srt_origin,
             push_a=p.push_a,
             push_b=p.push_b,
             **common,
         ),
         "pop-a": _EDGE_TOML.format(
-            name="pop-a", http=p.http_a, rtmp=p.rtmp_a, push=p.push_a, admin=p.admin_a, **common
+            name="pop-a",
+            http=p.http_a,
+            rtmp=p.rtmp_a,
+            srt=p.srt_a,
+            push=p.push_a,
+            admin=p.admin_a,
+            **common,
         ),
         "pop-b": _EDGE_TOML.format(
-            name="pop-b", http=p.http_b, rtmp=p.rtmp_b, push=p.push_b, admin=p.admin_b, **common
+            name="pop-b",
+            http=p.http_b,
+            rtmp=p.rtmp_b,
+            srt=p.srt_b,
+            push=p.push_b,
+            admin=p.admin_b,
+            **common,
         ),
     }
     files = {name: demo.home / f"{name}.toml" for name in texts}

@@ -60,6 +60,7 @@ def bind(
     found: Sockets = {}
     wanted = {"http": config.http.listen, "push": config.push.listen}
     wanted |= {"ingest": config.ingest.listen, "admin": config.admin.listen}
+    wanted |= {"rtmps": config.ingest.rtmps_listen, "srt": config.ingest.srt_listen}
     for name, address in wanted.items():
         count = config.workers() if name == "http" else 1
         if _fits(handed, name, address):
@@ -72,10 +73,17 @@ def bind(
         elif address:
             if name in handed or name in bound:
                 _drop(bound.pop(name, ()), name)  # it may have another address on the same port
-            found[name] = sockets.listen(f"{name}.listen", address, count)
+            found[name] = _listen(name, address, count)
     for name in {*handed, *bound} - found.keys():
         _drop(bound.pop(name, ()), name)
     return found, frozenset(kept)
+
+
+def _listen(name: str, address: str, count: int) -> list[socket.socket]:
+    if name == "srt":
+        return [sockets.listen_datagrams("ingest.srt_listen", address)]
+    setting = "ingest.rtmps_listen" if name == "rtmps" else f"{name}.listen"
+    return sockets.listen(setting, address, count)
 
 
 def _fits(there: Mapping[str, list[socket.socket]], name: str, address: str) -> bool:

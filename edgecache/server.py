@@ -200,7 +200,8 @@ class Daemon:
         listening = self._sockets
         if self._heir is not None:
             await self._heir.take(self._parts)
-        for name, door in (("push", self._push), ("ingest", self._ingest), ("admin", self._admin)):
+        await self._ingest.start(listening)
+        for name, door in (("push", self._push), ("admin", self._admin)):
             if name in listening:
                 await door.start(listening[name][0].dup())
         asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
@@ -226,7 +227,7 @@ class Daemon:
         self._plane.drain()
         for name in self._sockets.keys() - self._kept:
             manager.forget(name)
-            for item in self._sockets[name] if name in ("http", "ingest") else ():
+            for item in self._sockets[name] if name in ("http", "ingest", "rtmps") else ():
                 item.shutdown(socket.SHUT_RDWR)
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.http.drain / 1000
@@ -322,6 +323,7 @@ class Daemon:
         self._redact()
         self._verifier.replace_secrets(secrets)
         self._routes.replace(fresh.origin.urls)
+        self._ingest.reload()
         if self._interest is not None:
             self._interest.origins = fresh.origin.urls
         logs.set_level(fresh.log.level)
@@ -352,7 +354,7 @@ class Daemon:
             **self._receiver.gauges(),
             "push_connections": self._push.connections,
             "admin_connections": self._admin.connections,
-            "publishers": self._ingest.publishers,
+            **self._ingest.gauges(),
             "streams_watched": len(self._interest.watch.streams) if self._interest else 0,
             "viewers": sum(self._interest.watch.viewers().values()) if self._interest else 0,
             "uptime_seconds": time.monotonic() - self._started_s,

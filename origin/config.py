@@ -152,10 +152,10 @@ class Slate(Section):
         return self
 
 
-class Key(Section):
-    """One shared secret between our own processes; `secret` or `secret_file`, not both."""
+class Secret(Section):
+    """`secret` or `secret_file`, not both."""
 
-    secret: SecretStr | None = Field(None, min_length=16)
+    secret: SecretStr | None = None
     secret_file: Path | None = None
 
     @model_validator(mode="after")
@@ -163,6 +163,25 @@ class Key(Section):
         if (self.secret is None) == (self.secret_file is None):
             raise ValueError("either secret or secret_file")
         return self
+
+
+class Key(Secret):
+    """One shared secret between our own processes."""
+
+    secret: SecretStr | None = Field(None, min_length=16)
+
+
+class Srt(Section):
+    """The publishers' door for SRT, by libsrt. Empty `listen`: closed."""
+
+    listen: OptionalListen = ""
+    # host:port that POPs are told to route publishers to; "" means the host they asked, our port.
+    public: OptionalListen = ""
+    # What libsrt has to ask again for what was lost, before it is too late. A caller may want more.
+    latency: DurationMs = Field(120, ge=20, le=8 * SECOND_MS)
+    # What publishers encrypt with, 10 to 79 bytes; by stream, "default" for all others. A stream
+    # without one is taken unencrypted only.
+    passphrases: dict[str, Secret] = Field(default_factory=dict)
 
 
 class Pop(Section):
@@ -269,6 +288,7 @@ class Config(Section):
     audio: Audio = Audio()
     text: Text = Text()
     encoder: Encoder = Encoder()
+    srt: Srt = Srt()
     admin: Admin = Admin()
     log: Log = Log()
 
@@ -280,6 +300,7 @@ class Config(Section):
         _names(self.audio.tracks, "audio track", _AUDIO)
         _names(self.text.tracks, "text track", _TEXT)
         _names(self.archive.ladder, "track")
+        _names(self.srt.passphrases, "stream")
         others = (_AUDIO, _TEXT)
         for track in self.archive.ladder:
             if track in self.ladder or any(kind.fullmatch(track) for kind in others):
@@ -322,24 +343,32 @@ def archive_secret(config: Config) -> str:
 
 def secrets_of(config: Config) -> dict[str, bytes]:
     """Key id -> secret bytes, in the file's order; files are read now. Raises ConfigError."""
+    return _read("keys", config.keys, 16, 1024)
+
+
+def passphrases_of(config: Config) -> dict[str, bytes]:
+    """Stream (or "default") -> passphrase of SRT; files are read now. Raises ConfigError."""
+    return _read("srt.passphrases", config.srt.passphrases, 10, 79)
+
+
+def _read(setting: str, secrets: Mapping[str, Secret], least: int, most: int) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     problems: list[str] = []
-    for kid, key in config.keys.items():
-        if key.secret is not None:
-            found[kid] = key.secret.get_secret_value().encode()
-        elif key.secret_file is not None:
+    for name, secret in secrets.items():
+        where = f"{setting}.{name}" + (".secret_file" if secret.secret_file else "")
+        if secret.secret is not None:
+            found[name] = secret.secret.get_secret_value().encode()
+        elif secret.secret_file is not None:
             try:
-                found[kid] = key.secret_file.read_bytes().strip()
+                found[name] = secret.secret_file.read_bytes().strip()
             except OSError as error:
                 problems.append(
-                    f"keys.{kid}.secret_file: found {key.secret_file}: {error.strerror}, "
+                    f"{where}: found {secret.secret_file}: {error.strerror}, "
                     "allowed a readable file"
                 )
-            else:
-                if len(found[kid]) < 16:
-                    problems.append(
-                        f"keys.{kid}.secret_file: found {len(found[kid])} bytes, allowed 16 or more"
-                    )
+                continue
+        if not least <= len(found[name]) <= most:
+            problems.append(f"{where}: found {len(found[name])} bytes, allowed {least} to {most}")
     if problems:
         raise ConfigError(problems)
     return found

@@ -136,7 +136,9 @@ class Control:
             raise StoreError(403, "key: not known here")
         base = self._public or f"http://{request.host}"
         known = self._ingest.stream(stream)
-        told = {"stream": stream, "ingest": [f"{base}/ingest/{stream}"]}
+        told: dict[str, object] = {"stream": stream, "ingest": [f"{base}/ingest/{stream}"]}
+        if places := self._srt(request.url.host or ""):
+            told["srt"] = places
         return web.json_response({**told, "state": known.state if known else "unknown"})
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:

@@ -109,7 +109,7 @@ class Ingest:
         self._splices: dict[str, Splice] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._stopping = False
-        # results.<status>, bytes
+        # results.<status>, bytes; what doors beside HTTP count
         self.counts: Counter[str] = Counter()
 
     def check(self, stream: str, place: Place | None = None) -> None:

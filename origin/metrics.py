@@ -114,6 +114,14 @@ class OriginCollector(Collector):
     def _made(self) -> Iterator[Metric]:
         told = "Streams whose encoder is too slow here and leaves out rungs or pictures."
         yield GaugeMetricFamily("origin_encoders_shedding", told, value=self._ingest.shedding)
+        events = CounterMetricFamily(
+            "origin_ingest_events",
+            "Bodies by how they ended, their bytes; SRT: accepted, closed, rejected by code.",
+            labels=["event"],
+        )
+        for name, value in sorted(self._ingest.counts.items()):
+            events.add_metric([name], value)
+        yield events
         hops = HistogramMetricFamily(
             "origin_part_hop_seconds",
             "Of each part: capture (late against the publisher's time stamps), encode, package.",

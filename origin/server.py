@@ -49,6 +49,7 @@ from .page import Pages
 from .pusher import Limits, PopPusher
 from .recordings import Keeping, Recordings
 from .resume import Reach, take_up
+from .srt import SrtDoor
 from .store import Store
 from .subscriptions import HotPop, Subscriptions
 
@@ -122,10 +123,10 @@ class Origin:
             slate=slate_of(config),
             resume_s=config.live.resume / 1000,
         )
+        self._srt = SrtDoor(config, ingest=self._ingest, check_key=self._catalog.check_key)
         self._runner: web.AppRunner | None = None
         self._admin: web.AppRunner | None = None
-        self.port = 0
-        self.admin_port = 0
+        self.port = self.admin_port = 0
 
     # -- parts
 
@@ -182,6 +183,7 @@ class Origin:
             ingest=self._ingest,
             verifier=self._verifier,
             public=self._config.http.public,
+            srt=self._srt.places,
             overview=self._overview(),
             ready=lambda: not self._draining,
         )
@@ -260,14 +262,14 @@ class Origin:
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as held:
             listener = held.enter_context(listen("http.listen", self._config.http.listen))
-            operators = None
-            if self._config.admin.listen:
-                operators = held.enter_context(listen("admin.listen", self._config.admin.listen))
+            where = self._config.admin.listen
+            operators = held.enter_context(listen("admin.listen", where)) if where else None
             held.pop_all()
         self._catalog.settle(self._resume())
         if operators:
             self.admin_port = operators.getsockname()[1]
             self._admin = await open_door(self._operators(), operators, shutdown_s=0.1)
+        await self._srt.start()
         self.port = listener.getsockname()[1]
         self._runner = await open_door(self._public(), listener, shutdown_s=self._drain_s)
         self._subscriptions.start(_hot(self._config))
@@ -312,6 +314,7 @@ class Origin:
         log.info("draining")
         if self._runner:
             await asyncio.gather(*(site.stop() for site in self._runner.sites))
+            await self._srt.stop()
             await self._ingest.stop()
             await self._subscriptions.stop(self._drain_s)
             if self._keeper:

@@ -51,12 +51,13 @@ class RefusedError(EdgeError):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """`urls`: where the stream's FLV may be PUT, in order of preference. state: of the stream at
-    the data centre that said so."""
+    """`urls`: where the stream's FLV may be PUT; `srt`: where its SRT may go (host:port); both in
+    order of preference. state: of the stream at the data centre that said so."""
 
     stream: str
     urls: tuple[str, ...]
     state: str = ""
+    srt: tuple[str, ...] = ()
 
 
 class Admission:
@@ -102,15 +103,17 @@ class Admission:
 
     def _best(self, stream: str, said: Mapping[str, Admitted | RefusedError | None]) -> Admitted:
         """All data centres that may take the stream: first the one that has it."""
-        ranked: list[tuple[int, tuple[str, ...]]] = []
+        ranked: list[tuple[int, Admitted]] = []
         for base in self._data_centres:
             word = said.get(base)
             if word is None:  # it may be well again when it is needed
-                ranked.append((_UNHEARD, (f"{base}/ingest/{stream}",)))
+                ranked.append((_UNHEARD, Admitted(stream, (f"{base}/ingest/{stream}",))))
             elif isinstance(word, Admitted) and word.stream == stream:
-                ranked.append((_HAVING.get(word.state, _FREE), word.urls))
+                ranked.append((_HAVING.get(word.state, _FREE), word))
         ranked.sort(key=itemgetter(0))  # stable: among equals the nearest first
-        return Admitted(stream, tuple(dict.fromkeys(chain(*(urls for _, urls in ranked)))))
+        urls = dict.fromkeys(chain(*(word.urls for _, word in ranked)))
+        srt = dict.fromkeys(chain(*(word.srt for _, word in ranked)))
+        return Admitted(stream, tuple(urls), srt=tuple(srt))
 
     async def _word(self, base: str, body: bytes) -> Admitted | RefusedError | None:
         """What one says; None when it does not answer."""
@@ -157,11 +160,12 @@ def _read(answer: Answer) -> Admitted:
     try:
         told = json.loads(answer.body)
         stream, urls = told["stream"], tuple(told["ingest"])[:_MAX_URLS]
+        srt = tuple(told.get("srt", ()))[:_MAX_URLS]
         state = str(told.get("state", ""))
     except (ValueError, TypeError, KeyError) as error:
         raise UpstreamError("malformed", f"{TARGET} answered nonsense") from error
     if not isinstance(stream, str) or not _STREAM.fullmatch(stream) or not urls:
         raise UpstreamError("malformed", f"{TARGET} answered without a stream or a URL")
-    if not all(isinstance(url, str) for url in urls):
+    if not all(isinstance(url, str) for url in (*urls, *srt)):
         raise UpstreamError("malformed", f"{TARGET} answered URLs that are no strings")
-    return Admitted(stream, urls, state)
+    return Admitted(stream, urls, state, srt)

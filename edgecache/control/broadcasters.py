@@ -1,4 +1,5 @@
-"""All doors of broadcasters together: RTMP has a listener of its own, HTTP comes by the viewers'.
+"""All doors of broadcasters together: RTMP, the same behind TLS and SRT have listeners of their
+own, HTTP comes by the viewers'.
 
 Law: one admission for all of them, so a key is asked for and remembered once. Does not know what
 goes through a door.
@@ -7,20 +8,26 @@ goes through a door.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..config import EdgeConfig
+from ..errors import ConfigError
 from .admission import Admission
 from .ingest import IngestRouter, limits_of
 from .passage import SignFields
+from .srt import SrtRouter
+from .tlsdoor import Certificate
 from .upload import Uploads
+
+log = logging.getLogger(__name__)
 
 
 class Broadcasters:
-    """await start(listener) of RTMP if there is one, then drain() and stop(). `uploads` is None
-    where the configuration keeps HTTP closed."""
+    """await start(listening), then drain() and stop(). `uploads` is None where the configuration
+    keeps HTTP closed. Raises ConfigError for a certificate that cannot be used."""
 
     def __init__(self, config: EdgeConfig, sign: SignFields) -> None:
         def plain(method: str, target: str) -> str:
@@ -30,30 +37,53 @@ class Broadcasters:
         admission = Admission(data_centres=centres, sign=plain)
         limits = limits_of(config.ingest)
         self._router = IngestRouter(admission=admission, sign=plain, limits=limits)
+        self._srt = SrtRouter(admission=admission)
+        chain, key = config.ingest.certificate, config.ingest.private_key
+        self._certificate = Certificate(chain, key) if chain and key else None
         self.uploads = Uploads(admission=admission, sign=sign) if config.ingest.http else None
 
     @property
     def publishers(self) -> int:
         """Connections open now."""
-        return self._router.publishers + (self.uploads.publishers if self.uploads else 0)
+        uploads = self.uploads.publishers if self.uploads else 0
+        return self._router.publishers + self._srt.publishers + uploads
+
+    def gauges(self) -> dict[str, float]:
+        """Over all doors, and those of SRT."""
+        return {"publishers": self.publishers, "srt_publishers": self._srt.publishers}
 
     def counts(self) -> dict[str, Callable[[], Counter[str]]]:
         """By prefix, for the metrics."""
-        found = {"ingest": lambda: self._router.counts}
+        found = {"ingest": lambda: self._router.counts, "srt": lambda: self._srt.counts}
         if uploads := self.uploads:
             found["upload"] = lambda: uploads.counts
         return found
 
-    async def start(self, listener: socket.socket) -> None:
-        await self._router.start(listener)
+    async def start(self, listening: Mapping[str, list[socket.socket]]) -> None:
+        """Serve on duplicates of the sockets that have our doors' names."""
+        if "ingest" in listening:
+            await self._router.start(listening["ingest"][0].dup())
+        if "rtmps" in listening and self._certificate:
+            self._router.start_tls(listening["rtmps"][0].dup(), self._certificate)
+        if "srt" in listening:
+            await self._srt.start(listening["srt"][0].dup())
+
+    def reload(self) -> None:
+        """The certificate's files may have changed."""
+        try:
+            if self._certificate:
+                self._certificate.reload()
+        except ConfigError as error:
+            log.error("certificate rejected, the old one stays: %s", error)
 
     def drain(self) -> None:
         """Take no more publishers by a listener of ours; those that are on go on."""
         self._router.drain()
+        self._srt.drain()
 
     async def stop(self) -> None:
         """Tell every publisher, finish what they sent, close."""
-        stopping = [self._router.stop()]
+        stopping = [self._router.stop(), self._srt.stop()]
         if self.uploads:
             stopping.append(self.uploads.stop())
         await asyncio.gather(*stopping)

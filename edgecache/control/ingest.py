@@ -22,6 +22,7 @@ from ..rtmp import Ended, Event, PublishRequested, RtmpError, Session
 from . import relay
 from .admission import Admission, RefusedError, Sign
 from .relay import Relay
+from .tlsdoor import Certificate, TlsDoor
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class IngestRouter:
         # accepted, closed.<reason>, rejected.<reason>, bytes_in, bytes_out, reconnects, tags
         self.counts: Counter[str] = Counter()
         self._servers: list[asyncio.Server] = []
+        self._tls = TlsDoor(lambda: _Publisher(self), self.counts)
         self._publishers: set[_Publisher] = set()
 
     @property
@@ -73,15 +75,21 @@ class IngestRouter:
         loop = asyncio.get_running_loop()
         self._servers.append(await loop.create_server(lambda: _Publisher(self), sock=listener))
 
+    def start_tls(self, listener: socket.socket, certificate: Certificate) -> None:
+        """The same behind TLS."""
+        self._tls.start(listener, certificate)
+
     def drain(self) -> None:
         """Take no more publishers; those that are on go on."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        self._tls.close()
 
     async def stop(self) -> None:
         """Tell every publisher, finish their PUTs, close. Bounded by the relay's finish_s."""
         self.drain()
+        await self._tls.stop()
         publishers = tuple(self._publishers)
         for publisher in publishers:
             publisher.end("stopped", "this server is going away")

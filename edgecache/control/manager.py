@@ -21,7 +21,7 @@ STANDBY: Final = "EDGECACHE_STANDBY"  # in the environment: a socket at FIRST_FD
 FIRST_FD: Final = 3
 _TELL_S: Final = 1.0
 _BOUND: Final = "bound."
-_DOORS: Final = frozenset(("http", "push", "admin", "ingest"))
+_DOORS: Final = frozenset(("http", "push", "admin", "ingest", "rtmps", "srt"))
 
 Sockets = dict[str, list[socket.socket]]
 Given = tuple[Sockets, Sockets]  # door -> sockets of units, and those that one of us had bound

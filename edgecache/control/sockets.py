@@ -50,6 +50,25 @@ def listen(setting: str, address: str, count: int = 1) -> list[socket.socket]:
     return sockets
 
 
+def listen_datagrams(setting: str, address: str) -> socket.socket:
+    """One UDP socket; whoever has SO_REUSEPORT and our user may share its address afterwards."""
+    host, port = split_address(address)
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            _bind(probe, where, reuse_port=False, reuse=False)
+            where = where if port else probe.getsockname()
+        item = socket.socket(family, kind, protocol)
+        _bind(item, where, reuse_port=True, reuse=False)
+        item.setblocking(False)
+    except OSError as error:
+        text = f"{setting}: found {address}, which cannot be listened on: {error.strerror or error}"
+        raise ListenError(text) from None
+    return item
+
+
 def _listen_unix(setting: str, path: str) -> socket.socket:
     """A file that a dead daemon left is taken over; one that somebody listens on is not."""
     item = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,8 +93,10 @@ def _listen_unix(setting: str, path: str) -> socket.socket:
     return item
 
 
-def _bind(item: socket.socket, where: object, *, reuse_port: bool) -> None:
-    item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind(item: socket.socket, where: object, *, reuse_port: bool, reuse: bool = True) -> None:
+    """reuse: the address of a connection that is closing; of UDP it would mean to share it."""
+    if reuse:
+        item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if reuse_port:
         item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if item.family == socket.AF_INET6:

@@ -123,6 +123,7 @@ def test_json_says_where_everything_is_and_sigint_ends_it(tmp_path: Path) -> Non
         assert set(facts["pids"].values()) <= pids
         assert len(facts["playlists"]) == 2
         assert facts["publish"].startswith("rtmp://127.0.0.1:")
+        assert facts["srt"].startswith("srt://127.0.0.1:")
         for url in facts["playlists"]:
             status, body = get(url)
             assert (status, body.splitlines()[0]) == (200, "#EXTM3U")

@@ -20,6 +20,12 @@ def test_yes() -> None:
     assert _read(answer) == Admitted("cam", ("http://a/ingest/cam",))
 
 
+def test_yes_to_srt() -> None:
+    told = body(stream="cam", ingest=["http://a/ingest/cam"], srt=["a:9000", "b:9000"])
+    admitted = Admitted("cam", ("http://a/ingest/cam",), srt=("a:9000", "b:9000"))
+    assert _read(Answer(200, told)) == admitted
+
+
 def test_no() -> None:
     with pytest.raises(RefusedError, match="bad stream key"):
         _read(Answer(403, b""))
@@ -35,6 +41,8 @@ def test_no() -> None:
         Answer(200, body(stream="../etc", ingest=["http://a"])),
         Answer(200, body(stream="cam", ingest=[])),
         Answer(200, body(stream="cam", ingest=[1])),
+        Answer(200, body(stream="cam", ingest=["http://a"], srt=[1])),
+        Answer(200, body(stream="cam", ingest=["http://a"], srt=1)),
     ],
 )
 def test_nonsense_is_no_answer(answer: Answer) -> None:

@@ -27,7 +27,8 @@ def test_the_example_is_the_defaults_and_names_every_key() -> None:
     example = load_config(ROOT / "examples/edge.toml")
     assert example.value == EdgeConfig()
     unset = {key for key, _, source in example.rows() if source == "default"}
-    assert unset == {"keys", "route", "admin.token_file", "origin.ca_file"}
+    files = {"admin.token_file", "origin.ca_file", "ingest.certificate", "ingest.private_key"}
+    assert unset == {"keys", "route", *files}
 
 
 def test_the_example_route_is_the_default(tmp_path: Path) -> None:
@@ -98,6 +99,19 @@ def test_no_urls(text: str) -> None:
 def test_doors_need_a_key() -> None:
     assert "keys: found none" in rejected("push.listen=:1")
     assert load_config(None, ["push.listen=:1", KEY]).value.push.listen == ":1"
+    assert "keys: found none" in rejected("ingest.srt_listen=:1")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("ingest.rtmps_listen=:1",),
+        ("ingest.rtmps_listen=:1", "ingest.certificate=/c"),
+        ("ingest.private_key=/k",),
+    ],
+)
+def test_a_door_behind_tls_needs_both_files(given: tuple[str, ...]) -> None:
+    assert "allowed ingest.certificate with ingest.private_key" in rejected(KEY, *given)
 
 
 def test_a_key_has_one_source() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgecache.errors import ConfigError
-from origin.config import Config, load_config, secrets_of
+from origin.config import Config, load_config, passphrases_of, secrets_of
 from origin.server import Origin
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/origin.toml"
@@ -47,6 +47,7 @@ def test_the_example_names_every_key() -> None:
         "archive.secret_file",
         "encoder.ffmpeg",
         "slate.still",
+        "srt.passphrases",
     }  # no default to show
 
 
@@ -148,3 +149,33 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
     path.write_text('[keys.a]\nsecret = "0123456789abcdef"\n')
     loaded = load_config(path, environ={})
     assert "0123456789abcdef" not in repr(loaded.value) + repr(loaded.rows())
+
+
+def test_passphrases_are_what_srt_allows(tmp_path: Path) -> None:
+    """10 to 79 bytes, in place or in a file, by stream."""
+    (tmp_path / "long").write_text("x" * 79 + "\n")
+    text = f"""
+    [srt.passphrases]
+    default = {{ secret = "0123456789" }}
+    cam = {{ secret_file = "{tmp_path}/long" }}
+    """
+    found = passphrases_of(load(text, tmp_path))
+    assert found == {"default": b"0123456789", "cam": b"x" * 79}
+
+
+def test_passphrases_that_srt_does_not_allow(tmp_path: Path) -> None:
+    (tmp_path / "longer").write_text("x" * 80)
+    text = f"""
+    [srt.passphrases]
+    a = {{ secret = "012345678" }}
+    b = {{ secret_file = "{tmp_path}/longer" }}
+    c = {{ secret_file = "{tmp_path}/none" }}
+    """
+    with pytest.raises(ConfigError) as caught:
+        passphrases_of(load(text, tmp_path))
+    assert caught.value.problems == (
+        "srt.passphrases.a: found 9 bytes, allowed 10 to 79",
+        "srt.passphrases.b.secret_file: found 80 bytes, allowed 10 to 79",
+        f"srt.passphrases.c.secret_file: found {tmp_path}/none: No such file or directory, "
+        "allowed a readable file",
+    )

@@ -181,13 +181,52 @@ async def test_a_second_publisher_takes_over_where_that_is_allowed() -> None:
 
 
 @looped
-async def test_a_publisher_outlives_the_door(media: bytes) -> None:
-    """Who is on goes on while a successor has the port; nobody new is let in."""
+async def test_a_publisher_outlives_the_process_that_has_the_door(media: bytes) -> None:
+    """Who is on goes on where it is while a successor has the door; who is new comes to that."""
     async with site() as at, calling(at.port, at.key("cam")) as caller:
         await eventually(lambda: at.bodies)
+        assert at.router._listener is not None
+        door = at.router._listener.dup()
         at.router.drain()
-        await send(caller, media[: 50 * MESSAGE])
-        await eventually(lambda: len(at.bodies[0].data) == 50 * MESSAGE)
+        heir = SrtRouter(admission=at.router._admission)
+        await heir.start(door)
+        async with calling(at.port, at.key("other")) as other:
+            await send(caller, media[: 50 * MESSAGE])
+            await send(other, media[: 20 * MESSAGE])
+            await eventually(lambda: len(at.bodies[0].data) == 50 * MESSAGE)
+            await eventually(lambda: len(at.bodies[1].data) == 20 * MESSAGE)
+            assert (at.router.publishers, heir.publishers) == (1, 1)
+        await heir.stop()
+
+
+@looped
+async def test_nobody_leads_a_publisher_away(media: bytes) -> None:
+    """Who knows what its packets are for does not get what is sent to it, while it is heard."""
+    async with site() as at, calling(at.port, at.key("cam")) as caller:
+        await eventually(lambda: at.router._ids)
+        (known,) = at.router._ids
+        sending = asyncio.create_task(send(caller, media[: 100 * MESSAGE]))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+            while not sending.done():
+                thief.sendto(bytes(12) + known.to_bytes(4, "big") + bytes(100), ("127.0.0.1", at.port))
+                await asyncio.sleep(0.01)
+        await sending
+        await eventually(lambda: len(at.bodies[0].data) == 100 * MESSAGE)
+        assert at.router.counts["dropped.stray"] > 0
+        assert at.router.counts["moved"] == 0
+
+
+@looped
+async def test_a_program_that_begins_anew_at_the_same_port_is_another_publisher() -> None:
+    async with site() as at:
+        network = Network(at.port, loss=0)
+        async with calling(network.port, at.key("cam")) as first:
+            assert first.code == 0
+            async with calling(network.port, at.key("other")) as second:
+                assert second.code == 0
+                assert at.router.counts["closed.replaced"] == 1
+                assert at.router.publishers == 1
+        network.close()
 
 
 @looped

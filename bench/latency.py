@@ -9,17 +9,12 @@ need; changes no default but those given as `-o`, an ORIGIN__ variable (LIVE__PA
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,14 +24,10 @@ from tests.browser.chromium import Browser
 from tests.browser.glass import Glass
 
 from . import plot
+from .demo import demo
 
 START_S: Final = 20.0
 SETTLE_S: Final = 10.0
-STOP_S: Final = 25.0
-_STYLE: Final = (
-    "svg{font:13px sans-serif;fill:#222;background:#fff}.small{font-size:11px}"
-    ".own{font-weight:bold}.whisker,.mark{stroke:#222;fill:none}"
-)
 
 
 @dataclass(frozen=True)
@@ -47,33 +38,6 @@ class Hop:
     p50: float
     p95: float
     what: str
-
-
-@contextmanager
-def demo(options: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """What `edgecache demo --json` says, for as long as this lasts."""
-    given = dict(f"ORIGIN__{option}".split("=", 1) for option in options)
-    command = [str(Path(sys.executable).with_name("edgecache")), "demo", "--json"]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **given},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout
-        line = process.stdout.readline()
-        if not line:
-            raise SystemExit("the demo did not start")
-        yield json.loads(line)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_S)
-        finally:
-            process.kill()
-            process.communicate()
 
 
 def watch(facts: Mapping[str, Any], seconds: float) -> tuple[Glass, dict[str, Any], float]:
@@ -145,10 +109,7 @@ def drawn(rows: Sequence[Hop]) -> str:
         for number, row in enumerate(rows)
     ]
     text = plot.bars(bars, mark=None, mark_label="", caption="Latency, hop by hop")
-    for number in range(len(rows)):
-        text = text.replace(f"var(--s{number})", "#c33" if bars[number].own else "#48a")
-    head, _, rest = text.partition(">")
-    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{_STYLE}</style>{rest}'
+    return plot.alone(text, {n: "#c33" if bar.own else "#48a" for n, bar in enumerate(bars)})
 
 
 def main() -> None:
@@ -158,7 +119,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="where to write the SVG")
     parser.add_argument("-o", dest="options", action="append", default=[], metavar="SECTION__KEY=V")
     given = parser.parse_args()
-    with demo(given.options) as facts:
+    with demo(dict(each.split("=", 1) for each in given.options)) as facts:
         seen, figures, part_s = watch(facts, given.seconds)
         rows = budget(seen, part_s, wake_lag_ms(facts["metrics"][1]))
     told = f"{len(seen.frames)} frames in {given.seconds:g} s, {seen.unread} unread"

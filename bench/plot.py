@@ -19,6 +19,13 @@ _VALUE: Final = 150
 _PLOT_HEIGHT: Final = 260
 _MARGIN: Final = 44
 _COLOURS: Final = 10
+# Of a plot without a page: it is shown on white.
+_STYLE: Final = (
+    "svg{font:13px sans-serif;fill:#222;background:#fff}.small{font-size:11px}"
+    ".own{font-weight:bold}.whisker,.mark{stroke:#222;fill:none}"
+    ".line{fill:none;stroke-width:1.5}.grid{stroke:#ddd}"
+)
+_ALONE: Final = (*("#48a", "#c33", "#3a7", "#a6a", "#d80", "#088", "#666", "#963", "#36c", "#c6a"),)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,53 @@ def _grid(across: Callable[[float], float], decades: range, bottom: float) -> st
             "</text>"
         )
     return "".join(lines)
+
+
+def over_time(series: Mapping[str, Sequence[tuple[float, float]]], caption: str) -> str:
+    """Each series as one line from zero up: time across, value up, its last value beside it."""
+    points = [point for line in series.values() for point in line]
+    end = max((at for at, _ in points), default=0.0) or 1.0
+    top = 1.05 * max((value for _, value in points), default=0.0) or 1.0
+    left, right, bottom = _MARGIN, WIDTH - _VALUE, _PLOT_HEIGHT - 28
+    parts = [f'<text class="small" x="{left}" y="12">{escape(caption)}</text>']
+    for share in (0, 0.5, 1):
+        y, x = bottom - share * (bottom - 20), left + share * (right - left)
+        parts.append(
+            f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/><text '
+            f'class="small" x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{share * top:.0f}'
+            f'</text><text class="small" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">'
+            f"{share * end:.0f}</text>"
+        )
+    for n, (name, line) in enumerate(series.items()):
+        path = "M" + "L".join(
+            f"{left + at / end * (right - left):.1f} {bottom - value / top * (bottom - 20):.1f}"
+            for at, value in line
+        )
+        colour = f"var(--s{n % _COLOURS})"
+        note = f"{name}: first {line[0][1]:.1f}, last {line[-1][1]:.1f}"
+        parts.append(
+            f'<g><title>{escape(note)}</title><path class="line" d="{path}" stroke="{colour}"/>'
+            f'<rect x="{right + 14}" y="{14 + n * 20}" width="12" height="12" fill="{colour}"/>'
+            f'<text x="{right + 32}" y="{24 + n * 20}">{escape(name)} {line[-1][1]:.0f}</text></g>'
+        )
+    return _svg(_PLOT_HEIGHT, caption, parts)
+
+
+def stacked(plots: Sequence[str], caption: str) -> str:
+    """Plots of one height below each other, as one."""
+    parts = [
+        each.replace("<svg", f'<svg y="{n * _PLOT_HEIGHT}" height="{_PLOT_HEIGHT}"', 1)
+        for n, each in enumerate(plots)
+    ]
+    return _svg(_PLOT_HEIGHT * len(plots), caption, parts)
+
+
+def alone(svg: str, colours: Mapping[int, str] | None = None) -> str:
+    """The same as a file that needs no page around it. colours: others than the usual ones."""
+    for number, usual in enumerate(_ALONE):
+        svg = svg.replace(f"var(--s{number})", (colours or {}).get(number, usual))
+    head, _, rest = svg.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{_STYLE}</style>{rest}'
 
 
 def _svg(height: float, caption: str, parts: Sequence[str]) -> str:

@@ -84,6 +84,7 @@ class Control:
         ingest: Ingest,
         verifier: Verifier,
         public: str,
+        srt: Callable[[str], list[str]],
         overview: Overview,
         ready: Callable[[], bool],
     ) -> None:
@@ -93,6 +94,7 @@ class Control:
         self._ingest = ingest
         self._verifier = verifier
         self._public = public
+        self._srt = srt
         self._overview = overview
         self._ready = ready
 

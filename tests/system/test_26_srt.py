@@ -206,9 +206,10 @@ async def test_nobody_leads_a_publisher_away(media: bytes) -> None:
         await eventually(lambda: at.router._ids)
         (known,) = at.router._ids
         sending = asyncio.create_task(send(caller, media[: 100 * MESSAGE]))
+        stolen = bytes(12) + known.to_bytes(4, "big") + bytes(100)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
             while not sending.done():
-                thief.sendto(bytes(12) + known.to_bytes(4, "big") + bytes(100), ("127.0.0.1", at.port))
+                thief.sendto(stolen, ("127.0.0.1", at.port))
                 await asyncio.sleep(0.01)
         await sending
         await eventually(lambda: len(at.bodies[0].data) == 100 * MESSAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 
 import pytest
 
@@ -41,9 +42,7 @@ class Nobody(Ingest):
     """An ingest that is never asked."""
 
     def __init__(self) -> None:
-        pass
-
-    counts = {}  # type: ignore[assignment]
+        self.counts = Counter()
 
 
 @looped

@@ -21,11 +21,15 @@ from .upstream import Origin
 class Attempts:
     """next() until it works or there is nobody left; failed() in between."""
 
-    def __init__(self, route: Route, key: bytes, loop: bytes, limit: int) -> None:
+    def __init__(
+        self, route: Route, key: bytes, loop: bytes, limit: int, *, again: bool = True
+    ) -> None:
+        """`again`: an origin that cuts may be asked twice."""
         self._upstreams = route.upstreams
         self._extras = route.extras
         self._parents = route.parents(key, loop)
         self._left = limit
+        self._again = again
         self._tried: list[Origin] = []
         self._avoid: list[Origin] = []
         self._continues = False
@@ -48,7 +52,7 @@ class Attempts:
         self._continues = began
         if not origin.parent:
             elsewhere = policy.tries_elsewhere(error.reason, began=began)
-            self._avoid = self._tried if elsewhere else []
+            self._avoid = self._tried if elsewhere or not self._again else []
 
     def late_s(self, origin: Origin) -> float | None:
         """When hedge() is worth trying beside `origin`; None: never."""

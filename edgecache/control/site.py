@@ -161,7 +161,8 @@ class Site:
         be. What may not be repeated goes on only if it was not sent (RFC 9110 9.2.2)."""
         error = UpstreamError("unavailable", "no healthy origin")
         route = self._route_of(visit.target)
-        attempts = Attempts(route, visit.target.encode(), visit.loop, self._settings.attempts)
+        key, limit = visit.target.encode(), self._settings.attempts
+        attempts = Attempts(route, key, visit.loop, limit, again=False)
         while (origin := attempts.next()) is not None:
             self.counts["forwarded"] += 1
             visit.of_parent = origin.parent

@@ -66,3 +66,12 @@ def test_what_may_not_be_repeated_is_sent_once(
                 parent.close()
 
     case()
+
+
+@looped
+async def test_an_origin_that_cuts_is_asked_once(origin: ScriptedOrigin) -> None:
+    """Asked twice, a page that cuts opened the breaker for all others in half the time."""
+    origin.says("/a", b"HTTP/1.1 200 OK\r\n", "fin")
+    async with front(origin.url) as edge:
+        assert (await edge.get("/a")).status == 502
+    assert origin.count("/a") == 1

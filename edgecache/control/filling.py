@@ -63,15 +63,16 @@ class Filling:
         self.stale = fill.stale  # what it is to replace, if that may be found good
         self.renewed = False
 
-    def head(self, head: Head, *, parent: bool = False) -> None:
-        """Raises when it is none that helps. `parent`: it comes from one."""
+    def head(self, head: Head, *, parent: bool = False, delay_ms: int = 0) -> None:
+        """Raises when it is none that helps. `parent`: it comes from one. `delay_ms`: it took."""
         if self.began:
             self._skip = policy.skip_of(
                 head, offset=self.received, etag=self.etag, length=self._length
             )
             return
+        age_ms = policy.age_ms(head, delay_ms=delay_ms, now_s=time.time())
         if head.status == 304 and self.stale is not None:
-            self._renew(policy.heed(head, self.route.rules), self.stale)
+            self._renew(policy.heed(head, self.route.rules), self.stale, age_ms)
             return
         self.refused = policy.check_status(head, parent=parent)
         if self.refused:
@@ -82,24 +83,25 @@ class Filling:
         self.etag, self._digest = policy.strong_etag(head), policy.announced_digest(head)
         self._length = head.length
         self._ttl_ms, grace_ms = policy.freshness_ms(
-            head, self._config.cache, self._lifetimes.success_ms(self.key)
+            head, self._config.cache, self._lifetimes.success_ms(self.key), age_ms
         )
         fields = policy.viewer_fields(head)
         if not self.fill.begin(
             head.status, fields, length=head.length, etag=self.etag.encode("latin-1"),
-            ttl_ms=self._ttl_ms, grace_ms=grace_ms, age_ms=policy.age_ms(head),
+            ttl_ms=self._ttl_ms, grace_ms=grace_ms, age_ms=age_ms,
             spare_ms=policy.spare_ms(head, self._config.cache),
         ):  # fmt: skip
             raise Stopped("superseded")
         self.began = True
 
-    def _renew(self, news: Head, stale: Stale) -> None:
+    def _renew(self, news: Head, stale: Stale, age_ms: int) -> None:
         """Raises UpstreamError("different") when it is another body that was found good."""
         head, cache = policy.renewed(stale, news), self._config.cache
-        ttl_ms, grace_ms = policy.freshness_ms(head, cache, self._lifetimes.success_ms(self.key))
+        default_ms = self._lifetimes.success_ms(self.key)
+        ttl_ms, grace_ms = policy.freshness_ms(head, cache, default_ms, age_ms)
         if not self.fill.renew(
             policy.viewer_fields(head), ttl_ms=ttl_ms, grace_ms=grace_ms,
-            age_ms=policy.age_ms(news), spare_ms=policy.spare_ms(head, cache),
+            age_ms=age_ms, spare_ms=policy.spare_ms(head, cache),
         ):  # fmt: skip
             raise Stopped("superseded")
         self.renewed = True
@@ -176,14 +178,16 @@ class Lane:
 
     def head(self, head: Head) -> None:
         filling = self._filling
+        took_s = 0.0  # of what the origin holds until it exists
         if not filling.began:
             if url := policy.moved_to(head, self._target.decode("latin-1"), self._origin.url):
                 raise Moved(url)
             if not filling.held:
-                self._origin.pace.add(time.monotonic() - self._asked_s)
+                took_s = time.monotonic() - self._asked_s
+                self._origin.pace.add(took_s)
             if 400 <= head.status < 500 and filling.lanes[0] is not self:
                 raise Stopped("beaten")
-        filling.head(head, parent=self._origin.parent)
+        filling.head(head, parent=self._origin.parent, delay_ms=int(took_s * 1000))
         filling.lane, filling.target = self, self._target
         if self.patience is not None:
             self.patience.reschedule(None)  # from here on the rate decides

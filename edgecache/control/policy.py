@@ -19,11 +19,13 @@ from urllib.parse import urljoin
 from ..config import Cache
 from ..errors import UpstreamError
 from ..sources import Route
+from . import httpdate
 from .response import Head
 
 if TYPE_CHECKING:
     from .._core import Stale
 
+_OLD_HOP: Final = re.compile(r"(?:^|,)\s*(?:HTTP/)?1\.0\s", re.IGNORECASE)  # in Via
 _FINISH_BYTES: Final = 8 << 20
 _AHEAD: Final = 4  # segments; players go by the clock, and an encoder may be late
 _VIEWER_FIELDS: Final = frozenset(
@@ -244,7 +246,7 @@ def decoded(head: Head, length: int) -> Head:
 
 def may_keep(head: Head, cache: Cache) -> bool:
     """May a text be shown again while it is renewed in time?"""
-    return freshness_ms(head, cache, 1)[0] > 0
+    return freshness_ms(head, cache, 1, age_ms(head))[0] > 0
 
 
 def text_fields(head: Head, every_s: float, *, waited: bool = False) -> bytes:
@@ -270,9 +272,17 @@ def moved_to(head: Head, target: str, base: str) -> str:
     return urljoin(base + target, head.get("location"))
 
 
-def age_ms(head: Head) -> int:
-    """How old the response was when it came (RFC 9111 5.1)."""
-    return (_seconds(head.get("age")) or 0) * 1000
+def age_ms(head: Head, *, delay_ms: int = 0, now_s: float = 0.0) -> int:
+    """How old the response was when it came (RFC 9111 4.2.3), `delay_ms` after it was asked for.
+    What it says, of which the first counts, is believed as every hop says it that speaks HTTP/1.1.
+    Its Date, which takes two clocks to agree, counts where one did not: a packager whose clock is
+    off would have nothing kept."""
+    stated_s = _seconds(head.get("age").partition(",")[0].strip()) or 0
+    corrected_ms = stated_s * 1000 + delay_ms
+    if not _OLD_HOP.search(head.get("via")):
+        return corrected_ms
+    date_s = httpdate.parse(head.get("date"))
+    return corrected_ms if date_s is None else max(corrected_ms, int((now_s - date_s) * 1000))
 
 
 def _rules(head: Head) -> tuple[dict[str, str], dict[str, str]]:
@@ -281,27 +291,32 @@ def _rules(head: Head) -> tuple[dict[str, str], dict[str, str]]:
     return targeted, targeted or directives(head.get("cache-control"))
 
 
+def _varies_freely(head: Head) -> bool:
+    return "*" in (name.strip() for name in head.get("vary").split(","))
+
+
 def spare_ms(head: Head, cache: Cache) -> int:
     """How long a 200 stays past its time and grace: to be validated, or to stand in for an origin
     that fails."""
     _, rules = _rules(head)
-    if {"no-store", "private"} & rules.keys() or head.get("vary").strip() == "*":
+    if {"no-store", "private"} & rules.keys() or _varies_freely(head):
         return 0
     known = cache.stale if strong_etag(head) or head.get("last-modified") else 0
     stated_s = _seconds(rules.get("stale-if-error")) or 0
     return min(max(known, stated_s * 1000), cache.ttl_max)
 
 
-def freshness_ms(head: Head, cache: Cache, default_ms: int) -> tuple[int, int]:
-    """(time to live, grace) of a 200. 0 means: shared with those who wait for it, not kept.
-    `default_ms`: for a response that does not say."""
+def freshness_ms(head: Head, cache: Cache, default_ms: int, age_ms: int) -> tuple[int, int]:
+    """(time to live, grace) of a 200 that was `age_ms` old. 0 means: shared with those who wait for
+    it, not kept. `default_ms`: for a response that does not say. Vary names what selected it; all
+    that we send is always the same, so there is one variant, unless it is by more than fields."""
     targeted, rules = _rules(head)
-    if {"no-store", "private", "no-cache"} & rules.keys() or head.get("vary").strip() == "*":
+    if {"no-store", "private", "no-cache"} & rules.keys() or _varies_freely(head):
         return 0, 0
     expires_s = None if targeted else _expires_s(head)
     announced = (_seconds(rules.get("s-maxage")), _seconds(rules.get("max-age")), expires_s)
     lifetime_s = next((value for value in announced if value is not None), None)
-    ttl_ms = default_ms if lifetime_s is None else max(lifetime_s * 1000 - age_ms(head), 0)
+    ttl_ms = default_ms if lifetime_s is None else max(lifetime_s * 1000 - age_ms, 0)
     stated_s = _seconds(rules.get("stale-while-revalidate")) or 0
     grace_s = stated_s if _STRICT.isdisjoint(rules) else 0
     return min(ttl_ms, cache.ttl_max), min(grace_s * 1000, cache.ttl_max)

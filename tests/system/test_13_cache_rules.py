@@ -6,10 +6,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import pytest
 
 from tests.running import LIMIT_S, Edge, ScriptedOrigin, ok
+
+VIEWERS = ("Accept-Encoding", "Accept-Language", "Cookie", "Origin")
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -49,6 +52,48 @@ def test_age_counts_what_came_with_the_answer(edge: Edge, origin: ScriptedOrigin
     # a worker's clock may be a turn old: 99.99 s
     assert int(edge.get("/aged.m4s").fields["age"]) in range(99, 120)
     assert int(edge.get("/aged.m4s").fields["age"]) in range(100, 120)
+
+
+def test_the_time_that_an_answer_took_is_part_of_its_age(
+    edge: Edge, origin: ScriptedOrigin
+) -> None:
+    """RFC 9111 4.2.3: it may be as old as the request."""
+    origin.says("/slow.m4s", 1.1, ok(b"x", "Cache-Control: max-age=60"))
+    assert int(edge.get("/slow.m4s").fields["age"]) >= 1
+
+
+def test_an_origin_whose_clock_is_off_is_kept_all_the_same(
+    edge: Edge, origin: ScriptedOrigin
+) -> None:
+    origin.says(
+        "/off.m4s", ok(b"x", "Cache-Control: max-age=60", f"Date: {formatdate(1e9, usegmt=True)}")
+    )
+    assert [edge.get("/off.m4s").body for _ in range(3)] == [b"x"] * 3
+    assert origin.count("/off.m4s") == 1
+
+
+def test_there_is_one_variant_of_what_is_pulled(edge: Edge, origin: ScriptedOrigin) -> None:
+    """What selects a representation is our request, which is always the same: no viewer's field
+    reaches the origin, so none of them makes a second variant, and none gets another's."""
+    origin.scripts["/vary.m4s"] = lambda asked: [
+        ok(
+            repr([asked.fields.get(name.lower()) for name in VIEWERS]).encode(),
+            "Cache-Control: max-age=60", f"Vary: {', '.join(VIEWERS)}",
+        )
+    ]  # fmt: skip
+    mine, yours, nobodys = (
+        edge.get("/vary.m4s", dict.fromkeys(VIEWERS, value) if value else {})
+        for value in ("en", "de", "")
+    )
+    assert mine.body == yours.body == nobodys.body == repr(["identity", None, None, None]).encode()
+    assert "vary" not in yours.fields, "it does not"
+    assert origin.count("/vary.m4s") == 1
+
+
+def test_what_varies_by_more_than_fields_is_not_kept(edge: Edge, origin: ScriptedOrigin) -> None:
+    origin.says("/star.m4s", ok(b"x", "Cache-Control: max-age=60", "Vary: Accept, *"))
+    assert [edge.get("/star.m4s").body for _ in range(2)] == [b"x"] * 2
+    assert origin.count("/star.m4s") == 2
 
 
 def test_what_players_add_does_not_split_an_object(edge: Edge, origin: ScriptedOrigin) -> None:

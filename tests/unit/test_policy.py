@@ -25,7 +25,8 @@ DEFAULT_MS = 777
 
 
 def freshness(*fields: tuple[str, str]) -> tuple[int, int]:
-    return policy.freshness_ms(head(*fields), CACHE, DEFAULT_MS)
+    found = head(*fields)
+    return policy.freshness_ms(found, CACHE, DEFAULT_MS, policy.age_ms(found))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,28 @@ def test_what_is_said_to_caches_like_us_goes_first(
 def test_the_age_on_arrival() -> None:
     assert policy.age_ms(head(("age", "7"))) == 7000
     assert policy.age_ms(head(("age", "x"))) == policy.age_ms(head()) == 0
+    assert policy.age_ms(head(("age", "7"), ("age", "5"))) == 7000  # RFC 9111 5.1
+    assert policy.age_ms(head(("age", "7")), delay_ms=1500) == 8500
+
+
+@pytest.mark.parametrize(
+    ("via", "date", "age_ms"),
+    [
+        ("1.1 a, 1.0 b", "Sun, 22 Nov 2026 10:00:00 GMT", 60_000),
+        ("HTTP/1.0 b", "Sun, 22 Nov 2026 10:00:00 GMT", 60_000),
+        ("1.0 b", "Sun, 22 Nov 2026 10:02:00 GMT", 7000),  # from the future
+        ("1.0 b", "yesterday", 7000),
+        ("1.1 a", "Sun, 22 Nov 2026 10:00:00 GMT", 7000),
+        ("", "Sun, 22 Nov 2026 10:00:00 GMT", 7000),
+    ],
+)
+def test_a_date_counts_where_a_cache_may_have_said_nothing(
+    via: str, date: str, age_ms: int
+) -> None:
+    """RFC 9111 4.2.3: apparent_age. Everywhere else it would be the difference of two clocks."""
+    now_s = 1795341660.0  # Sun, 22 Nov 2026 10:01:00 GMT
+    found = head(("via", via), ("date", date), ("age", "7"))
+    assert policy.age_ms(found, now_s=now_s) == age_ms
 
 
 @given(st.text(max_size=80))

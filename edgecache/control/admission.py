@@ -22,8 +22,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import EdgeError, Source, UpstreamError
+from .breaker import Breaker
 from .put import Answer, post
-from .upstream import Breaker
 
 Sign = Callable[[str, str], str]
 """(method, target) -> value of `Authorization`."""

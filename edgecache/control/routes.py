@@ -66,9 +66,10 @@ class Routes:
         self._chain = Chain(settings.chain, patience)
         self.extras = Extras(retries=origin.retries, hedges=origin.hedges)
         pool: dict[str, Origin] = {}
-        # a site's 5xx is its answer: it says nothing about the origin's other resources
+        # a site's 5xx is its answer, and a page that cuts is that page: they say nothing about the
+        # origin's other resources
         sites: dict[str, Origin] = {}
-        site_patience = replace(patience, status_fails=False, min_rate=0)
+        site_patience = replace(patience, status_fails=False, cut_fails=False, min_rate=0)
         self._default = Upstreams(origin.urls, patience, pool)
         self._routes = tuple(
             Route(

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from .. import tls
 from ..errors import UpstreamError
 from .body import Flow
+from .breaker import Breaker
 from .dial import Way
 from .pace import Pace
 from .response import Interim, ResponseReader, Sink
@@ -45,46 +46,9 @@ class Patience:
     open_s: float = 2.0
     resolve_s: float = 30.0
     ca_file: Path | None = None
-    status_fails: bool = True  # a 5xx counts as a failure of the origin, not only of the resource
-
-
-class Breaker:
-    """Closed until `failures` in a row; then open for `open_s`; then one probe decides. Sans-IO."""
-
-    def __init__(self, failures: int, open_s: float) -> None:
-        self._limit = failures
-        self._open_s = open_s
-        self.failed = 0  # in a row
-        self._retry_at = 0.0
-        self.probes = 0  # exchanges let through to see whether it is well again
-
-    @property
-    def closed(self) -> bool:
-        return self.failed < self._limit
-
-    def state(self, now_s: float) -> str:
-        """closed; open: left alone; half-open: the next exchange is the probe."""
-        if self.closed:
-            return "closed"
-        return "open" if now_s < self._retry_at else "half-open"
-
-    def allow(self, now_s: float) -> bool:
-        """May an exchange go ahead? When half-open the first to ask is the probe, the others
-        wait."""
-        if self.closed:
-            return True
-        if now_s < self._retry_at:
-            return False
-        self._retry_at = now_s + self._open_s
-        self.probes += 1
-        return True
-
-    def success(self) -> None:
-        self.failed = 0
-
-    def failure(self, now_s: float) -> None:
-        self.failed += 1
-        self._retry_at = now_s + self._open_s
+    # These count as failures of the origin, not only of the resource:
+    status_fails: bool = True  # a 5xx
+    cut_fails: bool = True  # a connection that is closed before its response is whole
 
 
 class _Connection(asyncio.Protocol):
@@ -295,6 +259,8 @@ class Origin:
     def _failed(self, error: UpstreamError, status: int) -> None:
         """`status`: of the answer, 0 for none; one that only says no counts against nobody."""
         self.counts[f"failures.{error.reason}"] += 1
+        if error.reason == "cut" and not self._patience.cut_fails:
+            return
         if status in (0, 200, 206) or not self._lives(status):
             self.breaker.failure(monotonic())
         else:
@@ -370,14 +336,12 @@ class Upstreams:
         self.origins = tuple(self._known[url] for url in urls)
 
     def pick(self, avoid: Collection[Origin] = ()) -> Origin | None:
-        """The first origin that is healthy and not to be avoided; None when there is none."""
+        """The first origin that is healthy and not to be avoided, those that are shy behind the
+        others; None when there is none."""
         now = monotonic()
+        ordered = sorted(self.origins, key=lambda origin: origin.breaker.shy(now))
         return next(
-            (
-                origin
-                for origin in self.origins
-                if origin not in avoid and origin.breaker.allow(now)
-            ),
+            (origin for origin in ordered if origin not in avoid and origin.breaker.allow(now)),
             None,
         )
 

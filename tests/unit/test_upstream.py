@@ -14,8 +14,9 @@ import pytest
 import uvloop
 
 from edgecache.control import policy
+from edgecache.control.breaker import Breaker
 from edgecache.control.response import Head, ResponseReader
-from edgecache.control.upstream import Breaker, Origin, Patience, Upstreams
+from edgecache.control.upstream import Origin, Patience, Upstreams
 from edgecache.errors import UpstreamError
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: o\r\n\r\n"
@@ -304,7 +305,9 @@ def test_errors_open_the_breaker_and_the_second_origin_is_picked() -> None:
             assert upstreams.pick() is upstreams.origins[1]
             assert upstreams.pick([upstreams.origins[1]]) is None
             await asyncio.sleep(0.11)
-            assert upstreams.pick() is asked  # half-open: one probe
+            assert upstreams.pick([upstreams.origins[1]]) is asked  # half-open: one probe
+            await asyncio.sleep(0.11)
+            assert upstreams.pick() is asked  # and shy no more
             assert upstreams.pick() is upstreams.origins[1]
             await upstreams.close()
 
@@ -366,5 +369,20 @@ def test_an_answer_that_says_no_is_one_of_an_origin_that_lives(
                 with pytest.raises(UpstreamError):
                     await origin.get(REQUEST, Refusing(), first_byte_s=1)
             assert origin.breaker.closed == closed
+
+    run(case())
+
+
+@pytest.mark.parametrize("cut_fails", [True, False])
+def test_a_page_that_cuts_is_not_a_site_that_is_away(cut_fails: bool) -> None:
+    """Five pages that crashed, one beside the other, had everybody wait for two seconds."""
+
+    async def case() -> None:
+        patience = replace(FAST, cut_fails=cut_fails)
+        async with origin_with(["fin"], patience=patience) as (origin, _):
+            for _ in range(FAST.failures):
+                with pytest.raises(UpstreamError):
+                    await origin.get(REQUEST, Taken(), first_byte_s=1)
+            assert origin.breaker.closed == (not cut_fails)
 
     run(case())

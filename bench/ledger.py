@@ -32,6 +32,10 @@ LAWS: Final = (
 ORIGIN_LAWS: Final = (
     "push_items{enqueued} = push_items{acknowledged} + push_items{refused} + push_items{dropped}"
     " + push_items{superseded} + push_items{lost} + push_state{pending}",
+    "tags{received} + tags{made} = tags{forwarded} + tags{kept} + tags_dropped + tags_waiting",
+    "frames{encoded} = frames{packaged} + frames_dropped + frames_waiting",
+    "made{parts} + made{inits} = store_events{objects} + store_events{duplicates}"
+    " + store_events{conflicts} + store_events{out_of_order}",
 )
 _SAMPLE: Final = re.compile(
     r"^(?:edge|origin)_([a-z0-9_]+?)(?:_total)?(?:\{([^}]*)\})? (\S+)$", re.MULTILINE

@@ -1,18 +1,18 @@
 """A publisher's FLV bytes -> clean FLV for the encoder, and what a new encoder needs to start warm.
 
 Laws: sans-IO; the caller's clocks only stamp when media arrived. Bounds: one tag (edgecache.flv),
-and the current GOP at most `GOP_BYTES` and `GOP_MS`; a GOP that outgrows them is forgotten,
-pictures are then held back from a *new* encoder until the next keyframe (counted). What leaves has
-continuous time stamps (origin.rebase), begins with configuration, has sound always (silence where
-the publisher sends none) and its picture from a keyframe on. One broker is one publisher's session;
-it knows nothing of processes. Every tag that comes in is forwarded or counted in `dropped`.
+and the current GOP (origin.gop); where that outgrew its bounds, pictures are held back from a *new*
+encoder until the next keyframe (counted). What leaves has continuous time stamps (origin.rebase),
+begins with configuration, has sound always (silence where the publisher sends none) and its picture
+from a keyframe on. One broker is one publisher's session; it knows nothing of processes. Every tag
+that comes in is forwarded, kept or counted in `dropped`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -24,14 +24,13 @@ from edgecache.flv import AUDIO, CODED, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader
 
 from . import cues, subtitles
 from .entries import Entries
+from .gop import Gop, Head
 from .ledger import Arrivals
 from .rebase import Timebase
 from .sides import Sides
-from .source import Source
+from .source import Source, told_size
 from .sps import picture_size
 
-GOP_BYTES: Final = 16 << 20
-GOP_MS: Final = 12_000
 AUDIO_ONLY_GOP_MS: Final = 2_000
 # No sound this long behind the picture: silence takes over. Longer than any publisher's
 # interleaving.
@@ -50,7 +49,6 @@ _SILENT_RATE: Final = 48_000
 _SILENCE_CODEC: Final = "aac"
 # Codecs with a sequence header that nothing can be decoded without.
 _CONFIGURED: Final = frozenset(("avc1", "hvc1", "av01", "aac", "mp4a", "Opus", "fLaC"))
-_MAX_SIDE: Final = 16384
 
 
 class BrokerError(EdgeError):
@@ -69,48 +67,6 @@ class Replay:
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """Configuration in force: bodies of the tags, b"" for none."""
-
-    script: bytes = b""
-    video: bytes = b""
-    audio: bytes = b""
-
-    def tags(self) -> Iterator[bytes]:
-        """The encoded tags, at time 0."""
-        for kind, body in ((SCRIPT, self.script), (VIDEO, self.video), (AUDIO, self.audio)):
-            if body:
-                yield encode_tag(kind, 0, body)
-
-
-class _Gop:
-    """Tags since the last keyframe, while they stay within the bounds."""
-
-    def __init__(self) -> None:
-        self.head = _Head()
-        self.tags: list[Tag] = []
-        self.arrived_s = 0.0
-        self.whole = False
-        self._bytes = 0
-
-    def begin(self, head: _Head, arrived_s: float) -> None:
-        self.head, self.arrived_s = head, arrived_s
-        self.tags, self._bytes, self.whole = [], 0, True
-
-    def add(self, tag: Tag) -> None:
-        """Keep the tag; past a bound forget all of it, since a part of a GOP is of no use."""
-        if not self.whole:
-            return
-        self.tags.append(tag)
-        self._bytes += len(tag.body)
-        if self._bytes > GOP_BYTES or self.span_ms(tag.timestamp) > GOP_MS:
-            self.tags, self._bytes, self.whole = [], 0, False
-
-    def span_ms(self, now_ms: int) -> int:
-        return now_ms - self.tags[0].timestamp if self.tags else 0
-
-
 class Broker:
     """feed() what came; then take() for the running encoder, or replay() for a new one. sides:
     tracks of sound that are wanted beside the first."""
@@ -127,8 +83,8 @@ class Broker:
         self._reader = FlvReader()
         self._sides = Sides(sides)
         self._timebase = Timebase()
-        self._head = _Head()
-        self._gop = _Gop()
+        self._head = Head()
+        self._gop = Gop()
         self._pending: list[Tag] = []
         self._base = 0  # ms; time 0 of the encoder's generation
         self._held_back = False  # the encoder waits for a keyframe
@@ -146,6 +102,8 @@ class Broker:
         self.tags = 0
         self.silent_frames = 0
         self.dropped: Counter[str] = Counter()
+        self._became: Counter[str] = Counter()  # received, kept, forwarded
+        self._waiting = 0  # tags of media, for the source to be known
 
     @property
     def jumps(self) -> int:
@@ -162,8 +120,24 @@ class Broker:
         over."""
         for whole in self._reader.feed(data):
             self.tags += 1
-            for tag in plain(whole, self.dropped):
+            before = self.dropped.total()
+            tags = plain(whole, self.dropped)
+            self._became["received"] += len(tags) + self.dropped.total() - before
+            for tag in tags:
                 self._take(tag)
+
+    def end(self) -> None:
+        """Nothing comes any more: what waited goes nowhere."""
+        if self._waiting:
+            self.dropped["before_source"] += self._waiting
+            self._waiting = 0
+
+    def counts(self) -> Counter[str]:
+        """What became of the tags: received + made = forwarded + kept + dropped + waiting. Made is
+        silence; configuration and words are kept."""
+        told = {**self._became, "made": self.silent_frames, "waiting": self._waiting}
+        told |= {f"dropped.{reason}": count for reason, count in self.dropped.items()}
+        return Counter({f"tags.{name}": count for name, count in told.items()})
 
     def _take(self, tag: Tag) -> None:
         if tag.kind == SCRIPT:
@@ -227,10 +201,15 @@ class Broker:
         self._gop.add(tag)
         if not tag.track:
             self._arrivals[tag.kind].add(tag.timestamp, self._monotonic_s())
+        media = tag.packet != CONFIG
         if tag.kind == VIDEO and self._held_back:
-            self.dropped["before_keyframe"] += 1
+            self.dropped["before_keyframe"] += media
+            return
+        self._pending.append(tag)
+        if self.source is None:
+            self._waiting += media
         else:
-            self._pending.append(tag)
+            self._became["forwarded"] += media
 
     def _script(self, tag: Tag) -> None:
         """Metadata is kept for replays and says what to expect; events are kept until they are
@@ -241,21 +220,24 @@ class Broker:
             values = []
         if values and (values[0] in cues.EVENTS or values[0] in subtitles.MESSAGES):
             self._cues.append((self._timebase.place(tag.timestamp), values))
+            self._became["kept"] += 1
             return
         if len(values) < 2 or values[0] != "onMetaData" or not isinstance(values[1], dict):
             self.dropped["script"] += 1
             return
         told = values[1]
+        self._became["kept"] += 1
         self._head = replace(self._head, script=tag.body)
         named = {AUDIO: "audiocodecid", VIDEO: "videocodecid"}
         # Some publishers describe nothing: then both are expected until PROBE_MS has passed.
         expects = frozenset(kind for kind, name in named.items() if told.get(name))
         self._expects = expects or self._expects
         if self._size == (0, 0):
-            self._size = _told_size(told)
+            self._size = told_size(told.get("width"), told.get("height"))
 
     def _config(self, tag: Tag) -> None:
         self._codecs[tag.kind] = tag.codec
+        self._became["kept"] += 1
         if tag.kind == AUDIO:
             self._sound_config = tag.body
             if self._silent_from >= 0 or tag.body == self._head.audio:
@@ -279,8 +261,10 @@ class Broker:
             out = self._timebase.rebase(AUDIO | tag.track << 8, tag.timestamp)
         if not self._sides.take(tag, out, configured=_CONFIGURED):
             self.dropped["unconfigured"] += 1
-        elif not self._gop.whole and self.source is None:
-            self.dropped["before_keyframe"] += tag.packet == CODED
+            return
+        self._became["kept"] += tag.packet == CONFIG
+        if not self._gop.whole and self.source is None:
+            self.dropped["before_keyframe"] += tag.packet != CONFIG
         else:
             self._emit(Tag(AUDIO, out, tag.body))
 
@@ -317,6 +301,8 @@ class Broker:
 
     def _begin_gop(self) -> None:
         self._held_back = False
+        if self.source is None:
+            self.end()  # of the GOP before, which no encoder had
         self._gop.begin(self._head, self._wall_s())
         if self.source is not None:
             self.source = self._described()
@@ -343,6 +329,8 @@ class Broker:
             self._begin_silence(self._gop.tags[0].timestamp)
             self._gop.head = replace(self._gop.head, audio=SILENT_CONFIG)
         self.source = self._described()
+        self._became["forwarded"] += self._waiting
+        self._waiting = 0
 
     def _begin_silence(self, at_ms: int) -> None:
         self._silent_from, self._silent_count = at_ms, 0
@@ -383,13 +371,3 @@ class Broker:
         behind = self._newest[AUDIO] - self._newest[VIDEO]
         if self._newest[VIDEO] >= 0 and behind > STALLED_VIDEO_MS:
             raise BrokerError(f"no picture for {behind / 1000:.0f} s while sound goes on")
-
-
-def _told_size(told: dict[str, amf.Value]) -> tuple[int, int]:
-    """Picture size from metadata, for codecs whose configuration we do not read; (0, 0) if
-    absurd."""
-    width, height = told.get("width"), told.get("height")
-    if not isinstance(width, float) or not isinstance(height, float):
-        return 0, 0
-    fits = 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE
-    return (int(width), int(height)) if fits else (0, 0)

@@ -9,7 +9,10 @@ as long, up to `calm_max_s`. Does not know what a step is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from .model import PartObject, Publication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,29 @@ class Health:
             self._calm_s = min(2 * self._calm_s, self._limits.calm_max_s)
         self.level += 1
         self._changing = True
+
+
+class Speed:
+    """How fast one encoder is: made() of what it made, over() the time since it began()."""
+
+    def __init__(self) -> None:
+        self._made_s: dict[str, float] = {}  # of media, by track
+        self._began_s = 0.0
+
+    def began(self, now_s: float) -> None:
+        self._made_s, self._began_s = {}, now_s
+
+    def made(self, publications: Iterable[Publication]) -> None:
+        for item in publications:
+            if isinstance(item, PartObject):
+                self._made_s[item.track] = self._made_s.get(item.track, 0.0) + item.duration_s
+
+    def over(self, now_s: float) -> float | None:
+        """Media seconds a second, of the slowest track; None when nothing was made."""
+        elapsed_s = now_s - self._began_s
+        if not self._made_s or elapsed_s <= 0:
+            return None
+        return round(min(self._made_s.values()) / elapsed_s, 3)
 
 
 def _since(before_s: float | None, now_s: float, *, still: bool) -> float | None:

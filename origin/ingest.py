@@ -25,6 +25,7 @@ from .chronicle import Chronicle, Row, head
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
 from .handover import UNKNOWN
+from .ledger import Tally
 from .model import Publication
 from .presentation import Presentation
 from .receive import Result, receive
@@ -111,6 +112,7 @@ class Ingest:
         self._stopping = False
         # results.<status>, bytes; what doors beside HTTP count
         self.counts: Counter[str] = Counter()
+        self.tally = Tally()
 
     def check(self, stream: str, place: Place | None = None) -> None:
         """Raises RefusedError when `stream` cannot be published now, by a body of this place."""
@@ -374,6 +376,7 @@ class Ingest:
             first_msn=first_msn,
             first_discontinuity=first_discontinuity,
             resumed=resumed,
+            tally=self.tally,
             on_state=lambda state: self._turned(stream, state),
             on_discontinuity=lambda count: self._discontinued(stream, count),
         )

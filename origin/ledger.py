@@ -5,6 +5,7 @@ frame, encoded, was read from ffmpeg), *packaged* (the part and its playlist are
 and pushed). What comes after is the pushers' and the POPs' to measure. A hop is the time between
 two doors; the hop `capture` is by how much the bytes came later than the publisher's own time
 stamps promised, against the most punctual of the last minute, since its clock is not ours.
+Beside it, `Tally`: what became of tags and frames, whoever counted them (bench/ledger.py).
 Laws: durations run on the monotonic clock. Bounds: arrivals, recent parts. Sans-IO; knows nothing
 of FLV, playlists or POPs.
 """
@@ -12,7 +13,7 @@ of FLV, playlists or POPs.
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
@@ -61,6 +62,30 @@ class Ledger:
     def add(self, track: str, hops: Hops) -> None:
         for name in HOPS:
             self.hops[name, track].add(getattr(hops, f"{name}_s"))
+
+
+class Tally:
+    """Counts of many that come and go, as one that never goes back. Each is a function that gives
+    all it has counted by now."""
+
+    def __init__(self) -> None:
+        self._gone: Counter[str] = Counter()
+        self._there: set[Callable[[], Counter[str]]] = set()
+
+    def add(self, counts: Callable[[], Counter[str]]) -> None:
+        self._there.add(counts)
+
+    def settle(self, counts: Callable[[], Counter[str]]) -> None:
+        """It counts no more. Idempotent."""
+        if counts in self._there:
+            self._there.remove(counts)
+            self._gone.update(counts())
+
+    def total(self) -> Counter[str]:
+        told = Counter(self._gone)
+        for counts in self._there:
+            told.update(counts())
+        return told
 
 
 class Recent:

@@ -38,6 +38,8 @@ _HELP: Final = {
     "memory_bytes": "Media bytes in memory.",
     "spool_bytes": "Bytes that wait for the permanent store.",
     "spool_objects": "Segments and inits that wait for the permanent store.",
+    "tags": "Of publishers: received + made (silence) = forwarded + kept + dropped + waiting.",
+    "frames": "Of encoders: encoded = packaged + dropped + waiting.",
     "waiters": "Requests that wait for a part or a playlist version.",
 }
 
@@ -122,6 +124,7 @@ class OriginCollector(Collector):
         for name, value in sorted(self._ingest.counts.items()):
             events.add_metric([name], value)
         yield events
+        yield from self._became()
         hops = HistogramMetricFamily(
             "origin_part_hop_seconds",
             "Of each part: capture (late against the publisher's time stamps), encode, package.",
@@ -130,6 +133,28 @@ class OriginCollector(Collector):
         for (hop, track), histogram in sorted(self._ledger.hops.items()):
             hops.add_metric([hop, track], histogram.cumulative(), sum_value=histogram.sum_s)
         yield hops
+
+    def _became(self) -> Iterator[Metric]:
+        """Tags and frames, and the objects that were made of them."""
+        total = self._ingest.tally.total()
+        for what in ("tags", "frames"):
+            events = CounterMetricFamily(f"origin_{what}", _HELP[what], labels=["event"])
+            dropped = CounterMetricFamily(
+                f"origin_{what}_dropped", f"{what.capitalize()} dropped.", labels=["reason"]
+            )
+            for name, count in sorted(total.items()):
+                kind, _, event = name.partition(".")
+                reason = event.removeprefix("dropped.")
+                if kind == what and event != "waiting":
+                    (events if reason == event else dropped).add_metric([reason], count)
+            waiting = total[f"{what}.waiting"]
+            told = f"{what.capitalize()} on their way."
+            yield from (events, dropped)
+            yield GaugeMetricFamily(f"origin_{what}_waiting", told, value=waiting)
+        made = CounterMetricFamily("origin_made", "Objects made of frames.", labels=["of"])
+        for of in ("parts", "segments", "inits"):
+            made.add_metric([of], total[f"made.{of}"])
+        yield made
 
     def _pushed(self) -> Iterator[Metric]:
         items = CounterMetricFamily(

@@ -74,6 +74,12 @@ class Packager:
         self._end_dts = 0
         self._sequence = 0
         self.dropped: Counter[str] = Counter()  # frames, by reason
+        self.packaged = 0  # frames
+
+    @property
+    def waiting(self) -> int:
+        """Frames of the part being made."""
+        return len(self._frames)
 
     def push(self, frame: Frame) -> list[Cut]:
         """The parts that are complete with (or before) `frame`: none, one, rarely two."""
@@ -194,6 +200,7 @@ class Packager:
 
     def _end_part(self, *, final: bool) -> Cut:
         frames, self._frames = self._frames, []
+        self.packaged += len(frames)
         end = frames[-1].dts + frames[-1].duration
         key = b""
         if self._video and frames[0].sync:

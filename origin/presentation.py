@@ -11,16 +11,15 @@ Knows nothing of processes, files or who is watching.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import xxhash
-
 from origin import dash, manifest, names
 from origin.archive.recording import made_of
-from origin.cmaf import CmafError, Demuxer, Frame, Init
+from origin.cmaf import CmafError, Frame, Init
+from origin.line import Body, Line
 from origin.markers import Marker
 from origin.model import (
     MPD_TYPE,
@@ -48,23 +47,6 @@ class Start:
     generation: int
     msn: int
     offset_s: float
-
-
-class _Line:
-    """One encoded track in one generation: demuxer, then packager."""
-
-    def __init__(self) -> None:
-        self.demuxer = Demuxer()
-        self.packager: Packager | None = None
-        self.held: deque[Cut] = deque()  # parts that the other tracks are not near to
-
-
-class _Body:
-    """The segment of a track that is being filled, and has `data` so far."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self.size = len(data)
-        self.hash = xxhash.xxh3_128(data)
 
 
 class Presentation:
@@ -112,11 +94,12 @@ class Presentation:
             timing, media_ttl_ms=self.media_ttl_ms, revision=names.epoch_seconds(epoch)
         )
         self.dropped: Counter[str] = Counter()  # of ended generations; see `drops`
+        self._became: Counter[str] = Counter()  # frames, parts, segments, inits; see `counts`
         self.out_of_step = 0  # parts that left further ahead of another track than they should
         self.lag_ns = 0  # wall clock of the newest part less the date of its last sample
         self._stream = stream
-        self._lines: dict[str, _Line] = {}
-        self._bodies: dict[str, _Body] = {}
+        self._lines: dict[str, Line] = {}
+        self._bodies: dict[str, Body] = {}
         self._subtitles = Subtitles(renditions, timing)
         # whose parts the texts follow, while a generation runs
         self._leader = next(r.track for r in renditions if r.kind != "text")
@@ -136,8 +119,8 @@ class Presentation:
         self._subtitles.begin(generation.first_msn)
         self._followers = self._subtitles.tracks
         encoded = (name for name in self.timeline.tracks if name not in self._followers)
-        self._lines = {name: _Line() for name in encoded}
-        self._bodies = {name: _Body() for name in self.timeline.tracks}
+        self._lines = {name: Line() for name in encoded}
+        self._bodies = {name: Body() for name in self.timeline.tracks}
         offset_s = generation.first_msn * self.timing.segment_ms / 1000
         return Start(generation.number, generation.first_msn, offset_s)
 
@@ -150,6 +133,7 @@ class Presentation:
             if isinstance(item, Init):
                 out += self._begin_track(track, line, item)
             elif isinstance(item, Frame) and line.packager is not None:
+                line.encoded += 1
                 line.held += line.packager.push(item)
         return out + self._release(wall_ns)
 
@@ -163,7 +147,8 @@ class Presentation:
                 for track, part in self._parts(name, cut):
                     out.append(part)
                     changed.append(track)
-            self.dropped += self._drops(line)
+            self.dropped += line.drops()
+            self._became += line.counts()
         self._lines, self._followers = {}, ()
         if self.timeline.generations:
             changed += self.timeline.level()
@@ -186,9 +171,9 @@ class Presentation:
         bytes of every track's open segment. Those are closed as at the end of a generation, and all
         playlists are published."""
         for name, data in begun.items():
-            line, segment = _Line(), self.timeline.tracks[name].open
+            line, segment = Line(), self.timeline.tracks[name].open
             assert segment is not None, f"{name}: bytes of a segment that is not open"
-            self._bodies[name] = _Body(data)
+            self._bodies[name] = Body(data)
             line.held.append(
                 Cut(
                     msn=segment.msn,
@@ -230,14 +215,19 @@ class Presentation:
     def drops(self) -> Counter[str]:
         """Frames, fragments, bytes and texts dropped, by reason, over all generations."""
         dropped = self.dropped + self._subtitles.dropped
-        return sum((self._drops(line) for line in self._lines.values()), dropped)
+        return sum((line.drops() for line in self._lines.values()), dropped)
 
-    def _drops(self, line: _Line) -> Counter[str]:
-        return line.demuxer.dropped + (line.packager.dropped if line.packager else Counter())
+    def counts(self) -> Counter[str]:
+        """What became of frames: encoded = packaged + dropped + waiting, over all tracks; and how
+        many objects were made of them."""
+        told = Counter(self._became)
+        for line in self._lines.values():
+            told.update(line.counts())
+        return told
 
     # --- what is published
 
-    def _begin_track(self, name: str, line: _Line, init: Init) -> list[Publication]:
+    def _begin_track(self, name: str, line: Line, init: Init) -> list[Publication]:
         """The init section of a track; a second one in a generation is a fault of the encoder."""
         if line.packager is not None:
             self.dropped["init"] += 1
@@ -254,6 +244,7 @@ class Presentation:
             sample_rate=init.sample_rate,
         )
         self.timeline.set_init(name, path, known)
+        self._became["made.inits"] += 1
         line.packager = Packager(init=init, timing=self.timing, first_msn=generation.first_msn)
         return [
             MediaObject(
@@ -313,6 +304,8 @@ class Presentation:
         """The part, listed."""
         segment = self._bodies[name]
         segment.hash.update(cut.body)
+        self._became["made.parts"] += 1
+        self._became["made.segments"] += cut.final
         track = self.timeline.tracks[name]
         epoch = self.timeline.generations[-1].epoch
         path = names.part_path(self._stream, epoch, name, cut.msn, cut.index)
@@ -336,7 +329,7 @@ class Presentation:
             made=made_of(track) if cut.final else None,
         )
         segment.size += len(cut.body)
-        self._bodies[name] = _Body() if cut.final else segment
+        self._bodies[name] = Body() if cut.final else segment
         return part
 
     def _list(self, name: str, path: str, cut: Cut) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 # Since which ffmpeg FLV is read with such a picture; with sounds by code, or several, it is 8.0.
 _SINCE: Final = {"hvc1": (6, 1), "av01": (6, 1), "vp09": (6, 1)}
 _SOUNDS_SINCE: Final = (8, 0)
+_MAX_SIDE: Final = 16384
 _SOUND_CODES: Final = frozenset(("Opus", "ac-3", "ec-3", "fLaC"))
 
 
@@ -42,3 +43,12 @@ class Source:
         """The oldest ffmpeg that reads it."""
         sounds = self.sides or self.audio in _SOUND_CODES
         return _SOUNDS_SINCE if sounds else _SINCE.get(self.video, (0, 0))
+
+
+def told_size(width: object, height: object) -> tuple[int, int]:
+    """Picture size from metadata, for codecs whose configuration we do not read; (0, 0) if
+    absurd."""
+    if not isinstance(width, float) or not isinstance(height, float):
+        return 0, 0
+    fits = 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE
+    return (int(width), int(height)) if fits else (0, 0)

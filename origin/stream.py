@@ -20,10 +20,10 @@ from .broker import Broker, BrokerError
 from .encoder import Encoder, Launch
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
-from .health import Health
+from .health import Health, Speed
 from .hops import hops_of
 from .ladder import Plan
-from .ledger import Recent, durations, stamped
+from .ledger import Recent, Tally, durations, stamped
 from .model import Hops, PartObject, Publication
 from .presentation import Presentation, Start
 from .source import Source
@@ -43,7 +43,7 @@ class LiveStream:
 
     first_msn: larger than any of the stream's earlier epochs; None: by the wall clock.
     first_discontinuity: likewise; on_discontinuity(n): numbers below n are taken now. resumed: what
-    an earlier process made of this stream, whose publisher may come back.
+    an earlier process made of this stream, whose publisher may come back. tally: of all streams.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class LiveStream:
         resumed: Presentation | None = None,
         on_state: Callable[[State], None] | None = None,
         on_discontinuity: Callable[[int], None] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.name = name
         self.epoch = epoch
@@ -74,8 +75,9 @@ class LiveStream:
         self._recent = Recent()
         self._encoder: Encoder | None = None
         self._presentation = resumed
-        plan = settings.plan
-        self._plan = ladder.only(plan, resumed.timeline.tracks) if resumed else plan
+        self._plan = settings.plan
+        if resumed:
+            self._plan = ladder.only(settings.plan, resumed.timeline.tracks)
         self._source: Source | None = None  # that the encoder was started for, or follows
         self._shaped = self._plan  # in the source's sizes
         self._health = Health(settings.health)
@@ -83,17 +85,17 @@ class LiveStream:
         self._copies: dict[str, str] = {}  # track -> the one that gets the same
         self._start: Start | None = None
         self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
-        self._failure = ""
+        self._failure = self._publisher = ""
         self._timer: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
         self._began_s = 0.0  # of the publisher's session, monotonic
         self._fed_s: float | None = None
-        self._encoded_to: dict[str, float] = {}  # track -> media s put out by this generation
-        self._launched_s = 0.0
-        self._publisher = ""
+        self._speed = Speed()
+        self._tally = tally or Tally()
         self.state: State = "waiting"
         self.publications = 0
         if resumed:
+            self._tally.add(resumed.counts)
             self._await_publisher()
 
     # -- for whoever distributes
@@ -140,7 +142,7 @@ class LiveStream:
     async def publisher_connected(self, publisher: str = "", backlog_s: float = 0.0) -> None:
         """A publisher is there, its media up to `backlog_s` old. Raises BusyError, BrokerError."""
         self.check()
-        self.broker = Broker(sides=self._settings.plan.sides)
+        broker = self.broker = Broker(sides=self._settings.plan.sides)
         self._cancel_timer()
         try:
             await self._session.acquire()  # until the one before has been put out, at most stop_s
@@ -154,6 +156,7 @@ class LiveStream:
         self._publisher = publisher
         self._failure = ""
         self._began_s = self._loop.time() - backlog_s
+        self._tally.add(broker.counts)
         log.info("publisher on", extra={"stream": self.name, "publisher": publisher})
 
     def feed(self, data: bytes) -> None:
@@ -184,6 +187,9 @@ class LiveStream:
 
     async def publisher_gone(self) -> None:
         """The publisher left: put out what is there, then wait for it to come back."""
+        if self.broker is not None:
+            self.broker.end()
+            self._tally.settle(self.broker.counts)
         self.broker = None  # the next one may come, and waits for the session
         try:
             if self._encoder is not None:
@@ -209,6 +215,7 @@ class LiveStream:
             self._turn("ended")
             if self._presentation is not None:
                 self._publish(self._presentation.end())
+                self._tally.settle(self._presentation.counts)
 
     def abandon(self) -> None:
         """It goes on elsewhere: nothing more is told of it here."""
@@ -230,7 +237,7 @@ class LiveStream:
             "encoder": running.state if running else None,
             "encoder_pid": self.encoder_pid,
             "restarts": dict(running.restarts) if running else {},
-            "speed": self._speed(),
+            "speed": self._speed.over(self._loop.time()) if running else None,
             "shed": self.shed,
             "latency_ms": self._recent.describe(),
             "lag_ms": self._presentation.lag_ns // 1_000_000 if self._presentation else None,
@@ -263,6 +270,7 @@ class LiveStream:
                 first_msn=self._first_msn,
             )
             self._presentation.timeline.discontinuities = self.first_discontinuity
+            self._tally.add(self._presentation.counts)
         self._encoder = Encoder(
             name=self.name,
             launch=self._launch,
@@ -318,8 +326,8 @@ class LiveStream:
         self._made = plan.tracks
         replay, source = self.broker.replay(), self.broker.source
         start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
-        self._start, self._launched_s, self._encoded_to = start, self._loop.time(), {}
-        self.fed_by = self.broker
+        self._start, self.fed_by = start, self.broker
+        self._speed.began(self._loop.time())
         if self._on_discontinuity is not None:
             self._on_discontinuity(self.first_discontinuity + start.generation + 1)
         told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
@@ -371,21 +379,11 @@ class LiveStream:
         if not publications:
             return
         self.publications += len(publications)
-        for item in publications:
-            if isinstance(item, PartObject):
-                encoded = self._encoded_to.get(item.track, 0.0)
-                self._encoded_to[item.track] = encoded + item.duration_s
+        self._speed.made(publications)
         for sink in self._sinks:
             sink(publications)
         if self._presentation is not None:
             self._presentation.forget()  # who stores them keeps time by itself
-
-    def _speed(self) -> float | None:
-        """Media seconds encoded per second, over this generation, of the slowest track."""
-        if self._encoder is None or not self._encoded_to:
-            return None
-        elapsed_s = self._loop.time() - self._launched_s
-        return round(min(self._encoded_to.values()) / elapsed_s, 3) if elapsed_s > 0 else None
 
     def _failed(self, reason: str) -> None:
         self._failure = reason

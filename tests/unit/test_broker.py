@@ -10,7 +10,7 @@ import pytest
 
 from edgecache import amf
 from edgecache.flv import AUDIO, CONFIG, HEADER, SCRIPT, VIDEO, FlvReader, Tag
-from origin import broker
+from origin import broker, gop
 from origin.broker import SILENT_CONFIG, SILENT_FRAME, Broker, BrokerError
 from origin.source import Source
 
@@ -50,6 +50,15 @@ def mixed(*runs: list[Tag]) -> list[Tag]:
 
 def feed(into: Broker, tags: Iterable[Tag], *, header: bool = False) -> None:
     into.feed((HEADER if header else b"") + b"".join(tag.encode() for tag in tags))
+    assert adds_up(into)
+
+
+def adds_up(at: Broker) -> bool:
+    """No tag is lost uncounted, whatever a test is about."""
+    told = at.counts()
+    dropped = sum(count for name, count in told.items() if name.startswith("tags.dropped."))
+    became = told["tags.forwarded"] + told["tags.kept"] + told["tags.waiting"] + dropped
+    return told["tags.received"] + told["tags.made"] == became
 
 
 def begun(tags: list[Tag]) -> Broker:
@@ -289,7 +298,7 @@ def test_codes_of_old_codecs_need_no_new_ffmpeg() -> None:
 def test_gop_is_bounded_and_a_new_encoder_waits_for_a_keyframe(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker, "GOP_BYTES", 2000)
+    monkeypatch.setattr(gop, "GOP_BYTES", 2000)
     at = begun([*PICTURE, *pictures(0, 400)])
     feed(at, [Tag(VIDEO, 400, DELTA + bytes(3000))])
     assert of(replayed(at), VIDEO) == []
@@ -309,3 +318,16 @@ def test_picture_that_stops_is_told() -> None:
     at = begun([*BOTH, *mixed(pictures(0, 200), sounds(0, 200))])
     with pytest.raises(BrokerError, match="no picture for 10 s"):
         feed(at, sounds(200, 11_000))
+
+
+def test_what_waits_for_the_source_is_lost_when_a_new_gop_begins_first() -> None:
+    """A publisher that announces sound and sends none, with a keyframe every 200 ms: pictures of
+    the GOPs before the source is known reach no encoder, and are counted."""
+    at = begun([*BOTH, *pictures(0, 600, gop=200)])
+    assert not known(at)
+    assert at.counts()["tags.waiting"] == 5
+    assert at.dropped == {"before_source": 10}
+    at.end()
+    assert at.counts()["tags.waiting"] == 0
+    assert at.dropped == {"before_source": 15}
+    assert adds_up(at)

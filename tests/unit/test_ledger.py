@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from edgecache.flv import AUDIO, HEADER, SCRIPT, VIDEO, encode_tag
 from origin.broker import Broker
-from origin.ledger import Arrivals, Ledger, Recent, durations
+from origin.ledger import Arrivals, Ledger, Recent, Tally, durations
 from origin.model import Hops
 
 HOPS = Hops(capture_s=0.002, encode_s=0.04, package_s=0.001, ready_s=1_700_000_000.5)
@@ -84,3 +86,16 @@ def test_the_newest_parts_are_described() -> None:
     for _ in range(1000):
         recent.add({"encode": 0.1})
     assert recent.describe()["encode"] == {"p50": 100.0, "p95": 100.0}
+
+
+def test_a_tally_keeps_what_has_gone() -> None:
+    one, two = Counter(a=1), Counter(a=10, b=1)
+    tally = Tally()
+    tally.add(one.copy)
+    tally.add(two.copy)
+    one["a"] += 1
+    tally.settle(one.copy)
+    tally.settle(one.copy)
+    one["a"] = 100  # nobody asks any more
+    two["b"] += 1
+    assert tally.total() == {"a": 12, "b": 2}

@@ -83,6 +83,16 @@ def check_media(ledger: Ledger, ffmpeg: str, folder: Path, *, init: str, frames:
             assert len(times) == frames
 
 
+def check_counts(show: Presentation, ledger: Ledger) -> None:
+    """Every frame of every encoder is in a part, on its way into one, or counted as dropped."""
+    told = show.counts()
+    dropped = sum(count for name, count in told.items() if name.startswith("frames.dropped."))
+    became = told["frames.packaged"] + told["frames.waiting"] + dropped
+    assert told["frames.encoded"] == became > 0
+    assert told["made.parts"] == len(ledger.parts)
+    assert told["made.segments"] == len(ledger.complete)
+
+
 def test_one_run_of_a_real_encoder(ffmpeg: str, tmp_path: Path) -> None:
     show, ledger = presentation(), Ledger()
     start = show.begin_generation(wall_ns=WALL)
@@ -210,6 +220,7 @@ def test_an_encoder_dies_and_another_goes_on(ffmpeg: str, tmp_path: Path) -> Non
         assert tail.startswith(f'#EXT-X-MAP:URI="{epoch_of(UNIX_S)}/{rendition.track}/init1.mp4"')
         assert "#EXT-X-PROGRAM-DATE-TIME:2025-11-22T08:27:00.0" in tail
     assert ledger.complete == set(ledger.segments)
+    check_counts(show, ledger)
     later = Ledger()
     later.objects = ledger.objects
     later.segments = {p: b for p, b in ledger.segments.items() if int(Path(p).stem) >= second.msn}
@@ -296,8 +307,11 @@ def test_garbage_is_a_fault_and_not_an_exception(ffmpeg: str) -> None:
     ledger.take(feed(show, [*chunks[:half], ("90p", b"<html>502 Bad Gateway"), *chunks[half:]]))
     assert list(show.faults) == ["90p"]
     assert show.faults["90p"].reason == "oversize"
+    check_counts(show, ledger)
     ledger.take(show.end())
     assert ledger.complete == set(ledger.segments)
+    check_counts(show, ledger)
+    assert show.counts()["frames.waiting"] == 0
     assert show.drops["bytes"] > 0
 
 

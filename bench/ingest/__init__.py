@@ -1,0 +1,1 @@
+"""Broadcasters with all their faults, and what a viewer saw of each."""

@@ -1,0 +1,65 @@
+"""`python -m bench.ingest`: who publishes, what goes wrong, what a viewer saw: the whole matrix.
+
+python -m bench.ingest                    all cells, about two minutes
+python -m bench.ingest obs drop-2 wrap    some of them
+python -m bench.ingest --record           also writes bench/INGEST.md
+Exit status: 0 when all cells and the books are as expected.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from ..errors import BenchError
+from ..facts import commit
+from . import cells, run
+from .page import page
+from .site import serving
+
+_PAGE: Final = Path(__file__).parent.parent / "INGEST.md"
+_RECONNECT_S: Final = 20.0
+_AWAY_S: Final = (2.0, 10.0, 40.0)
+_CONSOLE: Final = Console()
+
+
+def say(text: str) -> None:
+    _CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="cells; none: all")] = None,
+    record: Annotated[bool, typer.Option("--record", help="write bench/INGEST.md")] = False,
+) -> None:
+    """Publish in every way, and look at what came of it."""
+    every = [
+        *cells.drops(_AWAY_S, _RECONNECT_S),
+        *cells.publishers(),
+        *cells.codecs(),
+        *cells.troubles(),
+    ]
+    chosen = [cell for cell in every if not names or cell.name in names]
+    if not chosen:
+        raise BenchError(f"cells: found {names}, allowed {[cell.name for cell in every]}")
+    with serving([cell.name for cell in chosen], reconnect_s=_RECONNECT_S) as site:
+        results = run.play(site, chosen, say=say)
+        books = run.close(site)
+    for problem in books.wrong:
+        say(f"!! {problem}")
+    if record:
+        today = datetime.datetime.now(datetime.UTC).date()
+        facts = (f"{today}", f"commit {commit()}", f"{os.cpu_count()} cores",
+                 f"Linux {platform.release()}",
+                 f"a publisher may be away for {_RECONNECT_S:g} s")  # fmt: skip
+        _PAGE.write_text(page(chosen, results, books, facts))
+    raise typer.Exit(bool(books.wrong or any(found.wrong for found in results.values())))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -26,6 +26,11 @@ Size = tuple[int, int]  # of a picture: width, height in pixels
 AUDIO_TRACK: Final = "audio"
 SAMPLE_RATE: Final = 48_000
 _CHANNELS: Final = 2
+# Sound keeps to its time stamps without a hole: it begins with the picture (first_pts), what lacks
+# is silence, small differences are stretched. Without the resampler in place from the start (res),
+# the first of these differences starts it anew, and its output has a hole (ffmpeg 5.1 and 9.0, and
+# sources of the same rate only).
+_RESAMPLE: Final = "aresample=async=1000:flags=res:first_pts=0"
 _MUX_OVERHEAD: Final = 1.02  # moof of a 10-frame part: 208 bytes
 # A decoded 7680x4320 picture; a header that claims more is refused before memory is taken.
 _MAX_PIXELS: Final = 33_177_600
@@ -333,7 +338,7 @@ def _audio(plan: Plan, sound: Sound, sources: Sequence[int]) -> list[str]:
     source = sources.index(sound.source) if there else 0
     return [
         *("-map", f"0:a:{source}", "-c:a", "aac", "-b:a", str(plan.audio_bitrate)),
-        *("-ac", str(_CHANNELS), "-ar", str(SAMPLE_RATE), "-af", f"{pair}aresample=async=1000"),
+        *("-ac", str(_CHANNELS), "-ar", str(SAMPLE_RATE), "-af", f"{pair}{_RESAMPLE}"),
     ]
 
 

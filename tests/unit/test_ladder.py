@@ -6,10 +6,15 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+from bench.ingest import clips
+from edgecache.flv import HEADER
 from origin import ladder
+from origin.cmaf import Demuxer, Frame
 from origin.config import Config
 from origin.ffmpeg import Ffmpeg, find
 from origin.source import Source
@@ -167,3 +172,32 @@ def test_hostile_input_opens_nothing(environ: dict[str, str] | None) -> None:
         assert output.read() == b""
     assert done.returncode != 0
     assert b"passwd" not in done.stderr
+
+
+def _sound(how: str) -> bytes:
+    """FLV of a tone whose publisher loses frames, or has another idea of a second."""
+    found = clips.tags(clips.Clip(seconds=6, video=""))
+    if how == "lost":
+        found = tuple(tag for n, tag in enumerate(found) if n % 40 != 39)
+    elif how == "fast":
+        found = tuple(replace(tag, timestamp=tag.timestamp * 1002 // 1000) for tag in found)
+    return HEADER + b"".join(tag.encode() for tag in found)
+
+
+@pytest.mark.parametrize("environ", [None, {"PATH": "/nowhere"}], ids=["first", "wheel"])
+@pytest.mark.parametrize("how", ["whole", "lost", "fast"])
+def test_sound_has_no_hole(how: str, environ: dict[str, str] | None, tmp_path: Path) -> None:
+    """The first time stamp that was a little off started the resampler anew: sound of 48 kHz then
+    had a hole there, which players fall into."""
+    sent = _sound(how)
+    with (tmp_path / "sound.mp4").open("wb") as file:
+        fd = file.fileno()
+        tool = find(environ=environ)
+        command = ladder.argv(ladder.fit(SMALL, None), tool, fds=[fd], offset_s=20.0)
+        run = subprocess.run(command, input=sent, pass_fds=[fd], capture_output=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    found = Demuxer().feed((tmp_path / "sound.mp4").read_bytes())
+    frames = [item for item in found if isinstance(item, Frame)]
+    assert frames[0].dts == 20 * 48_000 - 1024  # the encoder's delay
+    assert {b.dts - a.dts for a, b in pairwise(frames)} == {1024}
+    assert frames[-1].dts / 48_000 == pytest.approx(26.0, abs=0.1)

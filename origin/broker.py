@@ -46,6 +46,7 @@ SILENT_CONFIG: Final = bytes.fromhex("af001190")
 SILENT_FRAME: Final = bytes.fromhex("af01210049900219002380")
 _SILENT_SAMPLES: Final = 1024
 _SILENT_RATE: Final = 48_000
+_MAX_FPS: Final = 1000.0
 _SILENCE_CODEC: Final = "aac"
 # Codecs with a sequence header that nothing can be decoded without.
 _CONFIGURED: Final = frozenset(("avc1", "hvc1", "av01", "aac", "mp4a", "Opus", "fLaC"))
@@ -90,6 +91,7 @@ class Broker:
         self._held_back = False  # the encoder waits for a keyframe
         self._expects: frozenset[int] = frozenset((AUDIO, VIDEO))
         self._size = (0, 0)
+        self._fps = 0.0
         self._codecs = {AUDIO: "", VIDEO: ""}
         self._newest = {AUDIO: -1, VIDEO: -1}  # ms; -1: none of that kind yet
         self._sound_config = b""  # the publisher's own, also while silence is in force
@@ -232,6 +234,8 @@ class Broker:
         # Some publishers describe nothing: then both are expected until PROBE_MS has passed.
         expects = frozenset(kind for kind, name in named.items() if told.get(name))
         self._expects = expects or self._expects
+        fps = told.get("framerate")
+        self._fps = float(fps) if isinstance(fps, float) and 0 < fps < _MAX_FPS else 0.0
         if self._size == (0, 0):
             self._size = told_size(told.get("width"), told.get("height"))
 
@@ -314,6 +318,7 @@ class Broker:
             audio=self._codecs[AUDIO] or _SILENCE_CODEC,
             width=width,
             height=height,
+            fps=self._fps if self._codecs[VIDEO] else 0.0,
             sides=self._sides.heard(self._timebase.newest),
         )
 

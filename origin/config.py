@@ -212,7 +212,9 @@ class Rung(Section):
     width: int = Field(ge=16, le=7680, multiple_of=2)
     height: int = Field(ge=16, le=4320, multiple_of=2)
     bitrate: Rate
-    preset: str = Field("veryfast", pattern=r"^[a-z]{4,9}$")
+    codec: Literal["h264", "hevc", "av1"] = "h264"  # players pass over what they cannot play
+    preset: str = Field("veryfast", pattern=r"^(?:[a-z]{4,9}|[0-9]{1,2})$")  # a number for av1
+    fps: int = Field(0, ge=0, le=120)  # 0: encoder.fps, which it divides
 
 
 class Sound(Section):
@@ -308,6 +310,13 @@ class Config(Section):
         taken = [track for track in self.ladder if any(kind.fullmatch(track) for kind in others)]
         if taken:
             raise ValueError(f"ladder.{taken[0]}: found a rung of this name, allowed any other")
+        for track, rung in self.ladder.items():
+            if rung.fps and self.encoder.fps % rung.fps:
+                allowed = f"0 or what divides encoder.fps ({self.encoder.fps})"
+                raise ValueError(f"ladder.{track}.fps: found {rung.fps}, allowed {allowed}")
+            if rung.preset.isdigit() != (rung.codec == "av1"):
+                allowed = "a number with av1, a word otherwise"
+                raise ValueError(f"ladder.{track}.preset: found {rung.preset}, allowed {allowed}")
         for pop in self.pops.values():
             _names({name: None for name in pop.hot if name != "*"}, "hot stream")
         if self.live.dvr and self.data.dir is None:

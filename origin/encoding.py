@@ -5,7 +5,7 @@ Law: what no playlist could be made of is refused before anybody publishes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgecache.errors import ConfigError
 
@@ -52,8 +52,10 @@ def settings_of(config: Config) -> Settings:
         dvr_s=config.live.dvr / 1000,
         reconnect_s=config.live.reconnect / 1000,
     )
+    slow = replace(settings, plan=ladder.fit(settings.plan, (0, 0), 1.0))  # for a slow source
     try:
         timing_of(settings)
+        timing_of(slow)
     except ValueError as error:
         raise ConfigError([f"live: {error}"]) from None
     return settings

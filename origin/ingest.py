@@ -306,9 +306,7 @@ class Ingest:
             round(plan.segment_s * 1000),
             self._settings.parts,
         )
-        return same_grid and made.planned == ladder.renditions(
-            ladder.only(plan, made.timeline.tracks)
-        )
+        return same_grid and made.planned == ladder.renditions(ladder.only(plan, made.planned))
 
     @property
     def reach(self) -> Reach:

@@ -8,7 +8,7 @@ Every flag was tried on ffmpeg 5.1.9 and 9.0.2; what each is for stands beside i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
@@ -45,13 +45,16 @@ GUARDED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """One video rendition: size in pixels, rate in bit/s, preset of libx264."""
+    """One video rendition: size in pixels, rate in bit/s, preset of the codec's encoder. fps: at
+    most so many pictures a second, 0: the plan's."""
 
     track: str
     width: int
     height: int
     bitrate: int
     preset: str = "veryfast"
+    codec: str = "h264"
+    fps: int = 0
 
     @property
     def short(self) -> int:
@@ -107,6 +110,11 @@ class Plan:
         video = tuple(rung.track for rung in self.rungs)
         return (*video, *(sound.track for sound in self.sounds))
 
+    def step(self, rung: Rung) -> int:
+        """Of how many pictures the rung has one: a whole number, so that its key frames stand where
+        those of the others do."""
+        return -(-self.fps // rung.fps) if 0 < rung.fps < self.fps else 1
+
     @property
     def sides(self) -> frozenset[int]:
         """The publisher's tracks of sound that are of use, beside the first."""
@@ -118,14 +126,17 @@ SMALL: Final = (
     Rung(track="360p", width=640, height=360, bitrate=700_000),
     Rung(track="180p", width=320, height=180, bitrate=250_000),
 )
-# 1.04 of a core from a 1080p source.
-PRODUCTION: Final = (
-    Rung(track="1080p", width=1920, height=1080, bitrate=4_500_000, preset="superfast"),
-    Rung(track="720p", width=1280, height=720, bitrate=2_500_000),
-    Rung(track="480p", width=854, height=480, bitrate=1_200_000),
-    Rung(track="360p", width=640, height=360, bitrate=700_000),
-    Rung(track="240p", width=426, height=240, bitrate=400_000),
-)
+_HIGH_FPS: Final = 30  # more than this is for sources that have more
+# In the order in which players are offered them: first what everybody can play. No encoder has a
+# delay of its own (a frame; SVT-AV1 1.4 has three), and each is one thread, but for x264's slices.
+_CODECS: Final = {
+    "h264": ("-c:v", "libx264", "-tune", "zerolatency", "-profile:v", "main"),
+    "hevc": (
+        *("-c:v", "libx265", "-tune", "zerolatency", "-tag:v", "hvc1"),
+        *("-x265-params", "log-level=error:pools=none:frame-threads=1:scenecut=0:open-gop=0"),
+    ),
+    "av1": ("-c:v", "libsvtav1", "-svtav1-params", "pred-struct=1:rc=2:scd=0:lp=1"),
+}
 
 
 def plan_of(config: Config) -> Plan:
@@ -137,11 +148,13 @@ def plan_of(config: Config) -> Plan:
             height=rung.height,
             bitrate=rung.bitrate * 8,
             preset=rung.preset,
+            codec=rung.codec,
+            fps=rung.fps,
         )
         for track, rung in config.ladder.items()
     ]
     return Plan(
-        rungs=tuple(sorted(rungs, key=lambda rung: (-rung.height, -rung.bitrate))),
+        rungs=tuple(sorted(rungs, key=_rank)),
         sounds=tuple(
             Sound(
                 track=track,
@@ -164,14 +177,26 @@ def plan_of(config: Config) -> Plan:
     )
 
 
-def fit(plan: Plan, size: Size | None) -> Plan:
-    """`plan` without rungs above a source of `size`; at least the smallest stays. None: it has no
+def _rank(rung: Rung) -> tuple[int, int, int]:
+    return list(_CODECS).index(rung.codec), -rung.height, -rung.bitrate
+
+
+def _alike(plan: Plan) -> tuple[Rung, ...]:
+    """The rungs that every player of the best one can play."""
+    return tuple(rung for rung in plan.rungs if rung.codec == plan.rungs[0].codec)
+
+
+def fit(plan: Plan, size: Size | None, fps: float = 0.0) -> Plan:
+    """`plan` without rungs above a source of `size`; at least a smallest one stays. None: it has no
     picture; (0, 0): it is not known how large, and everything stays. The shorter side counts, so
-    that a picture held upright has as many rungs."""
+    that a picture held upright has as many rungs. fps: what the source says, 0 for nothing; a plan
+    of 60 is one of 30 for a source of no more."""
     if size is None:
         return replace(plan, rungs=())
     kept = tuple(rung for rung in plan.rungs if 0 < rung.short <= min(size) or not min(size))
-    return replace(plan, rungs=kept or plan.rungs[-1:])
+    half = plan.fps % 2 == 0 and plan.fps > _HIGH_FPS and 0 < fps <= plan.fps // 2 + 1
+    rate = plan.fps // 2 if half else plan.fps
+    return replace(plan, rungs=kept or _alike(plan)[-1:], fps=rate)
 
 
 def shape(plan: Plan, size: Size) -> Plan:
@@ -191,10 +216,11 @@ def _shaped(rung: Rung, size: Size) -> Rung:
     return replace(rung, width=width, height=height)
 
 
-def only(plan: Plan, tracks: Collection[str]) -> Plan:
-    """`plan` as far as it makes `tracks`."""
+def only(plan: Plan, planned: Sequence[Rendition]) -> Plan:
+    """`plan` as far as it makes `planned`, at the rate that was planned then."""
+    tracks = {each.track for each in planned}
     return replace(
-        plan,
+        fit(plan, (0, 0), max((each.frame_rate for each in planned), default=0.0)),
         rungs=tuple(rung for rung in plan.rungs if rung.track in tracks),
         sounds=tuple(sound for sound in plan.sounds if sound.track in tracks),
     )
@@ -202,7 +228,7 @@ def only(plan: Plan, tracks: Collection[str]) -> Plan:
 
 def steps(plan: Plan) -> int:
     """How much can be left out of `plan`: see `shed`."""
-    return (len(plan.rungs) > 1) + (bool(plan.rungs) and plan.fps % 2 == 0)
+    return bool(plan.rungs) and (len(_alike(plan)) > 1) + (plan.fps % 2 == 0)
 
 
 def shed(plan: Plan, level: int) -> tuple[Plan, dict[str, str]]:
@@ -211,9 +237,9 @@ def shed(plan: Plan, level: int) -> tuple[Plan, dict[str, str]]:
     track is a copy of which."""
     if not level:
         return plan, {}
-    if len(plan.rungs) < 2:
+    if len(_alike(plan)) < 2:
         return replace(plan, fps=plan.fps // 2), {}
-    best, below = plan.rungs[:2]
+    best, below = _alike(plan)[:2]
     fps = plan.fps // 2 if level > 1 else plan.fps
     return replace(plan, rungs=plan.rungs[1:], fps=fps), {below.track: best.track}
 
@@ -229,7 +255,7 @@ def renditions(plan: Plan) -> tuple[Rendition, ...]:
             average_bandwidth=round(rung.bitrate * _MUX_OVERHEAD),
             width=rung.width,
             height=rung.height,
-            frame_rate=float(plan.fps),
+            frame_rate=plan.fps / plan.step(rung),
             # VBV again: a key frame is at most the buffer, and there is one a segment.
             key_bandwidth=round(rung.bitrate * _MUX_OVERHEAD / plan.segment_s),
         )
@@ -307,21 +333,24 @@ def _filter(plan: Plan) -> str:
     # (without it ffmpeg 9 is 33 ms off for good).
     outs = "".join(f"[s{index}]" for index in range(len(plan.rungs)))
     chains = [f"[0:v:0]fps={plan.fps}:start_time=0,split={len(plan.rungs)}{outs}"]
-    chains += [
-        f"[s{index}]scale={rung.width}:{rung.height}:flags=bilinear,setsar=1[v{index}]"
-        for index, rung in enumerate(plan.rungs)
-    ]
+    for index, rung in enumerate(plan.rungs):
+        # without the delay of another fps filter
+        step = f"framestep={plan.step(rung)}," if plan.step(rung) > 1 else ""
+        scale = f"scale={rung.width}:{rung.height}:flags=bilinear"
+        chains.append(f"[s{index}]{step}{scale},setsar=1[v{index}]")
     return ";".join(chains)
 
 
 def _video(plan: Plan, rung: Rung, index: int) -> list[str]:
     rate = str(rung.bitrate)
+    av1 = rung.codec == "av1"  # bounded by itself; version 1.4 cannot be told where to put keys
+    bound = () if av1 else ("-maxrate", rate, "-bufsize", rate)
+    gop = plan.fps / plan.step(rung) * plan.segment_s * (1 if av1 else 2)
     return [
-        *("-map", f"[v{index}]", "-c:v", "libx264", "-preset", rung.preset, "-tune", "zerolatency"),
-        *("-threads:v", str(rung.threads), "-profile:v", "main", "-pix_fmt", "yuv420p"),
-        *("-b:v", rate, "-maxrate", rate, "-bufsize", rate),
+        *("-map", f"[v{index}]", *_CODECS[rung.codec], "-preset", rung.preset),
+        *("-threads:v", str(rung.threads), "-pix_fmt", "yuv420p", "-b:v", rate, *bound),
         # Keyframes only where the grid wants them; t counts from the first encoded frame.
-        *("-g", str(round(plan.fps * plan.segment_s * 2)), "-keyint_min", "1"),
+        *("-g", str(round(gop)), "-keyint_min", "1"),
         *("-sc_threshold", "0"),
         *("-force_key_frames", f"expr:gte(t,n_forced*{plan.segment_s:g})"),
         *("-video_track_timescale", "90000"),

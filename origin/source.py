@@ -15,12 +15,14 @@ _SOUND_CODES: Final = frozenset(("Opus", "ac-3", "ec-3", "fLaC"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What the publisher sends. Codecs as in flv.Tag.codec, "" for none; sizes in pixels, 0 for
-    none or unknown. sides: (track, codec) of the sounds beside the first."""
+    none or unknown, fps: pictures a second as it says, 0.0 likewise. sides: (track, codec) of the
+    sounds beside the first."""
 
     video: str
     audio: str
     width: int
     height: int
+    fps: float = 0.0
     sides: tuple[tuple[int, str], ...] = ()
 
     def __str__(self) -> str:

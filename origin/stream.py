@@ -75,9 +75,7 @@ class LiveStream:
         self._recent = Recent()
         self._encoder: Encoder | None = None
         self._presentation = resumed
-        self._plan = settings.plan
-        if resumed:
-            self._plan = ladder.only(settings.plan, resumed.timeline.tracks)
+        self._plan = ladder.only(settings.plan, resumed.planned) if resumed else settings.plan
         self._source: Source | None = None  # that the encoder was started for, or follows
         self._shaped = self._plan  # in the source's sizes
         self._health = Health(settings.health)
@@ -258,7 +256,7 @@ class LiveStream:
         """The first encoder of a publisher's session."""
         self._check_source(source)
         if self._presentation is None:
-            plan = self._plan = ladder.fit(self._settings.plan, source.size)
+            plan = self._plan = ladder.fit(self._settings.plan, source.size, source.fps)
             self._presentation = Presentation(
                 self.name,
                 epoch=self.epoch,

@@ -37,12 +37,14 @@ OPUS: Final = "-c:a libopus -b:a 64k"
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """seconds long; video and audio: encoder options, "" for none; filters of the picture."""
+    """seconds long; video and audio: encoder options, "" for none; rate and filters of the
+    picture."""
 
     seconds: float
     video: str = X264
     audio: str = AAC
     size: str = "160x90"
+    rate: int = FPS
     filters: str = "null"
 
     @property
@@ -65,7 +67,7 @@ def command(clip: Clip, *, paced: bool = False) -> list[str]:
     pace = ("-re",) if paced else ()
     inputs, maps = [], []
     if clip.video:
-        inputs += [*pace, "-f", "lavfi", "-i", f"testsrc2=s={clip.size}:r={FPS}"]
+        inputs += [*pace, "-f", "lavfi", "-i", f"testsrc2=s={clip.size}:r={clip.rate}"]
         maps += ["-map", "0:v", "-vf", clip.filters, "-fps_mode", "vfr", "-pix_fmt", "yuv420p"]
         maps += clip.video.split()
     if clip.audio:

@@ -54,7 +54,7 @@ def _note(found: Result) -> str:
     if found.told and found.told.sent:
         lost = ", ".join(f"{reason} {count}" for reason, count in found.told.dropped.items())
         said.append(f"{found.told.sent} sent" + (f", dropped: {lost}" if lost else ""))
-    return "; ".join(said)
+    return " ".join("; ".join(said).replace("|", "/").split())
 
 
 def _books(books: Books) -> Iterator[str]:

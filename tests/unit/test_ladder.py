@@ -14,24 +14,25 @@ import pytest
 from bench.ingest import clips
 from edgecache.flv import HEADER
 from origin import ladder
-from origin.cmaf import Demuxer, Frame
-from origin.config import Config
+from origin.cmaf import Demuxer, Frame, Init
+from origin.config import Config, load_config
 from origin.ffmpeg import Ffmpeg, find
 from origin.source import Source
 
 TOOL = Ffmpeg(path="/usr/bin/ffmpeg", version=(5, 1), found="test")
 SMALL = ladder.Plan(rungs=ladder.SMALL)
-FULL = ladder.Plan(rungs=ladder.PRODUCTION)
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "production.toml"
+FULL = ladder.plan_of(load_config(EXAMPLE, environ={}).value)
 
 
 @pytest.mark.parametrize(
     ("height", "kept"),
     [
-        (2160, ["1080p", "720p", "480p", "360p", "240p"]),
-        (1080, ["1080p", "720p", "480p", "360p", "240p"]),
-        (719, ["480p", "360p", "240p"]),
-        (240, ["240p"]),
-        (144, ["240p"]),
+        (2160, ["1080p", "720p", "480p", "360p", "240p", "144p"]),
+        (1080, ["1080p", "720p", "480p", "360p", "240p", "144p"]),
+        (719, ["480p", "360p", "240p", "144p"]),
+        (240, ["240p", "144p"]),
+        (100, ["144p"]),
     ],
 )
 def test_no_rung_above_the_source(height: int, kept: list[str]) -> None:
@@ -52,29 +53,55 @@ def test_without_a_picture_there_is_no_rung_and_of_unknown_size_all() -> None:
         ((1080, 1920), [(1080, 1920), (720, 1280), (480, 854), (360, 640), (240, 426)]),
         ((1920, 800), [(1920, 800), (1280, 534), (854, 356), (640, 266), (426, 178)]),
         ((640, 360), [(640, 360), (640, 360), (640, 360), (640, 360), (426, 240)]),
+        ((1365, 767), [(1364, 766), (1280, 720), (854, 480), (640, 360), (426, 240)]),
         ((175, 143), [(174, 142)] * 5),
     ],
 )
 def test_proportions_are_the_sources_and_nothing_is_enlarged(
     size: tuple[int, int], shaped: list[tuple[int, int]]
 ) -> None:
-    assert [(rung.width, rung.height) for rung in ladder.shape(FULL, size).rungs] == shaped
+    found = [(rung.width, rung.height) for rung in ladder.shape(FULL, size).rungs]
+    assert found[:5] == shaped
+    assert min(found[5]) <= 144
 
 
 def test_first_the_best_rung_is_left_out_then_every_other_picture() -> None:
     assert [ladder.steps(plan) for plan in (FULL, ladder.fit(FULL, None))] == [2, 0]
     assert ladder.shed(FULL, 0) == (FULL, {})
     one, copies = ladder.shed(FULL, 1)
-    assert (one.rungs, one.fps, copies) == (FULL.rungs[1:], 30, {"720p": "1080p"})
+    assert (one.rungs, one.fps, copies) == (FULL.rungs[1:], 60, {"720p": "1080p"})
     two, copies = ladder.shed(FULL, 2)
-    assert (two.rungs, two.fps, copies) == (FULL.rungs[1:], 15, {"720p": "1080p"})
-    single = ladder.fit(FULL, (426, 240))
+    assert (two.rungs, two.fps, copies) == (FULL.rungs[1:], 30, {"720p": "1080p"})
+    assert {two.step(rung) for rung in two.rungs} == {1}  # those of 30 have all that is left
+    single = ladder.fit(FULL, (256, 144))
     assert ladder.steps(single) == 1
-    assert ladder.shed(single, 1) == (replace(single, fps=15), {})
+    assert ladder.shed(single, 1) == (replace(single, fps=30), {})
+
+
+def test_a_rung_is_never_replaced_by_one_of_another_codec() -> None:
+    """Who watches the best one in H.264 may not be able to play HEVC."""
+    hevc = replace(SMALL.rungs[1], track="hevc", codec="hevc", preset="ultrafast")
+    plan = replace(SMALL, rungs=(SMALL.rungs[0], hevc))
+    assert ladder.steps(plan) == 1
+    assert ladder.shed(plan, 1) == (replace(plan, fps=15), {})
+    assert ladder.fit(plan, (64, 36)).rungs == SMALL.rungs[:1]
+
+
+@pytest.mark.parametrize(
+    ("told", "rates"),
+    [(0.0, [60, 30]), (60.0, [60, 30]), (50.0, [60, 30]), (30.0, [30, 30]), (25.0, [30, 30])],
+)
+def test_pictures_are_not_repeated_for_a_slow_source(told: float, rates: list[int]) -> None:
+    plan = ladder.fit(FULL, (1920, 1080), told)
+    found = {each.track: each.frame_rate for each in ladder.renditions(plan)}
+    assert [found["1080p"], found["480p"]] == rates
+    assert ladder.fit(SMALL, (640, 360), told) == SMALL
+    # a later process goes on with what was planned, whatever its source says
+    assert ladder.only(FULL, ladder.renditions(plan)) == plan
 
 
 def test_threads_are_pinned() -> None:
-    assert [rung.threads for rung in ladder.PRODUCTION] == [4, 2, 1, 1, 1]
+    assert [rung.threads for rung in FULL.rungs] == [4, 2, 1, 1, 1, 1]
 
 
 def test_default_configuration_is_the_small_ladder() -> None:
@@ -201,3 +228,41 @@ def test_sound_has_no_hole(how: str, environ: dict[str, str] | None, tmp_path: P
     assert frames[0].dts == 20 * 48_000 - 1024  # the encoder's delay
     assert {b.dts - a.dts for a, b in pairwise(frames)} == {1024}
     assert frames[-1].dts / 48_000 == pytest.approx(26.0, abs=0.1)
+
+
+@pytest.mark.parametrize("environ", [None, {"PATH": "/nowhere"}], ids=["first", "wheel"])
+def test_codecs_and_rates_share_one_grid(environ: dict[str, str] | None, tmp_path: Path) -> None:
+    """60 and 30 pictures a second of H.264, HEVC and AV1: key frames at every segment in all of
+    them, and what the playlist will call them."""
+    size = {"width": 160, "height": 90, "bitrate": "100kbps"}
+    rungs = {
+        "av1": {**size, "codec": "av1", "preset": "12", "fps": 30},
+        "hevc": {**size, "codec": "hevc", "preset": "ultrafast", "fps": 30},
+        "fast": {**size, "preset": "ultrafast"},
+        "slow": {**size, "preset": "ultrafast", "fps": 30},
+    }
+    told = {"ladder": rungs, "encoder": {"fps": 60}, "live": {"segment": "1s"}}
+    plan = replace(ladder.plan_of(Config.model_validate(told)), sounds=())
+    assert plan.tracks == ("fast", "slow", "hevc", "av1")
+    found = clips.tags(clips.Clip(seconds=3, audio="", rate=60))
+    files = [(tmp_path / track).open("wb") for track in plan.tracks]
+    fds = [file.fileno() for file in files]
+    tool = find(environ=environ)
+    run = subprocess.run(
+        ladder.argv(plan, tool, fds=fds, offset_s=20.0),
+        input=HEADER + b"".join(tag.encode() for tag in found),
+        pass_fds=fds,
+        capture_output=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    codecs = []
+    for file, frames in zip(files, (180, 90, 90, 90), strict=True):
+        file.close()
+        init, *made = Demuxer().feed(Path(file.name).read_bytes())
+        assert isinstance(init, Init)
+        codecs.append(init.codec.split(".")[0])
+        times = [(f.dts / init.timescale, f.sync) for f in made if isinstance(f, Frame)]
+        assert [at for at, sync in times if sync][:3] == [20.0, 21.0, 22.0]
+        assert abs(len(times) - frames) <= 1
+    assert codecs == ["avc1", "avc1", "hvc1", "av01"]

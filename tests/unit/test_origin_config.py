@@ -52,12 +52,11 @@ def test_the_example_names_every_key() -> None:
 
 
 def test_its_comments_can_be_uncommented(tmp_path: Path) -> None:
-    """The production ladder, keys and POPs stand there as comments."""
+    """Keys, POPs and tracks stand there as comments."""
     lines = EXAMPLE.read_text().splitlines()
     text = "\n".join(line.removeprefix("#: ") for line in lines)
     config = load(text, tmp_path)
     assert list(config.pops) == ["pop-a", "pop-b"]
-    assert {"1080p", "720p", "480p"} <= set(config.ladder)
     assert list(config.keys) == ["main"]
 
 

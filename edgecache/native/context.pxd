@@ -28,6 +28,7 @@ cdef enum:
     KEY_BYTES = 3 * 16384 + 128
     SMALL_BUFFER_BYTES = 4096            # a partial head starts in one of these
     TURN_BYTES = 256 << 10               # of answers to one viewer, then others get their turn
+    SHORT_BYTES = 64 << 10               # an answer with no more left waits for no pass (turn.pxd)
     NAME_BYTES = 64
     OUTPUT_TEXT_BYTES = 640
     CONGESTION_BYTES = 16                # of a TCP_CONGESTION name (TCP_CA_NAME_MAX)
@@ -174,6 +175,7 @@ cdef struct Context:                     # one worker
     bint draining
     bint handing                         # what ends a request goes to our successor
     bint stopping
+    uint64_t pass_until_us               # this pass of the loop may take
     uint64_t accept_again_ms             # accepting is paused until; 0: it is not
     uint64_t sweep_ms                    # next housekeeping
     Hold **table

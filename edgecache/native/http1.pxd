@@ -50,7 +50,7 @@ from edgecache.native.types cimport Slice, cbyte, slice_of
 
 
 cdef enum:
-    TURN_REQUESTS = 32                   # then others get their turn
+    TURN_REQUESTS = 8                    # then others get their turn
     LINGER_MS = 2000
     LINGER_READS = 64                    # of RX_BYTES: what we are ready to throw away
 

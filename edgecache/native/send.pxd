@@ -11,13 +11,16 @@ from libc.string cimport memcpy
 from edgecache.native.base cimport EC_CHECK
 from edgecache.native.blob cimport BLOB_MAGIC, Blob
 from edgecache.native.conn cimport conn_watch
-from edgecache.native.context cimport CONN_WRITABLE, TURN_BYTES, Conn, Context, Exchange, Output
+from edgecache.native.context cimport (
+    CONN_WRITABLE, SHORT_BYTES, TURN_BYTES, Conn, Context, Exchange, Output,
+)
 from edgecache.native.entry cimport ENTRY_COMPLETE, ENTRY_FAILED, Entry, entry_filled, entry_state
 from edgecache.native.stats cimport C_bytes_out, C_cut, stat_add
 from edgecache.native.sys cimport (
     EAGAIN, EINTR, MSG_MORE, MSG_NOSIGNAL, errno_get, iovec, msghdr, off_t, send, sendfile, sendmsg,
     ssize_t,
 )
+from edgecache.native.turn cimport pass_spent
 from edgecache.native.types cimport Slice, slice_of
 
 
@@ -125,6 +128,8 @@ cdef inline Progress _send_body(Context *ctx, Exchange *x, uint64_t length) noex
     EC_CHECK(blob, BLOB_MAGIC)
     if length > TURN_BYTES:
         length = TURN_BYTES
+    if length > SHORT_BYTES and pass_spent(ctx):
+        return PROGRESS_MORE
     if blob.fd >= 0:
         at = <off_t>(entry.offset + x.pos)
         n = sendfile(x.conn.fd, blob.fd, &at, length)

@@ -90,6 +90,7 @@ cdef extern from "netinet/tcp.h" nogil:
         IPPROTO_TCP
         TCP_CONGESTION
         TCP_NODELAY
+        TCP_NOTSENT_LOWAT
 
 
 cdef extern from "sys/epoll.h" nogil:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.native.kit import TYPE, WAIT_S, Cut, Edge, get
+from tests.native.kit import TYPE, WAIT_S, Cut, Edge, eventually, get
 
 CLOSE = "Connection: close"
 PIECES = [b"a" * 10, b"b" * 70_000, b"c", b"d" * 2_000_000, b"e" * 4096]
@@ -189,6 +189,22 @@ def test_who_does_not_read_is_cut(edges: Callable[..., Edge]) -> None:
         edge.await_count("closed_write_timeout", 1)
         with pytest.raises(Cut, match="reset"):
             viewer.answer()
+
+
+def test_what_is_not_read_is_not_all_in_the_kernel(edge: Edge) -> None:
+    """A viewer with no window had 2.7 MB of it there, and might have had 4."""
+    edge.put("/a", b"x" * (16 << 20))
+    with edge.viewer(receive_bytes=4096) as viewer:
+        viewer.send(get("/a"))
+        out = 0
+
+        def full() -> bool:
+            nonlocal out
+            before, out = out, edge.count("bytes_out")
+            return 0 < out == before
+
+        eventually(full)
+        assert out < 3 << 19
 
 
 def read_at(edge: Edge, rate: int, for_s: float) -> bool:

@@ -122,8 +122,9 @@ def test_deadlines_that_pass_together_are_answered_in_slices() -> None:
         worker = Worker(StoreOf(1 << 20), listener.fileno())
         for ours, _ in pairs:
             assert worker.accept(ours.detach())
+        assert worker.expire(60_000, spent=True) == (149, True), "one at least"
         found = [worker.expire(60_000) for _ in range(4)]
-        assert found == [(150 - 64, True), (150 - 128, True), (0, False), (0, False)]
+        assert found == [(149 - 64, True), (149 - 128, True), (0, False), (0, False)]
         worker.close()
     for _, theirs in pairs:
         theirs.close()
@@ -146,7 +147,7 @@ def test_many_keys_are_woken_in_turns(edge: Edge) -> None:
 
 
 def test_a_pipeliner_does_not_starve_the_others(edge: Edge) -> None:
-    """TURN_REQUESTS (32) a turn, and two turns of one viewer a loop at most, then others."""
+    """TURN_REQUESTS (8) a turn, and two turns of one viewer a loop at most, then others."""
     edge.put("/a", b"x")
     number = 6000
     with edge.viewer() as greedy, edge.viewer() as modest:
@@ -158,7 +159,7 @@ def test_a_pipeliner_does_not_starve_the_others(edge: Edge) -> None:
             greedy.answer()
         sender.join()
     assert edge.count("hits") == number + 1
-    assert edge.count("loops") >= number / 64
+    assert edge.count("loops") >= number / 16
 
 
 def test_a_viewer_that_takes_megabytes_gives_way(edge: Edge) -> None:

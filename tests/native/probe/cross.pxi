@@ -1,19 +1,23 @@
 """mailbox.pxd and hold.pxd: one worker's context that no thread runs."""
 from edgecache.native.base cimport bits_get
 from edgecache.native.conn cimport conn_new, conn_pace
-from edgecache.native.context cimport Context, Hold
+from edgecache.native.context cimport (
+    CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, Conn, Context, Hold,
+)
 from edgecache.native.hold cimport (
     hold_drop, hold_find, hold_interest, hold_new, hold_of, hold_refresh, hold_sweep, hold_unuse,
     hold_use,
 )
+from edgecache.native.http1 cimport http1_turn
+from edgecache.native.keep cimport Keep
 from edgecache.native.mailbox cimport (
     DOWN_SLOTS as _DOWN, MESSAGE_DRAIN, MESSAGE_READY, MESSAGE_STOP, UP_SLOTS as _UP, WORKERS_MAX,
     Bell, Post, bell_answer, bell_init, bell_ring, down_post, down_ready, up_post, up_take,
 )
 from edgecache.native.resolve cimport resolve_miss
-from edgecache.native.stats cimport C_misses
+from edgecache.native.stats cimport C_bytes_out, C_misses
 from edgecache.native.timer cimport wheel_init
-from edgecache.native.worker cimport _expired_slice, _mail, worker_free, worker_new
+from edgecache.native.worker cimport _expired_slice, _mail, _shut, worker_free, worker_new
 
 DOWN_SLOTS, UP_SLOTS = _DOWN, _UP
 
@@ -24,20 +28,24 @@ cdef class Worker:
     cdef Context *ctx
     cdef Bell bell
     cdef Limits limits
+    cdef Keep keep
     cdef Post post
 
     def __cinit__(self, StoreOf store, int listen_fd, uint32_t max_holds=16384, int index=0):
         self.store = store
         self.limits.max_holds = max_holds
+        self.limits.header_bytes = self.limits.target_bytes = 4096
+        self.limits.header_fields = 64
         bell_init(&self.bell)
         self.ctx = worker_new(&store.store, &self.limits, &self.bell, &self.post, as_slice(b"pop"),
                               index, listen_fd, False)
         if self.ctx == NULL:
             raise MemoryError
+        self.ctx.keep = &self.keep
 
     def close(self):
         if self.ctx != NULL:
-            hold_sweep(self.ctx, True)
+            _shut(self.ctx)
             worker_free(self.ctx)
             close(self.bell.fd)
             self.ctx = NULL
@@ -133,12 +141,24 @@ cdef class Worker:
         self.limits.pacing_bytes_s = rate
         conn_pace(self.ctx, self.ctx.conns)
 
-    def expire(self, uint64_t now_ms):
+    def expire(self, uint64_t now_ms, *, spent=False):
         """One turn's share of deadlines at a later time: (connections left, behind)."""
         cdef bint behind
         self.ctx.now_ms = now_ms
+        self.ctx.pass_until_us = 0 if spent else UINT64_MAX
         behind = _expired_slice(self.ctx)
         return self.ctx.conn_pool.used, bool(behind)
+
+    def serve(self, *, spent):
+        """A turn of the newest connection in a pass that has time, or has none left: (bytes out so
+        far, does it wait for the next one)."""
+        cdef Conn *conn = self.ctx.conns
+        conn.flags |= CONN_READABLE | CONN_WRITABLE
+        conn.flags &= ~<uint32_t>CONN_QUEUED
+        self.ctx.ready_first = self.ctx.ready_last = NULL
+        self.ctx.pass_until_us = 0 if spent else UINT64_MAX
+        http1_turn(self.ctx, conn)
+        return self.ctx.stats.c[C_bytes_out], bool(conn.flags & CONN_QUEUED)
 
     # -- bell
 

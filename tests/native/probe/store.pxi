@@ -83,7 +83,7 @@ cdef class StoreOf:
         return (a_ref(self, entry) if entry != NULL else None), bool(created)
 
     def put(self, bytes key, bytes body, bytes etag=b"e", uint64_t expires_ms=UINT64_MAX,
-            uint64_t drop_ms=0, EntryRef parent=None, uint64_t offset=0):
+            uint64_t drop_ms=0, EntryRef parent=None, uint64_t offset=0, bint memfd=False):
         """A PutResult; `parent`: a view of it."""
         cdef Entry *entry = NULL
         cdef Entry *above = parent.entry if parent is not None else NULL
@@ -92,7 +92,8 @@ cdef class StoreOf:
             blob = above.blob
             blob_acquire(blob)
         else:
-            blob = blob_new_heap(len(body), &self.store.used)
+            blob = (blob_new_memfd(&self.store.used) if memfd
+                    else blob_new_heap(len(body), &self.store.used))
             blob_append(blob, <cbyte *>PyBytes_AS_STRING(body), len(body))
         cdef Head *made = head_new(200, len(body), as_slice(b""), as_slice(etag))
         result = store_complete(&self.store, as_slice(key), above, blob, offset, len(body), made,

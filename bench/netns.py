@@ -31,6 +31,7 @@ from .errors import BenchError
 PREFIX: Final = "ecb"
 NETNS_DIR: Final = Path("/run/netns")
 _CLONE_NEWNET: Final = 0x40000000
+_OTHER_IP: Final = "10.99.0.3"
 _NAMESPACED_PORT: Final = 8080  # namespaces are private: nobody else can hold a port in them
 
 # Room for 10,000 parked viewers from one address, short-lived connections, and pushed-out SYNs.
@@ -65,6 +66,11 @@ class Network:
         if self.namespaces:
             pinned = ["nsenter", f"--net={NETNS_DIR / self.namespaces[side]}", *pinned]
         return [*pinned, *argv]
+
+    @property
+    def other_ip(self) -> str:
+        """Another address of the client's side."""
+        return _OTHER_IP if self.namespaces else "127.0.0.2"
 
     def server_port(self) -> int:
         return _NAMESPACED_PORT if self.namespaces else free_port(self.server_ip)
@@ -172,6 +178,7 @@ def _build(server: str, client: str) -> None:
         _ip("-n", name, "link", "set", "bench0", "up")
         settings = [f"{key}={value}" for key, value in SYSCTLS.items()]
         subprocess.run(["ip", "netns", "exec", name, "sysctl", "-qw", *settings], check=True)
+    _ip("-n", client, "addr", "add", f"{_OTHER_IP}/24", "dev", "bench0")
 
 
 @contextlib.contextmanager

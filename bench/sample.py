@@ -62,7 +62,10 @@ FIGURES: Final = {
         Figure("pss_b", "PSS a connection", "B", digits=0),
         Figure("idle_cpu_ms", "CPU a second of idling", "ms", digits=2),
         Figure("slow_b", "memory a slow viewer", "B", digits=0),
+        Figure("alone_p50_ms", "p50 without them", "ms", digits=2),
         Figure("alone_p99_ms", "p99 without them", "ms", digits=2),
+        Figure("harm", "p99 ÷ without them", "", digits=2),
+        Figure("kernel_kib", "kernel memory of each", "KiB", digits=0),
         Figure("hit_ratio", "hit ratio", "", less_is_better=False, digits=4),
     )
 }

@@ -6,12 +6,13 @@ import gc
 import json
 import sys
 
-from . import holders, publisher, storm, trace
+from . import exhaustion, holders, publisher, storm, trace
 
 CLIENTS = {
     "storm": storm.main,
     "fanout": publisher.fanout,
     "push_to_byte": publisher.push_to_byte,
+    "exhaustion": exhaustion.main,
     "idle": holders.idle,
     "slow": holders.slow,
     "trace": trace.main,

@@ -24,6 +24,9 @@ class Bystanders:
         self._again = [0.0] * _VIEWERS
         self.seen: list[tuple[int, int]] = []
 
+    def close(self) -> None:
+        self._crowd.close()
+
     def turn(self) -> None:
         """Whoever has waited its period asks; what has been answered is noted. Never waits."""
         now = time.monotonic()
@@ -41,6 +44,11 @@ class Bystanders:
         deadline = time.monotonic() + duration_s
         while time.monotonic() < deadline:
             self.turn()
+
+    def waits_ms(self) -> list[float]:
+        """So far, of those who have no answer yet."""
+        now = time.time_ns()
+        return [(now - viewer.asked_ns) / 1e6 for viewer in self._crowd.waiting]
 
     def latencies_ms(self, since_ns: int, until_ns: int) -> list[float]:
         """Of hits that were asked for in that time."""

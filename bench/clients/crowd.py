@@ -117,6 +117,11 @@ class Crowd:
         self._epoll.register(fd, select.EPOLLIN)
         return viewer
 
+    def close(self) -> None:
+        for viewer in self.viewers:
+            viewer.socket.close()
+        self._epoll.close()
+
     def _answered(self, viewer: Viewer) -> None:
         self.waiting.discard(viewer)
         if viewer.failed:

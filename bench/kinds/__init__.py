@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from .base import Kind
 from .eviction import EVICTION
+from .exhaustion import EXHAUSTION
 from .hit import HIT
 from .hold import IDLE, SLOW
 from .hot_key import HOT_KEY
@@ -22,5 +23,6 @@ KINDS: Final[dict[str, Kind[Any]]] = {
     "fanout": FANOUT,
     "push_to_byte": PUSH_TO_BYTE,
     "eviction": EVICTION,
+    "exhaustion": EXHAUSTION,
     "viewers": VIEWERS,
 }

@@ -1,6 +1,6 @@
 """`python -m bench.reliability`: every case on every server that is installed, and a page of it.
 
-python -m bench.reliability                       all, about two minutes
+python -m bench.reliability                       all, about four minutes
 python -m bench.reliability D3 D4 --servers edgecache,nginx
 python -m bench.reliability --record              also writes bench/RELIABILITY.md
 """
@@ -34,12 +34,16 @@ def say(text: str) -> None:
 
 
 def tried(case: Case, server: Server, origin: Origin, viewers: int) -> Row:
-    """The case, then the ledger, which has a moment to close."""
-    seen = case.run(Trial(server, origin, viewers))
+    """The case, then the ledger."""
+    return Row(case.run(Trial(server, origin, viewers)), settled(server))
+
+
+def settled(server: Server) -> dict[str, float] | None:
+    """The ledger, which has a moment to close."""
     deadline = time.monotonic() + _SETTLE_S
     while (off := server.ledger()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return Row(seen, off)
+    return off
 
 
 def run(

@@ -9,7 +9,7 @@ from typing import Final
 
 from .cases import Case, Seen
 
-# Promise -> (what it says, the case whose figure stands for it)
+# Promise -> (what it says, the case whose figure stands for it; none: all of its cases)
 PROMISES: Final = {
     "R1": ("Strict front door: nothing malformed is taken, no byte of a viewer is forwarded", "A1"),
     "R2": ("An origin that breaks in mid-body truncates nobody while it can be asked again", "D3"),
@@ -18,7 +18,7 @@ PROMISES: Final = {
     "R5": ("kill -9 of what serves: its own connections only, back at once, cache kept", "E4"),
     "R6": ("The control plane may hang, hits go on", "E6"),
     "R7": ("Memory is a budget; an idle connection costs next to nothing", "B4"),
-    "R8": ("A slow or hostile client costs the others nothing", "B2"),
+    "R8": ("A slow or hostile client costs the others nothing", ""),
     "R9": ("Nothing is lost: every ledger closes", ""),
 }  # fmt: skip
 
@@ -39,6 +39,17 @@ def _cell(row: Row | None) -> str:
     if row is None or row.seen is None:
         return "–"
     return f"{'✓' if row.seen.good else '✗'} {row.seen.told}"
+
+
+def _all(promise: str, cases: Sequence[Case], results: Results, server: str) -> str:
+    """How many of a promise's cases were as expected, and which were not."""
+    rows = {each.name: results[each.name].get(server) for each in cases if each.promise == promise}
+    tried = {name: row.seen for name, row in rows.items() if row is not None and row.seen}
+    if not tried:
+        return "–"
+    missed = [name for name, seen in tried.items() if not seen.good]
+    told = f"{len(tried) - len(missed)} of {len(tried)} cases"
+    return f"✗ {told}, not {', '.join(missed)}" if missed else f"✓ {told}"
 
 
 def _ledger(row: Row | None) -> str:
@@ -65,6 +76,8 @@ def page(
         for name, (says, case) in PROMISES.items():
             if case:
                 yield name, says, *(_cell(results[case].get(server)) for server in servers)
+            elif name != "R9":
+                yield name, says, *(_all(name, cases, results, server) for server in servers)
         rows = [row for by in results.values() for row in by.values() if row.ledger is not None]
         closed = sum(not row.ledger for row in rows)
         cells = [f"{closed} of {len(rows)} cases", *("–" for _ in list(servers)[1:])]

@@ -128,19 +128,6 @@ async def _latency(address: Address, path: str, viewers: int, requests: int) -> 
     return 1000 * took[len(took) // 2], 1000 * took[len(took) * 99 // 100]
 
 
-@contextlib.contextmanager
-def quiet(address: Address, count: int, says: bytes) -> Iterator[None]:
-    """Connections with a small window that have said so much, and then neither read nor write."""
-    with contextlib.ExitStack() as held:
-        for _ in range(count):
-            sock = held.enter_context(contextlib.closing(socket.socket()))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.settimeout(_LIMIT_S)
-            sock.connect(address)
-            sock.sendall(says)
-        yield
-
-
 def idle_bytes(address: Address, pid: int, path: str, count: int) -> float:
     """User memory of each of `count` connections that asked once and stay."""
     with contextlib.ExitStack() as held:

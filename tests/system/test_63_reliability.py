@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from bench.reliability.__main__ import tried
-from bench.reliability.cases import CASES, Case
+from bench.clients.exhaustion import HARMS, Asked, felt
+from bench.reliability.__main__ import settled, tried
+from bench.reliability.cases import CASES, Case, Trial
 from bench.reliability.origin import Origin
 from bench.reliability.servers import Server, peers, serving
 
 pytestmark = pytest.mark.timeout(60)
 
 # By the p99 of healthy viewers, which is the machine's as well; or of who has a parent process.
-OTHERS = {"E6", "B1", "B2", "E4"}
+OTHERS = {"E6", "E4"} | {case.name for case in CASES if case.promise == "R8"}
 VIEWERS = 50
+LATE_MS = 2000  # healthy viewers that wait so long are harmed on any machine
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +39,19 @@ def test_it_comes_as_expected(case: Case, server: Server, broken_origin: Origin)
     assert row.ledger == {}
     assert row.seen is not None
     assert row.seen.good, f"{case.what}: expected {case.expected}, got {row.seen.told}"
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_uses_up_what_there_is_harms_nobody(
+    harm: str, server: Server, broken_origin: Origin, measured: Callable[..., None]
+) -> None:
+    trial = Trial(server, broken_origin, 1)
+    trial.ask("/part/2")
+    trial.ask("/plain/3")
+    asked = Asked(server.address, "127.0.0.2", "/plain/3", 200, 500)
+    found = felt(harm, "/part/2", asked, duration_s=0.2, turns=1)
+    measured(p99_alone=f"{found.alone_ms[1]:.1f} ms", p99_beside=f"{found.beside_ms[1]:.1f} ms",
+             kernel=f"{found.kernel_bytes / 1024:.0f} KiB each")  # fmt: skip
+    assert found.done > 0
+    assert found.beside_ms[1] < LATE_MS
+    assert settled(server) == {}

@@ -1,0 +1,267 @@
+"""Clients that use up what there is, and healthy viewers beside them, in one process and thread.
+
+Healthy latencies are the server's, by the kernel's stamps (bystanders.py), so that one thread can
+do the harm and watch. A turn is the viewers alone, then the harm from its first connection on, then
+a moment for the server to let go. What else the machine does only adds to a figure: of all turns
+the least counts.
+
+Bounds: a step of a harm is short, its connections are `clients`, its rate is `rate` a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from .bystanders import Bystanders
+from .crowd import CONNECT_TIMEOUT_S, request
+
+_STEP: Final = 32  # of whatever is done, between two looks at the viewers
+_PIPELINED: Final = 100
+_PIPES: Final = 8  # connections of a flood of requests
+_TINY_BYTES: Final = 4096
+_SETTLE_S: Final = 0.3
+_RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER
+_PAGE_BYTES: Final = 4096
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Where harm is done, and by whom: `source` is an address that no healthy viewer has."""
+
+    address: Address
+    source: str
+    path: str
+    clients: int
+    rate: int
+
+
+class _Harm:
+    """`step()` does a little more of it; it never waits for the server."""
+
+    window_bytes = 0
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self.done = 0
+        self._sockets: list[socket.socket] = []
+        self._began = time.monotonic()
+
+    def step(self) -> None:
+        """Whatever is due of `rate` a second."""
+        due = int((time.monotonic() - self._began) * self._asked.rate)
+        for _ in range(min(due - self.done, _STEP)):
+            with contextlib.suppress(OSError):
+                self.act()
+            self.done += 1
+
+    def act(self) -> None:
+        raise NotImplementedError
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket()
+        self._sockets.append(sock)
+        if self._asked.source:
+            sock.bind((self._asked.source, 0))
+        if self.window_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.window_bytes)
+        sock.settimeout(CONNECT_TIMEOUT_S)
+        sock.connect(self._asked.address)
+        sock.setblocking(False)
+        return sock
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+
+class _Standing(_Harm):
+    """Connections that have said something, and stay."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(asked)
+        self._said = self.says()
+
+    def says(self) -> bytes:
+        return b""
+
+    def step(self) -> None:
+        """All connect, then all speak."""
+        if len(self._sockets) < self._asked.clients:
+            for _ in range(min(_STEP, self._asked.clients - len(self._sockets))):
+                with contextlib.suppress(OSError):
+                    self.connect()
+            return
+        for sock in self._sockets[self.done : self.done + _STEP]:
+            with contextlib.suppress(OSError):
+                sock.send(self._said)
+            self.done += 1
+
+    def _request(self) -> bytes:
+        return request(self._asked.address, self._asked.path)
+
+
+class _Heads(_Standing):
+    """Half a head, and then a byte now and then."""
+
+    def says(self) -> bytes:
+        return self._request()[:-2] + b"X"
+
+    def step(self) -> None:
+        super().step()
+        if self.done == self._asked.clients:
+            for sock in self._sockets[:: self._asked.clients // 4 or 1]:
+                with contextlib.suppress(OSError):
+                    sock.send(b"x")
+
+
+class _Unread(_Standing):
+    """A large object that nobody reads: the window shuts when the receiver's buffer is full."""
+
+    def says(self) -> bytes:
+        return self._request()
+
+
+class _ZeroWindow(_Unread):
+    """The same, with next to no buffer."""
+
+    window_bytes = _TINY_BYTES
+
+
+class _Pipelines(_ZeroWindow):
+    """A hundred requests at once, and no answer is read."""
+
+    def says(self) -> bytes:
+        return self._request() * _PIPELINED
+
+
+class _Resets(_Harm):
+    """Connections that are reset as soon as they are made."""
+
+    def act(self) -> None:
+        sock = self.connect()
+        self._sockets.pop()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.close()
+
+
+class _Flood(_Harm):
+    """One address that connects and connects, and keeps what it gets."""
+
+    def act(self) -> None:
+        if len(self._sockets) < self._asked.clients:
+            self.connect()
+
+
+class _Requests(_Harm):
+    """Requests that no cache has answered before, on a few connections."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(asked)
+        self._numbers = itertools.count(time.time_ns())
+
+    def target(self, number: int) -> str:
+        raise NotImplementedError
+
+    def act(self) -> None:
+        if len(self._sockets) < _PIPES:
+            self.connect()
+        sock = self._sockets[self.done % len(self._sockets)]
+        with contextlib.suppress(BlockingIOError):
+            sock.recv(1 << 18)
+        sock.send(request(self._asked.address, self.target(next(self._numbers))))
+
+
+class _Names(_Requests):
+    """Names that nobody has."""
+
+    def target(self, number: int) -> str:
+        return f"/nobody/{number}.m4s"
+
+
+class _Queries(_Requests):
+    """One object, under a query of its own each time."""
+
+    def target(self, number: int) -> str:
+        return f"{self._asked.path}?x={number}"
+
+
+HARMS: Final[Mapping[str, type[_Harm]]] = {
+    "heads": _Heads,
+    "silent": _Standing,
+    "unread": _Unread,
+    "zero_window": _ZeroWindow,
+    "pipelines": _Pipelines,
+    "resets": _Resets,
+    "flood": _Flood,
+    "names": _Names,
+    "queries": _Queries,
+}
+
+
+@dataclass(frozen=True)
+class Felt:
+    """By the healthy viewers: (p50, p99) ms alone and beside the harm. `kernel_bytes`: of TCP's
+    memory on this host for each client meanwhile, both ends; `done`: of the harm."""
+
+    alone_ms: tuple[float, float]
+    beside_ms: tuple[float, float]
+    kernel_bytes: float
+    done: int
+
+
+def _kernel_bytes() -> int:
+    """/proc/net/sockstat: pages that TCP has charged to sockets."""
+    words = Path("/proc/net/sockstat").read_text().partition("TCP:")[2].split("\n")[0].split()
+    return int(words[words.index("mem") + 1]) * _PAGE_BYTES
+
+
+def _watched(
+    viewers: Bystanders, duration_s: float, act: Callable[[], None]
+) -> tuple[float, float]:
+    """Who still waits at the end has waited so long."""
+    from_ns = time.time_ns()
+    deadline = time.monotonic() + duration_s
+    while time.monotonic() < deadline:
+        act()
+        viewers.turn()
+    found = sorted((*viewers.latencies_ms(from_ns, time.time_ns()), *viewers.waits_ms()))
+    return found[len(found) // 2], found[len(found) * 99 // 100]
+
+
+def _least(found: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(p50 for p50, _ in found), min(p99 for _, p99 in found)
+
+
+def felt(harm: str, healthy: str, asked: Asked, *, duration_s: float, turns: int) -> Felt:
+    """What viewers of the path `healthy` feel of a harm, the least of so many turns."""
+    alone, beside, kernel, done = [], [], [], 0
+    with contextlib.closing(Bystanders(asked.address, healthy)) as viewers:
+        for _ in range(turns):
+            viewers.run(_SETTLE_S)
+            alone.append(_watched(viewers, duration_s, lambda: None))
+            before = _kernel_bytes()
+            with contextlib.closing(HARMS[harm](asked)) as going:
+                beside.append(_watched(viewers, duration_s, going.step))
+                kernel.append(max(0, _kernel_bytes() - before) / asked.clients)
+                done += going.done
+    return Felt(_least(alone), _least(beside), min(kernel), done)
+
+
+def main(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Params: harm, address, source, path, healthy, clients, rate, duration_s, turns."""
+    asked = Asked(
+        (params["address"][0], int(params["address"][1])), params["source"], params["path"],
+        params["clients"], params["rate"],
+    )  # fmt: skip
+    yield vars(felt(params["harm"], params["healthy"], asked, duration_s=params["duration_s"],
+                    turns=params["turns"]))  # fmt: skip

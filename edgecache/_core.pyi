@@ -135,7 +135,9 @@ class Plane:
     def drain(self) -> None:
         """Accept no more; release the parked (503); Connection: close from now on."""
 
-    def open_connections(self) -> int: ...
+    def open_connections(self) -> int:
+        """At workers, and on their way from one or to it; not those that guests() gave."""
+
     def stop(self) -> None: ...  # join all workers; idempotent
     def misses(self, limit: int = 1024) -> list[Fill]: ...  # asked for, and nobody has them
     def guests(self) -> list[tuple[int, bytes, bytes, bytes]]:

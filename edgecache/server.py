@@ -98,7 +98,7 @@ class Daemon:
         self._admin = self._make_admin()
         self._parts = Parts(
             plane=self._plane, filler=self._filler, follower=self._follower,
-            receiver=self._receiver, verifier=self._verifier, push=self._push,
+            receiver=self._receiver, verifier=self._verifier, push=self._push, hosting=self._hosting,
         )  # fmt: skip
         self._estate = Estate(config.takeover.socket, self._parts, self._sockets, self._kept)
         self._hosting.passed = self._estate.pass_on
@@ -222,7 +222,7 @@ class Daemon:
         """Until viewers are gone, the deadline passes, or a second signal."""
         self._draining = True
         manager.notify("STOPPING=1")
-        log.info("draining", extra={"connections": self._plane.open_connections()})
+        log.info("draining", extra={"connections": self._hosting.connections()})
         self._ingest.drain()
         self._plane.drain()
         for name in self._sockets.keys() - self._kept:
@@ -231,7 +231,7 @@ class Daemon:
                 item.shutdown(socket.SHUT_RDWR)
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.http.drain / 1000
-        while self._plane.open_connections() and loop.time() < until and not now.is_set():
+        while self._hosting.connections() and loop.time() < until and not now.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(now.wait(), 0.02)
 
@@ -370,7 +370,7 @@ class Daemon:
             "version": __version__,
             "ready": self._reasons(),
             "listening": {name: sockets.shown(items[0]) for name, items in self._sockets.items()},
-            "connections": self._plane.open_connections(),
+            "connections": self._hosting.connections(),
             "workers": [
                 {name: worker[name] for name in _WORKER} for worker in self._plane.worker_counters()
             ],

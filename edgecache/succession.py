@@ -36,6 +36,7 @@ from .control import carry
 from .control.channel import FDS_MAX, Channel, Packet
 from .control.fill import Filler
 from .control.follow import Follower
+from .control.hosting import Hosting
 from .control.httpd import Door
 from .control.push import PushReceiver
 from .errors import EdgeError
@@ -67,6 +68,7 @@ class Parts:
     receiver: PushReceiver
     verifier: Verifier
     push: Door
+    hosting: Hosting
 
 
 class Heir:
@@ -284,7 +286,7 @@ class Estate:
         parts.plane.hand_over()
         for key in tuple(parts.filler.held):
             parts.plane.purge(key)  # who waits for that push waits for it over there
-        while (parts.plane.open_connections() or self._queue) and not now.is_set():
+        while (parts.hosting.connections() or self._queue) and not now.is_set():
             if loop.time() >= until_s:
                 break
             await self._send_on()

@@ -57,6 +57,11 @@ class Hosting:
         self.passed: Callable[[int, bytes, bytes], None] = lambda fd, *_: os.close(fd)
         self.uploads: Callable[[socket.socket, bytes], None] | None = None  # see upload.py
 
+    def connections(self) -> int:
+        """Of viewers: at workers, on their way from or to one, and at a request of ours."""
+        self.collect()
+        return self._plane.open_connections() + len(self._guests)
+
     def collect(self) -> None:
         """Guests come with a request; who has none is on its way to another process."""
         for fd, head, rest, client in self._plane.guests():

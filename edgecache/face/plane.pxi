@@ -304,7 +304,12 @@ cdef class Plane:
         return count
 
     def open_connections(self):
-        return sum(worker["connections_now"] for worker in self.worker_counters())
+        cdef Context *ctx
+        count = 0
+        for i in range(self.native.workers):
+            ctx = self.native.contexts[i]
+            count += load_relaxed_u32(&ctx.leaving.count) + load_relaxed_u32(&ctx.coming.count)
+        return count + sum(worker["connections_now"] for worker in self.worker_counters())
 
     def worker_counters(self):
         return [_counters(self.native.contexts[i]) for i in range(self.native.workers)]

@@ -186,8 +186,9 @@ cdef inline void conn_free(Context *ctx, Conn *conn) noexcept nogil:
 
 cdef inline Guest *conn_give(Context *ctx, Conn *conn, Slice before,
                              uint32_t head_len) noexcept nogil:
-    """Take it out of this worker: descriptor, `before`, and unread bytes (a head first). NULL: no
-    memory, and nothing has changed."""
+    """Take its descriptor out of this worker, with `before` and unread bytes (a head first); the
+    rest is to be freed once the guest is where it is counted. NULL: no memory, and nothing has
+    changed."""
     cdef Guest *guest = guest_new(conn.fd, conn.address, before,
                                   slice_of(conn.input + conn.input_off,
                                            conn.input_len - conn.input_off), head_len)
@@ -195,7 +196,6 @@ cdef inline Guest *conn_give(Context *ctx, Conn *conn, Slice before,
         return NULL
     epoll_ctl(ctx.epoll_fd, EPOLL_CTL_DEL, conn.fd, NULL)
     conn.fd = -1
-    conn_free(ctx, conn)
     return guest
 
 

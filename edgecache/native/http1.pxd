@@ -169,6 +169,7 @@ cdef inline Progress _hand_over(Context *ctx, Conn *conn, size_t head_len) noexc
         stat_add(&ctx.stats, C_shed, 1)
         close(guest.fd)
         free(guest)
+    conn_free(ctx, conn)
     bell_ring(ctx.control)
     return PROGRESS_GIVEN
 
@@ -263,6 +264,7 @@ cdef inline bint _pass_on(Context *ctx, Conn *conn, Slice before) noexcept nogil
         return False
     stat_add(&ctx.stats, C_passed_on, 1)
     guest_put(&ctx.leaving, guest)
+    conn_free(ctx, conn)
     bell_ring(ctx.control)
     return True
 

@@ -11,57 +11,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.running import LIMIT_S, Edge, ScriptedOrigin, ask, ok, read_all
+from tests.running import LIMIT_S, ScriptedOrigin, ask, ok, read_all
 from tests.sockets import free_port
+from tests.supervised import Supervised
 from tests.system.test_40_push_receiver import PARTS, push_part
 
 pytestmark = pytest.mark.timeout(60)
 
 REQUEST = b"GET /kept.m4s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-@dataclass
-class Supervised(Edge):
-    """`process` is the parent."""
-
-    command: tuple[str, ...] = ("-m", "edgecache", "serve", "--supervise")
-
-    def children(self) -> list[int]:
-        pid = self.process.pid
-        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def serving(self) -> int:
-        """The only one with threads: the next one, which stands by, has none."""
-        (found,) = [pid for pid in self.children() if len(os.listdir(f"/proc/{pid}/task")) > 1]
-        return found
-
-    def stand_still(self) -> int:
-        """What serves, once each of its threads has stopped."""
-        child = self.serving()
-        os.kill(child, signal.SIGSTOP)
-        while any(
-            " T " not in file.read_text() for file in Path(f"/proc/{child}").glob("task/*/stat")
-        ):
-            time.sleep(0.001)
-        return child
-
-    def kill(self) -> None:
-        """What serves; returns when the next one does."""
-        os.kill(self.serving(), signal.SIGKILL)
-        self.logged("serving")
-
-    def __exit__(self, *_: object) -> None:
-        left = self.children() if self.process.poll() is None else []
-        self.process.kill()
-        for child in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        super().__exit__()
 
 
 @pytest.fixture

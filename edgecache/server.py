@@ -98,7 +98,8 @@ class Daemon:
         self._admin = self._make_admin()
         self._parts = Parts(
             plane=self._plane, filler=self._filler, follower=self._follower,
-            receiver=self._receiver, verifier=self._verifier, push=self._push, hosting=self._hosting,
+            receiver=self._receiver, verifier=self._verifier, push=self._push,
+            hosting=self._hosting,
         )  # fmt: skip
         self._estate = Estate(config.takeover.socket, self._parts, self._sockets, self._kept)
         self._hosting.passed = self._estate.pass_on

@@ -263,57 +263,6 @@ def test_what_viewers_are_in_the_middle_of_goes_on(
             assert new.stop() == 0
 
 
-def test_what_is_handed_over_of_the_rest_and_what_is_not(
-    options: list[str], origin: ScriptedOrigin
-) -> None:
-    """Signatures that were seen are (battery G2). Pages of `http` routes and remembered failures
-    are not: the first are validated at their origin anyway, the second last for a moment."""
-    for path, body in (("/site/page", ok(b"page", "Cache-Control: max-age=600")),
-                       ("/gone.m4s", ok(b"", status="404 Not Found"))):  # fmt: skip
-        origin.says(path, body)
-    options = [*options, 'route=[{prefix="/site/", kind="http"}]', "cache.negative=2s"]
-    path, fields = "/live/r/a/v/init0.mp4", object_fields(WHOLE)
-    signed = sign("PUT", path, fields.items(), kid=KID, secret=SECRET.encode())
-    signed_fields = {**fields, "Authorization": signed}
-    with Edge(options) as old:
-        assert ask(old.push, "PUT", path, signed_fields, WHOLE).status == 201
-        for _ in range(2):
-            assert [old.get("/site/page").status, old.get("/gone.m4s").status] == [200, 404]
-        assert origin.count("/site/page") == 1
-        failures = origin.count("/gone.m4s")
-        with Edge(options) as new:
-            assert old.process.wait(LIMIT_S) == 0
-            assert ask(new.push, "PUT", path, signed_fields, WHOLE).status == 403
-            assert new.get(path).body == WHOLE
-            assert [new.get("/site/page").status, new.get("/gone.m4s").status] == [200, 404]
-            assert origin.count("/site/page") == 2
-            assert origin.count("/gone.m4s") == failures + 1
-            assert new.stop() == 0
-
-
-def test_a_page_under_way_is_answered_and_its_connection_goes_on(
-    options: list[str], origin: ScriptedOrigin
-) -> None:
-    """It was in neither plane's count: the old process ended, and cut it."""
-    go = threading.Event()
-    origin.says("/site/slow", go, ok(b"slow"))
-    origin.says("/after.m4s", ok(b"after"))
-    options = [*options, 'route=[{prefix="/site/", kind="http"}]']
-    with Edge(options) as old, old.raw() as viewer:
-        viewer.sendall(b"GET /site/slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        old.settled("edge_site_requests", 1)
-        with Edge(options) as new:
-            old.logged("handing over")
-            go.set()
-            assert _body(viewer, 4) == b"slow"
-            assert old.process.wait(LIMIT_S) == 0
-            viewer.sendall(b"GET /after.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert _body(viewer, 5) == b"after"
-            assert new.logged("took over")["connections"] == 1
-            viewer.close()
-            assert new.stop() == 0
-
-
 def test_a_hand_over_that_fails_leaves_it_as_it_was(options: list[str]) -> None:
     """Whoever comes for it and dies at any step."""
     path = options[0].partition("=")[2]

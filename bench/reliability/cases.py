@@ -48,7 +48,7 @@ class Case:
 
 
 _OTHER_IP: Final = "127.0.0.2"  # of who does harm
-_TURN_S: Final = 0.3
+_TURN_S: Final = 0.2
 
 CASES: Final[list[Case]] = []
 
@@ -259,7 +259,7 @@ def _felt(
     for warm in ("/part/2", path):
         trial.ask(warm)
     asked = Asked(trial.server.address, _OTHER_IP, path, clients, rate)
-    found = felt(harm, "/part/2", asked, duration_s=_TURN_S, turns=3)
+    found = felt(harm, "/part/2", asked, duration_s=_TURN_S, turns=5)
     seen = _moved("beside them", found.alone_ms, found.beside_ms)
     held = round(found.kernel_bytes / 1024)
     return replace(seen, told=f"{seen.told}; {held} KiB of the kernel each") if held else seen

@@ -155,7 +155,7 @@ cdef struct Hold:
     bint interested                      # our bit is set in entry.interest
     bint queued                          # on the wake queue
     bint touched                         # used since the last sweep
-    bint keep                            # worth a reference while idle
+    uint64_t kept_bytes                  # worth a reference while idle, which pins so much; else 0
 
 
 cdef struct Context:                     # one worker

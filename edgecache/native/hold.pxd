@@ -6,22 +6,28 @@ uses; a hit writes no memory that another core reads (but for a visited bit that
 once an eviction round).
 
 Law: owned by one worker. A hold with uses stays. One without may go at any sweep, over `max_holds`
-at once, and with its last use when its object had not been asked for before: what is idle but held
-takes room that eviction cannot give back. """
-from libc.stdint cimport uint64_t
+at once, and with its last use when its object had not been asked for before, or when idle holds of
+all workers have their share of the budget: what is idle but held takes room that eviction cannot
+give back. A small cache that was scanned faster than sweeps come was full of nothing else, and
+answered 503 for whatever was new. """
+from libc.stdint cimport int64_t, uint64_t
 from edgecache.native.base cimport (
-    bits_clear, bits_set, load_acquire_ptr, load_acquire_u64, load_relaxed_u32,
+    bits_clear, bits_set, load_acquire_ptr, load_acquire_u64, load_relaxed_u32, load_relaxed_u64,
     store_relaxed_u32, total_add,
 )
 from edgecache.native.context cimport HOLD_BUCKETS, Context, Exchange, Hold, Waiters
 from edgecache.native.entry cimport (
-    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_LIVE, Entry, entry_dead, entry_fresh, entry_is,
-    entry_release, entry_state, entry_usable,
+    ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, Entry, EntryState, entry_dead,
+    entry_filled, entry_fresh, entry_is, entry_release, entry_state, entry_usable,
 )
 from edgecache.native.live cimport version_release
 from edgecache.native.pool cimport pool_give, pool_take
-from edgecache.native.store cimport store_version
+from edgecache.native.store cimport store_budget, store_version
 from edgecache.native.types cimport Slice
+
+
+cdef enum:
+    HELD_SHARE = 4                       # of the budget one in so many may be held idle
 
 
 cdef extern from *:
@@ -80,6 +86,22 @@ cdef inline Entry *_owner(Entry *entry) noexcept nogil:
     return parent if parent != NULL else entry
 
 
+cdef inline uint64_t _pinned(Entry *entry) noexcept nogil:
+    cdef EntryState state = entry_state(entry)
+    if state != ENTRY_COMPLETE and state != ENTRY_FILLING:
+        return entry.charged
+    return entry.charged + entry_filled(entry)
+
+
+cdef inline void _keep(Context *ctx, Hold *hold) noexcept nogil:
+    """Beyond its last use, if it is asked for again and there is room for that."""
+    cdef uint64_t size = _pinned(hold.entry)
+    if (load_relaxed_u32(&_owner(hold.entry).visited)
+            and load_relaxed_u64(&ctx.store.held) + size <= store_budget(ctx.store) // HELD_SHARE):
+        hold.kept_bytes = size
+        total_add(&ctx.store.held, <int64_t>size)
+
+
 cdef inline Hold *hold_new(Context *ctx, Entry *entry) noexcept nogil:
     """Takes over the caller's reference. NULL: no memory (the reference is released)."""
     cdef Hold *hold
@@ -90,7 +112,7 @@ cdef inline Hold *hold_new(Context *ctx, Entry *entry) noexcept nogil:
         entry_release(entry)
         return NULL
     hold.entry = entry
-    hold.keep = load_relaxed_u32(&_owner(entry).visited)
+    _keep(ctx, hold)
     hold.chain = ctx.table[entry.hash % HOLD_BUCKETS]
     ctx.table[entry.hash % HOLD_BUCKETS] = hold
     hold.next = ctx.holds
@@ -122,6 +144,7 @@ cdef inline void hold_drop(Context *ctx, Hold *hold) noexcept nogil:
         hold.next.prev = hold.prev
     if hold.interested:
         bits_clear(&hold.entry.interest, <uint64_t>1 << ctx.index)
+    total_add(&ctx.store.held, -<int64_t>hold.kept_bytes)
     version_release(hold.version)
     entry_release(hold.entry)
     pool_give(&ctx.hold_pool, hold)
@@ -138,7 +161,7 @@ cdef inline void hold_use(Hold *hold, bint fetched) noexcept nogil:
 
 cdef inline void _settle(Context *ctx, Hold *hold) noexcept nogil:
     """After its last use, or its turn on the wake queue."""
-    if hold.uses == 0 and not hold.queued and (not hold.keep or entry_dead(hold.entry)):
+    if hold.uses == 0 and not hold.queued and (not hold.kept_bytes or entry_dead(hold.entry)):
         hold_drop(ctx, hold)
 
 

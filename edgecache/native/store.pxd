@@ -62,6 +62,7 @@ cdef struct Store:
     uint64_t seed[4]
     uint64_t budget
     uint64_t used                        # bytes taken now; blobs, entries and versions keep it
+    uint64_t held                        # of `used`, what workers hold while it is idle
     uint64_t entries                     # in the index
     uint64_t created                     # = entries + all of `left`
     uint64_t left[LEFT_REASONS]

@@ -148,3 +148,32 @@ def test_two_entries_of_one_key(store: StoreOf, worker: Worker) -> None:
     assert len(worker.holds()) == 2
     worker.unuse(old)
     assert len(worker.holds()) == 1
+
+
+def test_what_is_held_idle_has_a_share_of_the_budget() -> None:
+    """A quarter, of all workers together; what is in use has no bound here."""
+    store = StoreOf(1 << 20)
+    with socket.socket() as sock:
+        workers = [Worker(store, sock.fileno(), index=n) for n in range(2)]
+        for number in range(10):
+            store.put(b"/%d" % number, b"x" * 60_000)
+            ref, _ = store.acquire(b"/%d" % number)
+            assert ref is not None
+            ref.visit()
+            workers[number % 2].hold(ref)
+            workers[number % 2].use(ref)
+            workers[number % 2].unuse(ref)
+            del ref
+        assert [len(worker.holds()) for worker in workers] == [2, 2]
+        workers[0].sweep(True)
+        store.put(b"/new", b"x" * 60_000)
+        ref, _ = store.acquire(b"/new")
+        assert ref is not None
+        ref.visit()
+        workers[1].hold(ref)
+        workers[1].use(ref)
+        workers[1].unuse(ref)
+        assert len(workers[1].holds()) == 3, "what was let go is room for others"
+        del ref
+        for worker in workers:
+            worker.close()

@@ -141,6 +141,32 @@ def test_eviction_under_a_small_budget_with_viewers(edges: Callable[..., Edge]) 
     assert edge.count("store_bytes_now") <= (4 << 20) * 17 // 16
 
 
+def test_a_small_cache_that_is_scanned_fast_has_room(edges: Callable[..., Edge]) -> None:
+    """Each object is asked for four times and never again: worth holding, said every use, until
+    the idle holds of a second were the whole budget, nothing could leave, and all was 503."""
+    edge = edges(budget=2 << 20)
+    stop = threading.Event()
+
+    def control() -> None:
+        while not stop.is_set():
+            for fill in edge.plane.misses():
+                fill.begin(200, TYPE, length=60_000, ttl_ms=60_000)
+                fill.append(b"x" * 60_000)
+                fill.commit()
+
+    filling = threading.Thread(target=control)
+    filling.start()
+    try:
+        with edge.viewer() as viewer:
+            for number in range(150):
+                assert [viewer.ask(f"/{number}").status for _ in range(4)] == [200] * 4
+    finally:
+        stop.set()
+        filling.join()
+    assert edge.count("store_refused") == 0
+    assert edge.count("store_evicted") > 100
+
+
 def test_without_room_viewers_are_shed(edges: Callable[..., Edge]) -> None:
     """A fill may not be evicted; when fills alone fill the budget, others are told 503."""
     edge = edges(budget=200_000)

@@ -1,13 +1,15 @@
 """The operators' door of the origin: health, readiness, metrics, the whole state, and markers.
 
 Laws: never on the public port, which every POP lets its viewers read through; loopback by default;
-nothing can be changed here but that timed events are told. A browser that was lured here is
-refused: the Host must be an address or the name we listen on, and what changes something must say
-that it is JSON, which no page may do unasked. Does not know how anything works, only whom to ask.
+nothing can be changed here but that timed events are told. With a token, everything but health
+needs it. A browser that was lured here is refused: the Host must be an address or the name we
+listen on, and what changes something must say that it is JSON, which no page may do unasked. Does
+not know how anything works, only whom to ask.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from .stream import LiveStream
 _NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
+_OPEN: Final = ("/healthz", "/readyz")  # without a token
 _HEX: Final = r"^(?:0x)?(?:[0-9A-Fa-f]{2}){0,2048}$"
 Seconds = Annotated[float, Field(ge=0, le=7 * 86_400)]
 Splice = Annotated[str, Field(pattern=_HEX)]
@@ -72,12 +75,14 @@ class Admin:
         scrape: Callable[[], bytes],
         stream: Callable[[str], LiveStream | None],
         hosts: frozenset[str],
+        token: str = "",
     ) -> None:
         self._overview = overview
         self._ready = ready
         self._scrape = scrape
         self._stream = stream
         self._hosts = hosts
+        self._wanted = f"Bearer {token}".encode() if token else b""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -89,10 +94,14 @@ class Admin:
         ]
 
     @web.middleware
-    async def check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Raises StoreError(421)."""
+    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Raises StoreError: 401, 421."""
         if not host_is_ours(request.host, self._hosts):
             raise StoreError(421, "Host: allowed an address, localhost or the configured name")
+        if self._wanted and request.path not in _OPEN:
+            given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+            if not hmac.compare_digest(given, self._wanted):  # in constant time
+                raise StoreError(401, "Authorization: allowed Bearer and the door's token")
         return await handler(request)
 
     async def healthy(self, _request: web.Request) -> web.Response:

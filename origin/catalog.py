@@ -1,80 +1,42 @@
-"""Streams and their keys, in SQLite.
+"""Streams, their keys, recordings, leases and deletions: what outlives a process, and what several
+data centres share.
 
-Law: a stream key is `{stream}_{secret}` with 128 random bits; only its SHA-256 is kept (a random
-secret needs no slow hash), so the database gives nobody the right to publish. Look-ups compare in
-constant time. WAL lets the command line add and revoke keys while the server runs; the server sees
-them at the next `publish`. Each call is one transaction. Bounds: a look-up reads the keys of one
-stream, at most 16 that are not revoked. Knows nothing of media or HTTP.
+Laws: what it is kept in is not its business (rows.py): a file, or a server that many use. One value
+holds what changes together (all keys of a stream), so every change is one compare-and-set. Reads
+never wait; writes may and raise AwayError. Leases are by the wall clock, which hosts agree on to a
+second. Bounds: keys (streamkeys.py), deletions that are remembered (`_DELETIONS`, the oldest goes).
+Knows nothing of media or HTTP.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-import secrets
-import sqlite3
+import json
 import time
-from collections.abc import Collection
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
-from edgecache.errors import EdgeError
+from .rows import Rows, change
+from .streamkeys import KeyRow, Ring, mint, stream_of
 
 State = Literal["idle", "live", "ended"]
 
-MAX_KEYS: Final = 16
-_STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
-_SCHEMA_VERSION: Final = 3
-_SCHEMA: Final = """
-CREATE TABLE streams (
-    name TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'idle', created_s INTEGER NOT NULL,
-    started_s INTEGER, ended_s INTEGER
-) STRICT;
-CREATE TABLE keys (
-    id INTEGER PRIMARY KEY, stream TEXT NOT NULL REFERENCES streams(name),
-    digest BLOB NOT NULL UNIQUE, created_s INTEGER NOT NULL, revoked_s INTEGER
-) STRICT;
-CREATE INDEX keys_of_stream ON keys(stream) WHERE revoked_s IS NULL;
-"""
-_SINCE: Final = {  # what each version added to the one before
-    2: "ALTER TABLE streams ADD COLUMN discontinuities INTEGER NOT NULL DEFAULT 0",
-    3: """
-CREATE TABLE recordings (
-    stream TEXT NOT NULL, epoch TEXT NOT NULL, revision INTEGER NOT NULL, began_s INTEGER NOT NULL,
-    duration_ms INTEGER NOT NULL, size_bytes INTEGER NOT NULL, lost INTEGER NOT NULL,
-    kept_s INTEGER NOT NULL, PRIMARY KEY (stream, epoch)
-) STRICT""",
-}
+_DELETIONS: Final = 1024
 
 
-class CatalogError(EdgeError):
-    """A request that the catalogue cannot fulfil; the message says what is allowed."""
-
-    source = "downstream"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRow:
-    """One stream; times in unix seconds."""
+    """One stream; times in unix seconds. discontinuities: how many it has had, over all epochs.
+    home: the data centre where it was live last."""
 
     name: str
-    state: State
+    state: State = "idle"
     created_s: int
-    started_s: int | None
-    ended_s: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """One key without its secret, which nobody has; times in unix seconds."""
-
-    id: int
-    stream: str
-    created_s: int
-    revoked_s: int | None
+    started_s: int | None = None
+    ended_s: int | None = None
+    discontinuities: int = 0
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,22 +54,30 @@ class RecordingRow:
     kept_s: int
 
 
-class Catalog:
-    """The catalogue at `path` (None: in memory, gone at close). Raises CatalogError when it cannot
-    be opened."""
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A recording that was deleted at `at_s` (unix), and the paths that caches knew it by."""
 
-    def __init__(self, path: Path | None) -> None:
-        try:
-            # The C library is built serialised: one connection may be used by several threads.
-            self._db = sqlite3.connect(
-                path or ":memory:", timeout=2.0, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate()
-        except sqlite3.Error as error:
-            raise CatalogError(f"{path}: the catalogue cannot be opened: {error}") from None
+    stream: str
+    epoch: str
+    at_s: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a key opens."""
+
+    stream: str
+    key_id: str
+
+
+class Catalog:
+    """In `rows`, which become ours. `home`: the name of this data centre."""
+
+    def __init__(self, rows: Rows, *, home: str = "") -> None:
+        self._rows = rows
+        self._home = home
 
     def __enter__(self) -> Self:
         return self
@@ -121,173 +91,193 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        self._db.close()
+        self._rows.close()
 
-    def _migrate(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")  # two processes may meet an empty file
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
-        for added in range(max(version, 1) + 1, _SCHEMA_VERSION + 1):
-            self._db.execute(_SINCE[added])
-            self._db.execute(f"PRAGMA user_version={added}")
-        self._db.execute("COMMIT")
-        if version > _SCHEMA_VERSION:
-            raise CatalogError(
-                f"the catalogue has schema {version}, allowed {_SCHEMA_VERSION}: "
-                "newer software wrote it"
-            )
+    def version(self) -> int:
+        """Another number after each change by anybody, here or elsewhere."""
+        return self._rows.version()
 
     # -- keys
 
     def create_key(self, stream: str) -> str:
-        """A new key of `stream` (created if need be). The only time that the key is ever seen."""
-        if not _STREAM.fullmatch(stream):
-            raise CatalogError(f"stream: found {stream!r}, allowed {_STREAM.pattern}")
-        if len(self._digests(stream)) >= MAX_KEYS:
-            raise CatalogError(
-                f"{stream}: found {MAX_KEYS} keys, allowed {MAX_KEYS}: revoke one first"
-            )
-        secret = secrets.token_hex(16)
-        now = int(time.time())
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.execute(
-            "INSERT INTO streams(name, created_s) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (stream, now),
-        )
-        self._db.execute(
-            "INSERT INTO keys(stream, digest, created_s) VALUES (?, ?, ?)",
-            (stream, _digest(secret), now),
-        )
-        self._db.execute("COMMIT")
-        return f"{stream}_{secret}"
-
-    def check_key(self, key: str) -> str | None:
-        """The stream that `key` may publish, or None. Time does not tell how much of it was
-        right."""
-        stream, _, secret = key.rpartition("_")
-        if not _STREAM.fullmatch(stream):
-            return None
-        given = _digest(secret)
-        allowed = False
-        for digest in self._digests(stream):
-            allowed |= hmac.compare_digest(digest, given)
-        return stream if allowed else None
-
-    def rotate_keys(self, stream: str) -> str:
-        """A new key of `stream`; all that it had are revoked. The only time that it is ever
-        seen."""
-        had = [row.id for row in self.keys() if row.stream == stream and row.revoked_s is None]
-        if not had:
-            raise CatalogError(f"{stream}: found no key, allowed a stream that has one")
-        self.revoke_key(had.pop(0))  # there is room for a new one, whatever there was
-        key = self.create_key(stream)
-        for key_id in had:
-            self.revoke_key(key_id)
+        """A new key of `stream` (created if need be). The only time that the key is ever seen.
+        Raises CatalogError."""
+        key, now = mint(stream), int(time.time())
+        self._stream(stream, lambda row: row)
+        self._ring(stream, lambda ring: ring.add(key, now))
         return key
 
-    def revoke_key(self, key_id: int) -> bool:
-        """False when there is no such key, or it was revoked before."""
-        cursor = self._db.execute(
-            "UPDATE keys SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL",
-            (int(time.time()), key_id),
-        )
-        return cursor.rowcount == 1
+    def open(self, key: str) -> Opened | None:
+        """What `key` opens now. Time does not tell how much of it was right."""
+        stream = stream_of(key)
+        if stream is None:
+            return None
+        key_id = self._ring_of(stream).find(key, time.time())
+        return Opened(stream, key_id) if key_id else None
 
-    def keys(self) -> list[KeyRow]:
-        rows = self._db.execute("SELECT id, stream, created_s, revoked_s FROM keys ORDER BY id")
-        return [KeyRow(*row) for row in rows]
+    def opens(self, stream: str, key_id: str) -> bool:
+        """Does the key with this id open `stream` now?"""
+        return self._ring_of(stream).opens(key_id, time.time())
 
-    def _digests(self, stream: str) -> list[bytes]:
-        rows = self._db.execute(
-            "SELECT digest FROM keys WHERE stream = ? AND revoked_s IS NULL LIMIT ?",
-            (stream, MAX_KEYS),
-        )
-        return [digest for (digest,) in rows]
+    def rotate_keys(self, stream: str, grace_s: float = 0.0) -> str:
+        """A new key of `stream`; all that it had are revoked when `grace_s` is over. The only time
+        that it is ever seen. Raises CatalogError."""
+        key, now = mint(stream), int(time.time())
+        self._ring(stream, lambda ring: ring.rotate(key, now, now + int(grace_s)))
+        return key
+
+    def revoke_key(self, key_id: str, grace_s: float = 0.0) -> bool:
+        """False when there is no such key, or it was revoked before. Raises AwayError."""
+        now = int(time.time())
+        live = [row for row in self.all_keys() if row.revoked_s is None or now < row.revoked_s]
+        found = next((row for row in live if row.id == key_id), None)
+        if found is None:
+            return False
+        self._ring(found.stream, lambda ring: ring.revoke([key_id], now, now + int(grace_s)))
+        return True
+
+    def all_keys(self) -> list[KeyRow]:
+        """By stream, the oldest first."""
+        rows = self._rows.below("keys")
+        return [key for row in rows for key in Ring.of(_word(row.key, 1), row.value).rows()]
+
+    def _ring_of(self, stream: str) -> Ring:
+        row = self._rows.get(f"keys.{stream}")
+        return Ring.of(stream, row.value if row else None)
+
+    def _ring(self, stream: str, to: Callable[[Ring], Ring]) -> None:
+        change(self._rows, f"keys.{stream}", lambda old: to(Ring.of(stream, old)).stored())
 
     # -- streams
 
-    def _add_stream(self, stream: str, now: int) -> None:
-        self._db.execute(
-            "INSERT INTO streams(name, created_s) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (stream, now),
-        )
-
     def set_state(self, stream: str, state: State) -> None:
-        """Record that `stream` went live or ended (creating it if need be). May be called on
-        another thread than the rest: a write waits up to 2 s for the command line's."""
+        """`stream` went live or ended here (created if need be). Raises AwayError."""
         now = int(time.time())
-        self._add_stream(stream, now)
-        column = {"live": "started_s", "ended": "ended_s", "idle": "ended_s"}[state]
-        self._db.execute(
-            f"UPDATE streams SET state = ?, {column} = ? WHERE name = ?", (state, now, stream)
-        )
+        when = {"live": "started_s"}.get(state, "ended_s")
+        told: dict[str, Any] = {"state": state, when: now, "home": self._home}
+        self._stream(stream, lambda row: replace(row, **told))
 
     def discontinuities(self, stream: str) -> int:
-        """How many it has had, over all its epochs."""
-        row = self._db.execute(
-            "SELECT discontinuities FROM streams WHERE name = ?", (stream,)
-        ).fetchone()
-        return int(row[0]) if row else 0
+        row = self._stream_of(stream)
+        return row.discontinuities if row else 0
 
     def set_discontinuities(self, stream: str, count: int) -> None:
-        """As `set_state`; a stream that is not known is created."""
-        self._add_stream(stream, int(time.time()))
-        self._db.execute("UPDATE streams SET discontinuities = ? WHERE name = ?", (count, stream))
+        """Never fewer than there were. Raises AwayError."""
+        self._stream(
+            stream, lambda row: replace(row, discontinuities=max(count, row.discontinuities))
+        )
 
     def settle(self, resumed: Collection[str] = ()) -> int:
-        """At start nothing lives but what is `resumed`: what else an earlier process left so ended
-        with it. Returns how many."""
-        marks = ",".join("?" * len(resumed))
-        cursor = self._db.execute(
-            "UPDATE streams SET state = 'ended', ended_s = ?"
-            f" WHERE state = 'live' AND name NOT IN ({marks})",
-            (int(time.time()), *resumed),
-        )
-        return cursor.rowcount
+        """At start nothing lives here but what is `resumed`: what else an earlier process left so
+        ended with it. Returns how many. Raises AwayError."""
+        left = [
+            row.name
+            for row in self.streams()
+            if row.state == "live" and row.home in ("", self._home) and row.name not in resumed
+        ]
+        for stream in left:
+            self.set_state(stream, "ended")
+        return len(left)
 
     def streams(self) -> list[StreamRow]:
-        rows = self._db.execute(
-            "SELECT name, state, created_s, started_s, ended_s FROM streams ORDER BY name"
-        )
-        return [StreamRow(*row) for row in rows]
+        return [_read(StreamRow, row.value) for row in self._rows.below("streams")]
 
     def state(self, stream: str) -> State | None:
-        row = self._db.execute("SELECT state FROM streams WHERE name = ?", (stream,)).fetchone()
-        return row[0] if row else None
+        row = self._stream_of(stream)
+        return row.state if row else None
+
+    def _stream_of(self, stream: str) -> StreamRow | None:
+        row = self._rows.get(f"streams.{stream}")
+        return _read(StreamRow, row.value) if row else None
+
+    def _stream(self, stream: str, to: Callable[[StreamRow], StreamRow]) -> None:
+        def changed(old: bytes | None) -> bytes:
+            new = StreamRow(name=stream, created_s=int(time.time()))
+            return _write(to(_read(StreamRow, old) if old else new))
+
+        change(self._rows, f"streams.{stream}", changed)
 
     # -- recordings
 
     def set_recording(self, row: RecordingRow) -> None:
-        """Known from now on; a newer revision goes before an older one. May be called on another
-        thread."""
-        self._db.execute(
-            "INSERT INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (stream, epoch) DO UPDATE SET revision = excluded.revision,"
-            " duration_ms = excluded.duration_ms, size_bytes = excluded.size_bytes,"
-            " lost = excluded.lost, kept_s = excluded.kept_s"
-            " WHERE excluded.revision > revision",
-            astuple(row),
-        )
+        """Known from now on; a newer revision goes before an older one. Raises AwayError."""
+
+        def newer(old: bytes | None) -> bytes:
+            known = _read(RecordingRow, old) if old else None
+            return _write(row if known is None or row.revision > known.revision else known)
+
+        change(self._rows, f"recordings.{row.stream}.{row.epoch}", newer)
 
     def recordings(self) -> list[RecordingRow]:
         """By stream, the oldest first."""
-        names = ", ".join(RecordingRow.__slots__)
-        rows = self._db.execute(f"SELECT {names} FROM recordings ORDER BY stream, began_s")
-        return [RecordingRow(**dict(zip(RecordingRow.__slots__, row, strict=True))) for row in rows]
+        rows = [_read(RecordingRow, row.value) for row in self._rows.below("recordings")]
+        return sorted(rows, key=lambda row: (row.stream, row.began_s))
 
     def recording(self, stream: str, epoch: str) -> RecordingRow | None:
-        found = (row for row in self.recordings() if (row.stream, row.epoch) == (stream, epoch))
-        return next(found, None)
+        row = self._rows.get(f"recordings.{stream}.{epoch}")
+        return _read(RecordingRow, row.value) if row else None
 
-    def drop_recording(self, stream: str, epoch: str) -> bool:
-        """False when it was not known."""
-        cursor = self._db.execute(
-            "DELETE FROM recordings WHERE stream = ? AND epoch = ?", (stream, epoch)
-        )
-        return cursor.rowcount == 1
+    def drop_recording(self, stream: str, epoch: str, paths: Collection[str] = ()) -> bool:
+        """It is deleted, and caches must forget `paths`: that is remembered. False when it was not
+        known. Raises AwayError."""
+        if self.recording(stream, epoch) is None:
+            return False
+        deletion = Deletion(stream, epoch, int(time.time()), tuple(paths))
+        change(self._rows, f"deletions.{stream}.{epoch}", lambda _: _write(deletion))
+        change(self._rows, f"recordings.{stream}.{epoch}", lambda _: None)
+        for old in self.deletions()[:-_DELETIONS]:
+            change(self._rows, f"deletions.{old.stream}.{old.epoch}", lambda _: None)
+        return True
+
+    def deletions(self) -> list[Deletion]:
+        """The oldest first."""
+        rows = [_read(Deletion, row.value) for row in self._rows.below("deletions")]
+        told = (replace(row, paths=tuple(row.paths)) for row in rows)
+        return sorted(told, key=lambda row: row.at_s)
+
+    # -- leases
+
+    def hold(self, what: str, holder: str, lease_s: float) -> bool:
+        """`holder` has `what` (words joined by dots) for so long from now on, unless somebody else
+        does. Raises AwayError."""
+
+        def taken(old: bytes | None) -> bytes | None:
+            now_s = time.time()
+            known = json.loads(old) if old else None
+            if known and known["holder"] != holder and known["until_s"] > now_s:
+                return old
+            return json.dumps({"holder": holder, "until_s": now_s + lease_s}).encode()
+
+        new = change(self._rows, f"leases.{what}", taken)
+        return new is not None and bool(json.loads(new)["holder"] == holder)
+
+    def let_go(self, what: str, holder: str) -> None:
+        """If it has it. Raises AwayError."""
+
+        def without(old: bytes | None) -> bytes | None:
+            return None if old and json.loads(old)["holder"] == holder else old
+
+        change(self._rows, f"leases.{what}", without)
+
+    def holder(self, what: str) -> str | None:
+        """Who has it now."""
+        row = self._rows.get(f"leases.{what}")
+        known: dict[str, Any] = json.loads(row.value) if row else {"until_s": 0.0}
+        return known["holder"] if known["until_s"] > time.time() else None
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+Value = TypeVar("Value", StreamRow, RecordingRow, Deletion)
+
+
+def _read(kind: type[Value], stored: bytes) -> Value:
+    """Fields that are not known (a newer host wrote them) are left out."""
+    found = json.loads(stored)
+    return kind(**{name: found[name] for name in kind.__slots__ if name in found})
+
+
+def _write(value: StreamRow | RecordingRow | Deletion) -> bytes:
+    return json.dumps(asdict(value)).encode()
+
+
+def _word(key: str, index: int) -> str:
+    return key.split(".")[index]

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from .config import Config
 
+Grace = Annotated[float, typer.Option(min=0.0, help="seconds that what is revoked goes on")]
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -96,7 +98,7 @@ def _serve(loaded: Loaded[Config], config: Path | None, overrides: Sequence[str]
 @keys.command("create")
 def create_key(stream: str, config: ConfigFile = None) -> None:
     """Print a new stream key of STREAM. It is shown this once; only its digest is kept."""
-    from .catalog import CatalogError
+    from .rows import CatalogError
 
     with catalog_of(config) as catalog:
         try:
@@ -106,14 +108,14 @@ def create_key(stream: str, config: ConfigFile = None) -> None:
 
 
 @keys.command("rotate")
-def rotate_keys(stream: str, config: ConfigFile = None) -> None:
-    """Print a new stream key of STREAM and revoke those that it had. Who publishes already goes
-    on."""
-    from .catalog import CatalogError
+def rotate_keys(stream: str, grace: Grace = 0.0, config: ConfigFile = None) -> None:
+    """Print a new stream key of STREAM and revoke those that it had. Who publishes with one of
+    them is ended, too."""
+    from .rows import CatalogError
 
     with catalog_of(config) as catalog:
         try:
-            print(catalog.rotate_keys(stream))
+            print(catalog.rotate_keys(stream, grace))
         except CatalogError as error:
             die(1, [str(error)])
 
@@ -122,24 +124,30 @@ def rotate_keys(stream: str, config: ConfigFile = None) -> None:
 def list_keys(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List keys; their secrets are not known."""
     with catalog_of(config) as catalog:
-        rows = catalog.keys()
+        rows = catalog.all_keys()
     if as_json:
         print(json.dumps([{name: getattr(row, name) for name in row.__slots__} for row in rows]))
         return
     table(
         [
             ("id", "stream", "created", "revoked"),
-            *((str(r.id), r.stream, date(r.created_s), date(r.revoked_s)) for r in rows),
+            *((r.id, r.stream, date(r.created_s), date(r.revoked_s)) for r in rows),
         ]
     )
 
 
 @keys.command("revoke")
-def revoke_key(key_id: int, config: ConfigFile = None) -> None:
-    """Revoke the key with this id (see `keys list`). Who publishes already goes on."""
+def revoke_key(key_id: str, grace: Grace = 0.0, config: ConfigFile = None) -> None:
+    """Revoke the key with this id (see `keys list`). Who publishes with it is ended, too."""
+    from .rows import CatalogError
+
     with catalog_of(config) as catalog:
-        if not catalog.revoke_key(key_id):
-            die(1, [f"key {key_id}: found none that is not revoked yet"])
+        try:
+            found = catalog.revoke_key(key_id, grace)
+        except CatalogError as error:
+            die(1, [str(error)])
+    if not found:
+        die(1, [f"key {key_id}: found none that is not revoked yet"])
 
 
 @app.command()

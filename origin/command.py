@@ -47,17 +47,18 @@ def load(config: Path | None, overrides: Sequence[str] = ()) -> Loaded[Config]:
 
 def catalog_of(config: Path | None) -> Catalog:
     """The catalogue that a server with this configuration uses; it may be running."""
-    from edgecache.errors import EdgeError
+    from edgecache.errors import ConfigError, EdgeError
 
-    from .catalog import Catalog
+    from .catalogs import open_catalog
 
-    folder = load(config).value.data.dir
-    if folder is None:
+    settings = load(config).value
+    if settings.data.dir is None and not settings.catalog.nats:
         die(EX_CONFIG, ["data.dir: found none, allowed a folder: keys in memory help nobody"])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Catalog(folder / "catalog.db")
-    except (EdgeError, OSError) as error:
+        return open_catalog(settings, cached=False)
+    except ConfigError as error:
+        die(EX_CONFIG, error.problems)
+    except EdgeError as error:
         die(1, [str(error)])
 
 

@@ -109,6 +109,32 @@ class Archive(Section):
     workers: int = Field(1, ge=1, le=64)
 
 
+def _nats_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("nats", "tls") or not parts.hostname or parts.username:
+        raise ValueError('a URL such as "nats://nats.example:4222", without a user')
+    return value
+
+
+class Catalogue(Section):
+    """Where streams, keys and recordings are known: a file in `data.dir`, or servers that several
+    data centres share."""
+
+    # NATS servers with JetStream. Away: what is known goes on to be known, and nothing can be
+    # changed.
+    nats: Annotated[Names, AfterValidator(lambda urls: tuple(map(_nats_url, urls)))] = ()
+    token_file: Path | None = None
+    bucket: str = Field("edgecache", pattern=r"^[a-z0-9_-]{1,32}$")  # whose name all begins with
+    replicas: int = Field(1, ge=1, le=5)  # in a cluster of servers
+    home: str = Field("", pattern=r"^[a-z0-9_-]{0,64}$")  # the name of this data centre
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.nats and not self.home:
+            raise ValueError("catalog.home: found none, allowed a name with catalog.nats")
+        return self
+
+
 class Live(Section):
     """The time grid of all renditions, and how much of it stays."""
 
@@ -258,6 +284,8 @@ class Admin(Section):
     """Health, metrics, the whole state. Loopback unless you know better. Empty `listen`: closed."""
 
     listen: OptionalListen = "127.0.0.1:8083"
+    # Needed for everything but health, as `Authorization: Bearer ...`, and to be there for keys.
+    token_file: Path | None = None
 
 
 class Log(Section):
@@ -281,6 +309,7 @@ class Config(Section):
     http: Http = Http()
     data: Data = Data()
     archive: Archive = Archive()
+    catalog: Catalogue = Catalogue()
     live: Live = Live()
     slate: Slate = Slate()
     keys: dict[str, Key] = Field(default_factory=dict)
@@ -337,17 +366,6 @@ def load_config(
     """The checked configuration of `path` (defaults without one). Raises ConfigError with every
     problem."""
     return load(Config, path, env_prefix=ENV_PREFIX, overrides=overrides, environ=environ)
-
-
-def archive_secret(config: Config) -> str:
-    """Of the permanent store; "" without one. Raises ConfigError."""
-    file = config.archive.secret_file
-    try:
-        return file.read_text().strip() if file else ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "not UTF-8 text")
-        text = f"archive.secret_file: found {file}: {reason}, allowed a readable file"
-        raise ConfigError([text]) from None
 
 
 def secrets_of(config: Config) -> dict[str, bytes]:

@@ -30,6 +30,7 @@ from .config import Url
 from .handover import take_over
 from .ingest import Ingest, RefusedError
 from .overview import Overview
+from .publishers import REVOKED, Publishers, Seat
 from .remux import CONTAINERS
 from .splice import Place, Splice
 from .store import Store, StoreError
@@ -82,6 +83,7 @@ class Control:
         catalog: Catalog,
         subscriptions: Subscriptions,
         ingest: Ingest,
+        publishers: Publishers,
         verifier: Verifier,
         public: str,
         srt: Callable[[str], list[str]],
@@ -92,6 +94,7 @@ class Control:
         self._catalog = catalog
         self._subscriptions = subscriptions
         self._ingest = ingest
+        self._publishers = publishers
         self._verifier = verifier
         self._public = public
         self._srt = srt
@@ -102,7 +105,9 @@ class Control:
         return [
             web.post("/api/publish", self.publish),
             web.put("/ingest/{stream}", self.ingest, expect_handler=self.expect),
+            web.put("/ingest/{stream}/{key}", self.ingest, expect_handler=self.expect),
             web.post("/ingest/{stream}", self.past),
+            web.post("/ingest/{stream}/{key}", self.past),
             web.post("/api/subscriptions", self.subscribe),
             web.get("/api/streams", self.streams),
         ]
@@ -131,14 +136,15 @@ class Control:
             raise StoreError(400, f"{where}: {first['msg']}") from None
 
     async def publish(self, request: web.Request) -> web.Response:
-        """Which stream a key may publish, and where to."""
+        """Which stream a key may publish, and where to: by a path that says which key it was."""
         ask = await self._ask(request, PublishAsk)
-        stream = self._catalog.check_key(ask.key)
-        if stream is None:
+        opened = self._catalog.open(ask.key)
+        if opened is None:
             raise StoreError(403, "key: not known here")
         base = self._public or f"http://{request.host}"
-        known = self._ingest.stream(stream)
-        told: dict[str, object] = {"stream": stream, "ingest": [f"{base}/ingest/{stream}"]}
+        known = self._ingest.stream(opened.stream)
+        url = f"{base}/ingest/{opened.stream}/{opened.key_id}"
+        told: dict[str, object] = {"stream": opened.stream, "ingest": [url]}
         if places := self._srt(request.url.host or ""):
             told["srt"] = places
         return web.json_response({**told, "state": known.state if known else "unknown"})
@@ -166,6 +172,9 @@ class Control:
             raise StoreError(415, f"Content-Type: found {request.content_type}, allowed {allowed}")
         if not self._ready():
             raise StoreError(503, "the origin is going away")
+        key_id = request.match_info.get("key")
+        if key_id is not None and not self._publishers.may(stream, key_id):
+            raise StoreError(403, REVOKED)
         try:
             self._ingest.check(stream, _place(request))
         except RefusedError as error:
@@ -178,19 +187,23 @@ class Control:
         stream = self._admit(request)
         publisher = request.headers.get("Edge-Publisher", request.remote or "")
         place = _place(request)
-        try:
-            if place is not None:
-                splice = self._ingest.attach(stream, place, publisher=publisher)
-                return await self._follow(request, splice, place)
-            await self._ingest.serve(
-                stream,
-                request.content,
-                publisher=publisher,
-                container=CONTAINERS.get(request.content_type, ""),
-                title=unquote(request.headers.get("Edge-Title", ""))[:_TITLE_CHARS],
-            )
-        except RefusedError as error:
-            raise StoreError(error.status, error.reason) from None
+        key_id = request.match_info.get("key", "")
+        with self._publishers.enter(stream, key_id, request.content) as seat:
+            try:
+                if place is not None:
+                    splice = self._ingest.attach(stream, place, publisher=publisher)
+                    return await self._follow(request, splice, place, seat)
+                await self._ingest.serve(
+                    stream,
+                    request.content,
+                    publisher=publisher,
+                    container=CONTAINERS.get(request.content_type, ""),
+                    title=unquote(request.headers.get("Edge-Title", ""))[:_TITLE_CHARS],
+                )
+            except RefusedError as error:
+                raise StoreError(error.status, error.reason) from None
+        if seat.revoked:
+            raise StoreError(403, REVOKED)
         return web.json_response({"stream": stream})
 
     async def past(self, request: web.Request) -> web.Response:
@@ -209,7 +222,7 @@ class Control:
         return web.Response(status=204)
 
     async def _follow(
-        self, request: web.Request, splice: Splice, place: Place
+        self, request: web.Request, splice: Splice, place: Place, seat: Seat
     ) -> web.StreamResponse:
         """Take the body, and tell line by line which tags need not be held any more."""
         response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
@@ -220,8 +233,9 @@ class Control:
         finally:
             telling.cancel()
             await asyncio.wait([telling])
+        end = (403, REVOKED) if seat.revoked else (result.status, result.reason)
         with contextlib.suppress(ConnectionError):
-            await response.write(_line(end=result.status, reason=result.reason))
+            await response.write(_line(end=end[0], reason=end[1]))
         return response
 
     @staticmethod

@@ -18,9 +18,8 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import uvloop
 from aiohttp import web
@@ -33,68 +32,60 @@ from . import sandbox
 from .admin import Admin
 from .api import Pull, guard
 from .archive.keeper import Keeper, open_keeper
-from .catalog import Catalog, CatalogError, RecordingRow
+from .catalog import RecordingRow
+from .catalogs import open_catalog
 from .config import Config, secrets_of
 from .control import BODY_MAX, Control
 from .disk import Disk
-from .doors import StartError, listen, open_door
+from .doors import listen, open_door
 from .encoding import settings_of, slate_of, timing_of
 from .ffmpeg import Ffmpeg, find
 from .ingest import Ingest
+from .keydoor import KeyDoor
 from .ledger import Ledger
 from .metrics import Answers, OriginCollector
 from .model import PartObject, Publication
+from .notes import Notes
 from .overview import Overview
 from .page import Pages
+from .publishers import Publishers
 from .pusher import Limits, PopPusher
 from .recordings import Keeping, Recordings
 from .resume import Reach, take_up
+from .rows import CatalogError
+from .secretfiles import admin_token
 from .srt import SrtDoor
 from .store import Store
 from .subscriptions import HotPop, Subscriptions
 
 log = logging.getLogger(__name__)
 
+_LOOK_S: Final = 0.5
 _APPLIED: Final = ("log.level", "keys.", "pops.")  # by a reload
 
 Reload = Callable[[], Loaded[Config]]
 
 
-def catalog_path(config: Config) -> Path | None:
-    return config.data.dir / "catalog.db" if config.data.dir else None
-
-
-def open_catalog(config: Config) -> Catalog:
-    """The catalogue, its folder made. Raises StartError."""
-    path = catalog_path(config)
-    try:
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        return Catalog(path)
-    except OSError as error:
-        text = f"data.dir: found {config.data.dir}, which cannot be used: {error.strerror}"
-        raise StartError(text) from None
-    except CatalogError as error:
-        raise StartError(str(error)) from None
-
-
 class Origin:
     """One data centre. `start`, then `stop`; or `run`, which does both around the signals. Raises
-    ConfigError and StartError."""
+    ConfigError, CatalogError and StartError."""
 
     def __init__(self, config: Config, *, ffmpeg: Ffmpeg | None = None) -> None:
         self._config = config
         settings = settings_of(config)
         self._secrets = secrets_of(config)
+        self._token = admin_token(config)
         self._redact()
         self._ffmpeg = ffmpeg or find(config.encoder.ffmpeg)
-        self._catalog = open_catalog(config)
+        self._catalog = open_catalog(config, cached=True)
+        self._notes = Notes(self._catalog)
+        self._publishers = Publishers(self._catalog.opens)
+        self._watch: asyncio.Task[None] | None = None
         self._drain_s = config.http.drain / 1000
         self._draining = False
         self._answers: Answers = Counter()
         self._ledger = Ledger()
         self._verifier = signing.Verifier(self._secrets)
-        self._states = ThreadPoolExecutor(1, thread_name_prefix="catalog")
         self._disk = self._open_disk()
         self.store = Store(
             disk=self._disk,
@@ -115,15 +106,20 @@ class Origin:
             settings=settings,
             ffmpeg=self._ffmpeg,
             publish=self.publish,
-            on_state=self._on_state,
+            on_state=self._notes.set_state,
             record=self._disk.record if self._disk and config.live.resume else None,
-            had=self,
+            had=self._notes,
             streams=config.encoder.streams,
             takeover=config.live.takeover,
             slate=slate_of(config),
             resume_s=config.live.resume / 1000,
         )
-        self._srt = SrtDoor(config, ingest=self._ingest, check_key=self._catalog.check_key)
+        self._srt = SrtDoor(
+            config,
+            ingest=self._ingest,
+            publishers=self._publishers,
+            open_key=self._catalog.open,
+        )
         self._runner: web.AppRunner | None = None
         self._admin: web.AppRunner | None = None
         self.port = self.admin_port = 0
@@ -131,7 +127,7 @@ class Origin:
     # -- parts
 
     def _redact(self) -> None:
-        for secret in self._secrets.values():
+        for secret in (*self._secrets.values(), self._token.encode()):
             logs.redact(secret.decode("latin-1"))
 
     def _sign(self, method: str, target: str, fields: Iterable[tuple[str, str]]) -> str:
@@ -181,6 +177,7 @@ class Origin:
             catalog=self._catalog,
             subscriptions=self._subscriptions,
             ingest=self._ingest,
+            publishers=self._publishers,
             verifier=self._verifier,
             public=self._config.http.public,
             srt=self._srt.places,
@@ -205,9 +202,12 @@ class Origin:
             scrape=collector.render,
             stream=self._ingest.stream,
             hosts=frozenset((self._config.admin.listen.rpartition(":")[0],)),
+            token=self._token,
         )
-        app = web.Application(middlewares=[guard(self._answers), admin.check_host])
+        app = web.Application(middlewares=[guard(self._answers), admin.check])
         app.add_routes(admin.routes())
+        keys = KeyDoor(self._catalog, guarded=bool(self._token), look=self._publishers.look)
+        app.add_routes(keys.routes())
         if self._keeper:
             app.add_routes(Keeping(self._keeper).routes())
         return app
@@ -237,19 +237,6 @@ class Origin:
         gone = [path for path in paths if path.endswith("/") or not live]
         self._subscriptions.remove(stream, gone)
 
-    def _on_state(self, stream: str, state: Literal["live", "ended"]) -> None:
-        """The catalogue may wait for another process; one thread keeps the order."""
-        future = self._states.submit(self._catalog.set_state, stream, state)
-        future.add_done_callback(_logged)
-
-    def discontinuities(self, stream: str) -> int:
-        return self._catalog.discontinuities(stream)
-
-    def set_discontinuities(self, stream: str, count: int) -> None:
-        """In order with the states, on their thread."""
-        future = self._states.submit(self._catalog.set_discontinuities, stream, count)
-        future.add_done_callback(_logged)
-
     def _on_written(self, stream: str, files: list[tuple[str, Path]]) -> None:
         """Called by the writer's thread, perhaps after the loop has ended."""
         with contextlib.suppress(RuntimeError):
@@ -265,7 +252,9 @@ class Origin:
             where = self._config.admin.listen
             operators = held.enter_context(listen("admin.listen", where)) if where else None
             held.pop_all()
-        self._catalog.settle(self._resume())
+        self._settle(self._resume())
+        self._notes.start()
+        self._watch = asyncio.create_task(self._look(), name="catalogue")
         if operators:
             self.admin_port = operators.getsockname()[1]
             self._admin = await open_door(self._operators(), operators, shutdown_s=0.1)
@@ -280,6 +269,18 @@ class Origin:
         log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg), "netless": netless})
         if not self._secrets:
             log.warning("keys: none, so nobody can publish or subscribe")
+
+    def _settle(self, resumed: list[str]) -> None:
+        try:
+            self._catalog.settle(resumed)
+        except CatalogError as error:
+            log.warning("what an earlier process left is not settled: %s", error)
+
+    async def _look(self) -> None:
+        """Keys are revoked by other processes and data centres, or when their time is over."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._publishers.look()
 
     def _resume(self) -> list[str]:
         """Go on with what an earlier process left, or end it. Returns the streams that live."""
@@ -312,6 +313,8 @@ class Origin:
             return
         self._draining = True
         log.info("draining")
+        if self._watch:
+            self._watch.cancel()
         if self._runner:
             await asyncio.gather(*(site.stop() for site in self._runner.sites))
             await self._srt.stop()
@@ -327,7 +330,7 @@ class Origin:
         log.info("stopped")
 
     def _close(self) -> None:
-        self._states.shutdown()
+        self._notes.close()
         if self._keeper:
             self._keeper.close()
         if self._disk:
@@ -379,12 +382,6 @@ def _flat(config: Config) -> dict[str, str]:
 
 def _hot(config: Config) -> dict[str, HotPop]:
     return {name: HotPop(pop.push, frozenset(pop.hot)) for name, pop in config.pops.items()}
-
-
-def _logged(future: object) -> None:
-    error = future.exception()  # type: ignore[attr-defined]
-    if error is not None:
-        log.error("the catalogue could not be written: %s", error)
 
 
 def serve(loaded: Loaded[Config], reload: Reload) -> None:

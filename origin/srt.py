@@ -19,10 +19,12 @@ from typing import Final
 from edgecache import srt
 
 from . import libsrt
+from .catalog import Opened
 from .config import Config, passphrases_of
 from .doors import StartError
 from .ingest import Ingest, RefusedError
 from .libsrt import Caller, LibraryError, Listener, Verdict
+from .publishers import Publishers
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +36,22 @@ _SAID: Final = 1000  # SRT's codes are HTTP's, and this
 
 
 class SrtDoor:
-    """`start`, then `stop`. check_key: the stream that a key may publish, or None. Raises
+    """`start`, then `stop`. open_key: what a key opens, or None. Raises
     ConfigError for a passphrase that cannot be used."""
 
     def __init__(
-        self, config: Config, *, ingest: Ingest, check_key: Callable[[str], str | None]
+        self,
+        config: Config,
+        *,
+        ingest: Ingest,
+        publishers: Publishers,
+        open_key: Callable[[str], Opened | None],
     ) -> None:
         self._settings = config.srt
         self._passphrases = passphrases_of(config)
         self._ingest = ingest
-        self._check_key = check_key
+        self._publishers = publishers
+        self._open_key = open_key
         self._listener: Listener | None = None
         self._acceptor: threading.Thread | None = None
         self._serving: dict[asyncio.Task[None], Caller] = {}
@@ -119,14 +127,14 @@ class SrtDoor:
 
     # -- on the loop
 
-    def _judge(self, stream_id: str) -> tuple[str, Verdict]:
-        """(stream, what to do with who asks for it)."""
+    def _judge(self, stream_id: str) -> tuple[Opened, Verdict]:
+        """(stream and key, what to do with who asks for it)."""
         verdict = Verdict(srt.UNAUTHORIZED)
-        stream = ""
+        opened = Opened("", "")
         try:
             wish = srt.wish(stream_id)
-            stream = self._check_key(wish.key) or ""
-            if stream:
+            opened = self._open_key(wish.key) or opened
+            if stream := opened.stream:
                 self._check(stream, wish)
                 others = self._passphrases.get("default", b"")
                 verdict = Verdict(0, self._passphrases.get(stream, others))
@@ -136,8 +144,10 @@ class SrtDoor:
             verdict = Verdict(_SAID + error.status)
         if verdict.code:
             self._counts[f"srt.rejected.{verdict.code}"] += 1
-            log.warning("SRT publisher rejected", extra={"stream": stream, "code": verdict.code})
-        return stream, verdict
+            log.warning(
+                "SRT publisher rejected", extra={"stream": opened.stream, "code": verdict.code}
+            )
+        return opened, verdict
 
     def _check(self, stream: str, wish: srt.Wish) -> None:
         if wish.stream not in (None, stream):
@@ -158,14 +168,15 @@ class SrtDoor:
         self._counts["srt.accepted"] += 1
         body: _Body | None = None
         try:
-            stream, verdict = self._judge(caller.stream_id())  # it may have lost its right by now
+            opened, verdict = self._judge(caller.stream_id())  # it may have lost its right by now
             if not verdict.code:
                 body = _Body(caller)
-                await self._ingest.serve(
-                    stream, body, publisher=caller.address, container=_CONTAINER
-                )
+                with self._publishers.enter(opened.stream, opened.key_id, body):
+                    await self._ingest.serve(
+                        opened.stream, body, publisher=caller.address, container=_CONTAINER
+                    )
         except RefusedError as error:
-            log.warning("SRT publisher ended", extra={"stream": stream, "why": error.reason})
+            log.warning("SRT publisher ended", extra={"stream": opened.stream, "why": error.reason})
         finally:
             await asyncio.to_thread(caller.close)
             if body is not None:
@@ -199,6 +210,11 @@ class _Body:
                 self._room.notify()
             if data:
                 yield data
+
+    def set_exception(self, exc: BaseException) -> None:  # noqa: ARG002
+        """It ends here; SRT has no word for why."""
+        self._over = True
+        self._fresh.set()
 
     def join(self) -> None:
         """After `close` of the caller."""

@@ -102,12 +102,15 @@ class Admission:
         return [base for base, breaker in self._data_centres.items() if breaker.allow(now_s)]
 
     def _best(self, stream: str, said: Mapping[str, Admitted | RefusedError | None]) -> Admitted:
-        """All data centres that may take the stream: first the one that has it."""
+        """All data centres that may take the stream: first the one that has it. They share names,
+        so one that says nothing is asked for the same path as the others."""
         ranked: list[tuple[int, Admitted]] = []
+        heard = next(word for word in said.values() if isinstance(word, Admitted))
+        path = urlsplit(heard.urls[0]).path
         for base in self._data_centres:
             word = said.get(base)
             if word is None:  # it may be well again when it is needed
-                ranked.append((_UNHEARD, Admitted(stream, (f"{base}/ingest/{stream}",))))
+                ranked.append((_UNHEARD, Admitted(stream, (f"{base}{path}",))))
             elif isinstance(word, Admitted) and word.stream == stream:
                 ranked.append((_HAVING.get(word.state, _FREE), word))
         ranked.sort(key=itemgetter(0))  # stable: among equals the nearest first

@@ -23,10 +23,11 @@ from typing import Final
 from edgecache import logs
 
 from ..catalog import Catalog, RecordingRow
-from ..config import Config, archive_secret
+from ..config import Config
 from ..ffmpeg import Ffmpeg
 from ..model import Publication
 from ..names import epoch_seconds
+from ..secretfiles import archive_secret
 from ..timeline import Timeline
 from ..timing import Timing
 from ..window import Window

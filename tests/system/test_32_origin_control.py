@@ -34,8 +34,10 @@ async def test_publish_asks_by_key(tmp_path: Path) -> None:
     key = made.stdout.strip()
     async with serving(f"data.dir={tmp_path}") as (origin, http):
         answer = await post(http, "/api/publish", {"key": key, "addr": "192.0.2.1"})
-        url = f"http://127.0.0.1:{origin.port}/ingest/cam"
-        assert (answer.status, await answer.json()) == (200, {"stream": "cam", "ingest": [url]})
+        (known,) = origin._catalog.all_keys()
+        url = f"http://127.0.0.1:{origin.port}/ingest/cam/{known.id}"
+        told = {"stream": "cam", "ingest": [url], "state": "unknown"}
+        assert (answer.status, await answer.json()) == (200, told)
         answer = await post(http, "/api/publish", {"key": key[:-1] + "x", "addr": "192.0.2.1"})
         assert answer.status == 403
         assert key not in await answer.text()

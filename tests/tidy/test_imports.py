@@ -23,6 +23,7 @@ MODULES = sorted(
 DISTRIBUTION = {
     "http_sf": "http-sf",
     "imageio_ffmpeg": "imageio-ffmpeg",
+    "nats": "nats-py",
     "prometheus_client": "prometheus-client",
     "pydantic_core": "pydantic",
 }

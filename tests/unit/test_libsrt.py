@@ -13,6 +13,7 @@ from origin.config import Config
 from origin.doors import StartError
 from origin.ingest import Ingest
 from origin.libsrt import LibraryError, Listener, Verdict
+from origin.publishers import Publishers
 from origin.srt import SrtDoor
 from tests.looped import looped
 
@@ -45,13 +46,20 @@ class Nobody(Ingest):
         self.counts = Counter()
 
 
+def door_of(config: Config) -> SrtDoor:
+    publishers = Publishers(lambda *_: True)
+    return SrtDoor(config, ingest=Nobody(), publishers=publishers, open_key=lambda _: None)
+
+
 @looped
 async def test_an_address_that_is_taken_is_one_line() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         config = Config.model_validate({"srt": {"listen": listen}})
-        door = SrtDoor(config, ingest=Nobody(), check_key=lambda _: None)
+        door = SrtDoor(
+            config, ingest=Nobody(), publishers=Publishers(lambda *_: True), open_key=lambda _: None
+        )
         with pytest.raises(StartError, match=f"^srt.listen: found {listen}, which cannot be"):
             await door.start()
         assert door.places("origin.example") == []
@@ -66,7 +74,9 @@ async def test_pops_are_told_where_to_route_to() -> None:
         ("srt.example:9000", "origin.example", "srt.example:9000"),
     ):
         config = Config.model_validate({"srt": {"listen": "127.0.0.1:0", "public": public}})
-        door = SrtDoor(config, ingest=Nobody(), check_key=lambda _: None)
+        door = SrtDoor(
+            config, ingest=Nobody(), publishers=Publishers(lambda *_: True), open_key=lambda _: None
+        )
         await door.start()
         assert door.places(asked) == [told.format(port=door.port)]
         await door.stop()

@@ -45,6 +45,8 @@ def test_the_example_names_every_key() -> None:
         "data.dir",
         "archive.ladder",
         "archive.secret_file",
+        "catalog.token_file",
+        "admin.token_file",
         "encoder.ffmpeg",
         "slate.still",
         "srt.passphrases",

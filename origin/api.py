@@ -28,6 +28,7 @@ from .window import StoredObject, Variant, Want
 
 _CHUNK_S: Final = 6.0  # silence in a growing segment: 3 target durations
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
+_PLAYLISTS: Final = (".m3u8", ".mpd", "/storyboard.vtt")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 Read = Callable[[StoredObject, int, int], Awaitable[bytes]]
@@ -82,6 +83,8 @@ class Pull:
         return [
             web.get("/live/{path:.+}", self.live),
             web.options("/live/{path:.+}", self.preflight),
+            web.get("/vod/{path:.+}", self.vod),
+            web.options("/vod/{path:.+}", self.preflight),
             web.get(names.TIME, self.time),
             web.get("/watch/{stream}", self.watch),
             web.get("/static/{name}", self.static),
@@ -91,7 +94,7 @@ class Pull:
 
     async def live(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
-        if path.endswith((".m3u8", ".mpd", "/storyboard.vtt")):
+        if path.endswith(_PLAYLISTS):
             return await self._playlist(request, path)
         try:
             stored = await self._store.fetch(path)
@@ -102,6 +105,15 @@ class Pull:
         if not stored.complete:
             return await self._growing(request, stored)
         return await self._whole(request, stored, self._store.read)
+
+    async def vod(self, request: web.Request) -> web.StreamResponse:
+        """One recording by the names that it keeps."""
+        path = request.rel_url.raw_path
+        if self._library is None:
+            raise StoreError(404, "no such recording")
+        if path.endswith(_PLAYLISTS):
+            return await self._playlist(request, path)
+        return await self._whole(request, await self._library.fetch(path), self._library.read)
 
     async def time(self, _request: web.Request) -> web.Response:
         """What players set their clock by when they come here without a POP."""
@@ -151,7 +163,9 @@ class Pull:
         self, path: str, want: Want, *, gzip: bool
     ) -> tuple[PlaylistVersion, Variant]:
         try:
-            return await self._store.playlist(path, want, gzip=gzip)
+            if path.startswith("/live/"):
+                return await self._store.playlist(path, want, gzip=gzip)
+            raise StoreError(404, "no such playlist")
         except StoreError as error:
             if error.status != 404 or self._library is None:
                 raise

@@ -1,4 +1,4 @@
-"""Which catalogue a configuration means, opened.
+"""Which catalogue and which jobs a configuration means, opened.
 
 Laws: a file in `data.dir` by default; with `catalog.nats` a server that several data centres share,
 of which a server process keeps a cache in `data.dir` and a command none. Errors are one line that
@@ -7,12 +7,15 @@ names the setting.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgecache import logs
 
 from .catalog import Catalog
 from .config import Config
+from .jobs import Jobs, RowJobs
+from .jobs_nats import NatsJobs
 from .nats_link import NatsPlace
 from .rows import CatalogError
 from .rows_nats import NatsRows
@@ -27,17 +30,28 @@ def nats_place(config: Config) -> NatsPlace:
     return NatsPlace(urls=given.nats, token=token, bucket=given.bucket, replicas=given.replicas)
 
 
-def open_catalog(config: Config, *, cached: bool) -> Catalog:
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What hosts have in common. `catalog.close()` closes both."""
+
+    catalog: Catalog
+    jobs: Jobs
+
+
+def open_shared(config: Config, *, cached: bool) -> Shared:
     """`cached`: for a process that goes on when the server is away. Raises CatalogError,
     ConfigError."""
     folder, home = config.data.dir, config.catalog.home
+    lease_s = config.archive.lease / 1000
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         if not config.catalog.nats:
-            return Catalog(SqliteRows(_file(folder, "catalog.db")), home=home)
-        cache = _file(folder, "catalog-cache.db") if cached else None
-        return Catalog(NatsRows(nats_place(config), SqliteRows(cache)), home=home)
+            file = SqliteRows(_file(folder, "catalog.db"))
+            return Shared(Catalog(file, home=home), RowJobs(file, lease_s=lease_s))
+        cache = SqliteRows(_file(folder, "catalog-cache.db") if cached else None)
+        rows = NatsRows(nats_place(config), cache)
+        return Shared(Catalog(rows, home=home), NatsJobs(rows.link, lease_s=lease_s))
     except OSError as error:
         text = f"data.dir: found {folder}, which cannot be used: {error.strerror}"
         raise CatalogError(text) from None

@@ -18,6 +18,7 @@ import typer
 from edgecache import __version__
 
 from .cli_archive import archive
+from .cli_vod import vod
 from .command import (
     EX_CONFIG,
     AsJson,
@@ -27,6 +28,7 @@ from .command import (
     date,
     die,
     load,
+    shared_of,
     table,
 )
 
@@ -46,6 +48,7 @@ app = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="Who may publish what.")
 app.add_typer(keys, name="keys")
 app.add_typer(archive, name="archive")
+app.add_typer(vod, name="vod")
 
 
 @app.command()
@@ -164,6 +167,28 @@ def streams(config: ConfigFile = None, as_json: AsJson = False) -> None:
             *((r.name, r.state, date(r.started_s), date(r.ended_s)) for r in rows),
         ]
     )
+
+
+@app.command()
+def worker(
+    config: ConfigFile = None,
+    option: Override = None,
+    workers: Annotated[int, typer.Option(min=0, help="0: archive.workers")] = 0,
+) -> None:
+    """Encode chunks of recordings, for whoever shares catalogue and store, until interrupted."""
+    from edgecache.errors import ConfigError, EdgeError
+
+    from .workhost import work
+
+    settings = load(config, list(option or ())).value
+    shared = shared_of(settings)
+    try:
+        with shared.catalog:
+            work(settings, shared, max(1, workers or settings.archive.workers))
+    except ConfigError as error:
+        die(EX_CONFIG, error.problems)
+    except EdgeError as error:
+        die(1, [str(error)])
 
 
 @app.command("testpattern")

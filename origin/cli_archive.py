@@ -1,8 +1,8 @@
-"""`edgecache-origin archive …`: what there is, encoding it again, deleting it.
+"""`edgecache-origin archive …`: encoding recordings again, and looking whether they are whole.
 
-Law: what there is comes from the catalogue, whether a server runs or not; a deletion has to reach
-POPs and so is the running server's. Encoding may be done here, beside a server or without one: the
-chunks that it finishes are the server's, too. Knows nothing but which part to call.
+Laws: what there is comes from the catalogue, whether a server runs or not. Encoding is done here,
+beside servers or without them: the chunks that one finishes are everybody's. Knows nothing but
+which part to call.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import urllib.error
-import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,52 +18,70 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from .command import AsJson, ConfigFile, catalog_of, date, die, load, table
+from .command import AsJson, ConfigFile, ask_server, catalog_of, die, load, shared_of
 
 if TYPE_CHECKING:
+    from .archive.objects import Objects
     from .archive.recording import Recording
     from .catalog import RecordingRow
+    from .catalogs import Shared
     from .config import Config
 
-_TIMEOUT_S: Final = 60.0
+_TURN_TRIES: Final = 20
+_TURN_S: Final = 0.5
 
-archive = typer.Typer(no_args_is_help=True, help="Recordings in the permanent store.")
-
-
-@archive.command("list")
-def list_recordings(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List recordings."""
-    with catalog_of(config) as catalog:
-        rows = catalog.recordings()
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return
-    cells = [
-        (
-            row.stream,
-            row.epoch,
-            date(row.began_s),
-            f"{row.duration_ms / 1000:.0f} s",
-            f"{row.size_bytes / 1e6:.1f} MB",
-            str(row.lost),
-        )
-        for row in rows
-    ]
-    table([("stream", "epoch", "began", "length", "size", "gaps"), *cells])
+archive = typer.Typer(no_args_is_help=True, help="The permanent store.")
 
 
-@archive.command("delete")
-def delete_recording(
-    stream: str, epoch: str, config: ConfigFile = None, as_json: AsJson = False
+@archive.command("verify")
+def verify_recordings(
+    stream: Annotated[str, typer.Argument(help="default: all")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Delete a recording everywhere: the store, the running server, its POPs."""
+    """Read every stored object of the recordings (of STREAM) and compare it with what was stored
+    once. Exit code 1: something is missing or damaged."""
+    from edgecache.errors import EdgeError
+
+    from .archive.keeper import place_of
+    from .archive.objects import Objects
+    from .archive.verify import verify
+
     settings = load(config).value
+    with catalog_of(config) as catalog:
+        rows = [row for row in catalog.recordings() if stream in ("", row.stream)]
+    if stream and not rows:
+        die(1, [f"{stream}: found no recording"])
+    found = []
     try:
-        gone = _ask(settings, "DELETE", f"/api/recordings/{stream}/{epoch}")
-    except OSError as error:
-        found = f"admin.listen: found {settings.admin.listen}, where no server answers"
-        die(1, [f"{found}: {error}"])
-    print(json.dumps(gone) if as_json else f"{stream} {epoch}: {gone['objects']} objects deleted")
+        objects = Objects(place_of(settings))
+        for row in rows:
+            checked = list(verify(objects, _read(objects, row)))
+            faults = [asdict(each) for each in checked if each.fault]
+            size = sum(each.size for each in checked)
+            told = {"stream": row.stream, "epoch": row.epoch, "revision": row.revision}
+            found.append({**told, "objects": len(checked), "bytes": size, "faults": faults})
+    except (EdgeError, ValueError) as error:
+        die(1, [str(error)])
+    _tell_checked(found, as_json=as_json)
+
+
+def _tell_checked(found: list[dict[str, object]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+    for each in found if not as_json else ():
+        print(f"{each['stream']} {each['epoch']}: {each['objects']} objects, {each['bytes']} bytes")
+    faults = [fault for each in found for fault in each["faults"]]  # type: ignore[attr-defined]
+    if faults:
+        die(1, [f"{fault['key']}: {fault['fault']}" for fault in faults])
+
+
+def _read(objects: Objects, row: RecordingRow) -> Recording:
+    """Raises ObjectError, MissingError, ValueError."""
+    from .archive.recorder import index_key
+    from .archive.recording import Recording
+
+    return Recording.from_json(objects.read(index_key(row.stream, row.epoch, row.revision)))
 
 
 @archive.command("encode")
@@ -74,28 +91,26 @@ def encode_recording(
     workers: Annotated[int, typer.Option(help="chunks at a time; 0: archive.workers")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Encode the newest recording of STREAM into archive.ladder. May be broken off and started
-    again: chunks that are finished stay."""
+    """Encode the newest recording of STREAM into archive.ladder, here and wherever workers are. May
+    be broken off and started again: chunks that are finished stay."""
     from edgecache.errors import EdgeError
 
     settings = load(config).value
-    with catalog_of(config) as catalog:
+    shared = shared_of(settings)
+    with shared.catalog as catalog:
         rows = [row for row in catalog.recordings() if row.stream == stream]
         if not rows:
             die(1, [f"{stream}: found no recording"])
         problem, made = "", None
         try:
-            made = asyncio.run(_encode(settings, rows[-1], workers, quiet=as_json))
-        except* (EdgeError, OSError, ValueError) as errors:
-            problem = str(errors.exceptions[0])
+            made = asyncio.run(_encode(settings, shared, rows[-1], workers, quiet=as_json))
+        except (EdgeError, OSError, ValueError) as error:
+            problem = str(error)
         if problem or made is None:
             nothing = "archive.ladder: found no rung that is small enough and not there already"
             die(1, [problem or nothing])
-        from .archive.keeper import row_of
-
-        catalog.set_recording(row_of(made))
     with contextlib.suppress(OSError):  # who is not running will see it at its start
-        _ask(settings, "POST", f"/api/recordings/{stream}")
+        ask_server(settings, "POST", f"/api/recordings/{stream}")
     tracks = sorted(made.whole)
     if as_json:
         print(json.dumps({"epoch": made.epoch, "revision": made.revision, "tracks": tracks}))
@@ -104,32 +119,52 @@ def encode_recording(
 
 
 async def _encode(
-    config: Config, row: RecordingRow, workers: int, *, quiet: bool
+    config: Config, shared: Shared, row: RecordingRow, workers: int, *, quiet: bool
 ) -> Recording | None:
-    """None when there is nothing to encode. Raises EdgeError, or a group of those."""
-    from .archive.keeper import place_of
+    """None when there is nothing to encode. Raises EdgeError, OSError, ValueError."""
+    from .archive.chunk import EncodeError
+    from .archive.turns import turn
+
+    for _ in range(_TURN_TRIES):
+        async with turn(shared.catalog, row) as ours:
+            if ours:
+                return await _encode_now(config, shared, row, workers, quiet=quiet)
+        await asyncio.sleep(_TURN_S)
+    raise EncodeError(f"{row.stream} {row.epoch}: somebody else works on it")
+
+
+async def _encode_now(
+    config: Config, shared: Shared, row: RecordingRow, workers: int, *, quiet: bool
+) -> Recording | None:
+    from .archive.chunk import Encoding
+    from .archive.keeper import place_of, row_of
     from .archive.objects import Objects
     from .archive.recorder import index_key
-    from .archive.recording import Recording
     from .archive.reencode import Reencode
+    from .archive.worker import Worker
     from .ffmpeg import find
 
     objects = Objects(place_of(config))
-    key = index_key(row.stream, row.epoch, row.revision)
-    recording = Recording.from_json(await asyncio.to_thread(objects.read, key))
-    job = Reencode(
-        recording,
-        config.archive.ladder,
-        objects=objects,
-        ffmpeg=find(config.encoder.ffmpeg),
-        chunk_ms=config.archive.chunk,
-    )
-    if not job.wanted:
+    now = shared.catalog.recording(row.stream, row.epoch) or row
+    recording = await asyncio.to_thread(_read, objects, now)
+    encoding = Encoding(recording, config.archive.ladder, chunk_ms=config.archive.chunk)
+    if not encoding.wanted:
         return None
-    with _bar(quiet=quiet) as progress:
-        made = await job.run(workers=workers or config.archive.workers, progress=progress)
+    worker = Worker(shared.jobs, objects, find(config.encoder.ffmpeg), counters=Counter())
+    room = workers or config.archive.workers
+    tasks = [asyncio.create_task(worker.run()) for _ in range(room)]
+    job = Reencode(encoding, objects, shared.jobs)
+    try:
+        with _bar(quiet=quiet) as progress:
+            made = await job.run(progress)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     key = index_key(made.stream, made.epoch, made.revision)
     await asyncio.to_thread(objects.create, key, made.to_json())
+    await asyncio.to_thread(shared.catalog.set_recording, row_of(made))
+    await asyncio.to_thread(job.clean)
     return made
 
 
@@ -142,17 +177,3 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("encoding", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _ask(config: Config, method: str, path: str) -> dict[str, object]:
-    """What the running server answers at its door for operators. Raises OSError when none does."""
-    request = urllib.request.Request(f"http://{config.admin.listen}{path}", method=method)
-    if method == "POST":
-        request.add_header("Content-Type", "application/json")
-        request.data = b"{}"
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            found: dict[str, object] = json.load(answer)
-            return found
-    except urllib.error.HTTPError as error:
-        die(1, [error.read().decode("utf-8", "replace").strip()])

@@ -1,7 +1,7 @@
 """The origin's settings: one TOML file, checked whole.
 
 Law: plain frozen values with safe defaults; every bound of the process is here, and what happens at
-the bound is written beside it. Knows nothing about files other than secrets, and starts nothing.
+the bound is written beside it. Reads no other file (secretfiles.py), and starts nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from edgecache.errors import ConfigError
 from edgecache.flv import MAX_TRACKS
 from edgecache.settings import DurationMs, Loaded, Names, Rate, Section, Size, load
 from edgecache.units import GIB, MIB, SECOND_MS
@@ -103,10 +102,12 @@ class Archive(Section):
     uploads: int = Field(4, ge=1, le=64)  # at a time
     retention: DurationMs = Field(0, ge=0)  # older recordings are deleted, everywhere; 0: never
     # What recordings are encoded into afterwards, beside what they have: in chunks of this length,
-    # so many at a time, in time that no live stream wants.
+    # so many at a time here, in time that no live stream wants. 0 workers: other hosts do it.
     ladder: dict[str, ArchiveRung] = Field(default_factory=dict, max_length=8)
     chunk: DurationMs = Field(20 * SECOND_MS, ge=SECOND_MS, le=600 * SECOND_MS)
-    workers: int = Field(1, ge=1, le=64)
+    workers: int = Field(1, ge=0, le=64)
+    # A chunk whose worker is silent for this long is another one's.
+    lease: DurationMs = Field(30 * SECOND_MS, ge=SECOND_MS, le=3600 * SECOND_MS)
 
 
 def _nats_url(value: str) -> str:
@@ -366,36 +367,3 @@ def load_config(
     """The checked configuration of `path` (defaults without one). Raises ConfigError with every
     problem."""
     return load(Config, path, env_prefix=ENV_PREFIX, overrides=overrides, environ=environ)
-
-
-def secrets_of(config: Config) -> dict[str, bytes]:
-    """Key id -> secret bytes, in the file's order; files are read now. Raises ConfigError."""
-    return _read("keys", config.keys, 16, 1024)
-
-
-def passphrases_of(config: Config) -> dict[str, bytes]:
-    """Stream (or "default") -> passphrase of SRT; files are read now. Raises ConfigError."""
-    return _read("srt.passphrases", config.srt.passphrases, 10, 79)
-
-
-def _read(setting: str, secrets: Mapping[str, Secret], least: int, most: int) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    problems: list[str] = []
-    for name, secret in secrets.items():
-        where = f"{setting}.{name}" + (".secret_file" if secret.secret_file else "")
-        if secret.secret is not None:
-            found[name] = secret.secret.get_secret_value().encode()
-        elif secret.secret_file is not None:
-            try:
-                found[name] = secret.secret_file.read_bytes().strip()
-            except OSError as error:
-                problems.append(
-                    f"{where}: found {secret.secret_file}: {error.strerror}, "
-                    "allowed a readable file"
-                )
-                continue
-        if not least <= len(found[name]) <= most:
-            problems.append(f"{where}: found {len(found[name])} bytes, allowed {least} to {most}")
-    if problems:
-        raise ConfigError(problems)
-    return found

@@ -96,6 +96,12 @@ def sheet_path(stream: str, epoch: str, number: int) -> str:
     return f"/live/{stream}/{epoch}/storyboard/{number}.jpg"
 
 
+def vod_path(stream: str, epoch: str) -> str:
+    """What all names of one recording begin with, for as long as it is kept: playlists and objects
+    are below it as they are below /live/{stream}/, so that the same texts hold for both."""
+    return f"/vod/{stream}/{epoch}/"
+
+
 def relative(stream: str, path: str) -> str:
     """`path` as a URI relative to this stream's playlists, which all live in /live/{stream}/."""
     return path.removeprefix(f"/live/{stream}/")

@@ -10,6 +10,7 @@ not know stores.
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -17,9 +18,11 @@ from aiohttp import hdrs, web
 from .api import range_of, refused_range
 from .archive.keeper import Keeper
 from .archive.library import Library
-from .archive.movie import Movie, tracks_of
+from .archive.movie import Movie, Read, tracks_of
 from .archive.objects import ObjectError
+from .archive.recording import Recording
 from .model import digest_of
+from .names import relative, vod_path
 from .store import StoreError
 
 _NAME: Final = re.compile(r"([a-z0-9_-]{1,64})\.mp4", re.ASCII)
@@ -35,17 +38,25 @@ class Recordings:
         self._sending = 0
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/download/{name}", self.download)]
+        return [
+            web.get("/download/{name}", self.download),
+            web.get("/download/{stream}/{name}", self.download),
+        ]
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        """`?track=360p` asks for another picture than the best. Raises StoreError."""
+        """The newest of a stream, or one by its epoch. `?track=360p` asks for another picture than
+        the best. Raises StoreError."""
         match = _NAME.fullmatch(request.match_info["name"])
         if match is None:
             raise StoreError(404, "no such file, allowed a stream's name and .mp4")
-        movie = await self._movie(match[1], request.query.get("track", ""))
+        stream = request.match_info.get("stream")
+        named = (match[1], "") if stream is None else (stream, match[1])
+        recording = await self._library.recording(*named)
+        read = self._reader(recording)
+        movie = await self._movie(recording, read, request.query.get("track", ""))
         fields = {
             "Content-Type": "video/mp4",
-            "Content-Disposition": f'attachment; filename="{match[1]}.mp4"',
+            "Content-Disposition": f'attachment; filename="{"-".join(filter(None, named))}.mp4"',
             "Cache-Control": "no-store",  # the next broadcast has the same name
             "Accept-Ranges": "bytes",
             "ETag": f'"{digest_of(movie.head)}"',
@@ -63,19 +74,21 @@ class Recordings:
         response.content_length = stop - start
         self._sending += 1
         try:
-            await self._send(request, response, movie, start, stop)
+            await self._send(request, response, movie.read(start, stop, read))
         finally:
             self._sending -= 1
         return response
 
-    async def _movie(self, stream: str, track: str) -> Movie:
+    def _reader(self, recording: Recording) -> Read:
+        """By the names that it keeps, should the stream show another one meanwhile."""
+        base = vod_path(recording.stream, recording.epoch)
+        return lambda path: self._library.whole(base + relative(recording.stream, path))
+
+    @staticmethod
+    async def _movie(recording: Recording, read: Read, track: str) -> Movie:
         """Raises StoreError."""
-        recording = await self._library.recording(stream)
         try:
-            inits = {
-                name: await self._library.whole(path)
-                for name, path in tracks_of(recording, track).items()
-            }
+            inits = {name: await read(path) for name, path in tracks_of(recording, track).items()}
             return Movie(recording, inits)
         except KeyError:
             allowed = ", ".join(recording.whole)
@@ -83,19 +96,15 @@ class Recordings:
         except ValueError as error:
             raise StoreError(409, str(error)) from None
 
+    @staticmethod
     async def _send(
-        self,
-        request: web.Request,
-        response: web.StreamResponse,
-        movie: Movie,
-        start: int,
-        stop: int,
+        request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]
     ) -> None:
         await response.prepare(request)
         if request.method == hdrs.METH_HEAD:
             return
         try:
-            async for chunk in movie.read(start, stop, self._library.whole):
+            async for chunk in chunks:
                 await response.write(chunk)
         except StoreError:
             if request.transport:

@@ -33,8 +33,8 @@ from .admin import Admin
 from .api import Pull, guard
 from .archive.keeper import Keeper, open_keeper
 from .catalog import RecordingRow
-from .catalogs import open_catalog
-from .config import Config, secrets_of
+from .catalogs import open_shared
+from .config import Config
 from .control import BODY_MAX, Control
 from .disk import Disk
 from .doors import listen, open_door
@@ -43,6 +43,7 @@ from .ffmpeg import Ffmpeg, find
 from .ingest import Ingest
 from .keydoor import KeyDoor
 from .ledger import Ledger
+from .lookout import Lookout
 from .metrics import Answers, OriginCollector
 from .model import PartObject, Publication
 from .notes import Notes
@@ -53,14 +54,13 @@ from .pusher import Limits, PopPusher
 from .recordings import Keeping, Recordings
 from .resume import Reach, take_up
 from .rows import CatalogError
-from .secretfiles import admin_token
+from .secretfiles import admin_token, secrets_of
 from .srt import SrtDoor
 from .store import Store
 from .subscriptions import HotPop, Subscriptions
 
 log = logging.getLogger(__name__)
 
-_LOOK_S: Final = 0.5
 _APPLIED: Final = ("log.level", "keys.", "pops.")  # by a reload
 
 Reload = Callable[[], Loaded[Config]]
@@ -77,10 +77,10 @@ class Origin:
         self._token = admin_token(config)
         self._redact()
         self._ffmpeg = ffmpeg or find(config.encoder.ffmpeg)
-        self._catalog = open_catalog(config, cached=True)
+        shared = open_shared(config, cached=True)
+        self._catalog = shared.catalog
         self._notes = Notes(self._catalog)
         self._publishers = Publishers(self._catalog.opens)
-        self._watch: asyncio.Task[None] | None = None
         self._drain_s = config.http.drain / 1000
         self._draining = False
         self._answers: Answers = Counter()
@@ -99,9 +99,11 @@ class Origin:
             timing=timing_of(settings),
             ffmpeg=self._ffmpeg,
             catalog=self._catalog,
+            jobs=shared.jobs,
             release=self._release,
             purge=self._purge,
         )
+        self._lookout = Lookout(self._catalog, self._publishers, self._catch_up)
         self._ingest = Ingest(
             settings=settings,
             ffmpeg=self._ffmpeg,
@@ -226,6 +228,10 @@ class Origin:
     def _recorded(self, stream: str) -> bool:
         return self._keeper is not None and self._keeper.shows(stream)
 
+    def _catch_up(self) -> None:
+        if self._keeper:
+            self._keeper.catch_up()
+
     def _release(self, row: RecordingRow) -> None:
         """A recording takes over from what was left of the live window."""
         gone = self.store.release(row.stream, began_s=row.began_s, kept_s=row.kept_s)
@@ -254,7 +260,7 @@ class Origin:
             held.pop_all()
         self._settle(self._resume())
         self._notes.start()
-        self._watch = asyncio.create_task(self._look(), name="catalogue")
+        self._lookout.start()
         if operators:
             self.admin_port = operators.getsockname()[1]
             self._admin = await open_door(self._operators(), operators, shutdown_s=0.1)
@@ -275,12 +281,6 @@ class Origin:
             self._catalog.settle(resumed)
         except CatalogError as error:
             log.warning("what an earlier process left is not settled: %s", error)
-
-    async def _look(self) -> None:
-        """Keys are revoked by other processes and data centres, or when their time is over."""
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            self._publishers.look()
 
     def _resume(self) -> list[str]:
         """Go on with what an earlier process left, or end it. Returns the streams that live."""
@@ -313,8 +313,7 @@ class Origin:
             return
         self._draining = True
         log.info("draining")
-        if self._watch:
-            self._watch.cancel()
+        await self._lookout.stop()
         if self._runner:
             await asyncio.gather(*(site.stop() for site in self._runner.sites))
             await self._srt.stop()

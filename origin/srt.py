@@ -20,11 +20,12 @@ from edgecache import srt
 
 from . import libsrt
 from .catalog import Opened
-from .config import Config, passphrases_of
+from .config import Config
 from .doors import StartError
 from .ingest import Ingest, RefusedError
 from .libsrt import Caller, LibraryError, Listener, Verdict
 from .publishers import Publishers
+from .secretfiles import passphrases_of
 
 log = logging.getLogger(__name__)
 

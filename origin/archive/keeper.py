@@ -25,8 +25,9 @@ from edgecache import logs
 from ..catalog import Catalog, RecordingRow
 from ..config import Config
 from ..ffmpeg import Ffmpeg
+from ..jobs import Jobs
 from ..model import Publication
-from ..names import epoch_seconds
+from ..names import epoch_seconds, vod_path
 from ..secretfiles import archive_secret
 from ..timeline import Timeline
 from ..timing import Timing
@@ -86,6 +87,7 @@ class Keeper:
         plan: Plan,
         retention_s: float,
         catalog: Catalog,
+        jobs: Jobs,
         release: Release,
         purge: Purge,
     ) -> None:
@@ -93,16 +95,19 @@ class Keeper:
         self._purge = purge
         self._expiry: asyncio.Task[None] | None = None
         self.objects = Objects(place)
-        self.library = Library(self.objects)
+        self.library = Library(self.objects, catalog.recording)
         self._catalog = catalog
         self._release = release
         self._linger_s = 3.0 * timing.target_duration
         self._reconnect_s = reconnect_s
         self._awaited: set[str] = set()  # streams that may come back
+        self._known: dict[tuple[str, str], RecordingRow] = {}  # what of the catalogue was heard of
         self._pressure = Pressure()
         self._workshop = Workshop(
             self.objects,
             ffmpeg,
+            catalog=catalog,
+            jobs=jobs,
             plan=plan,
             pressure=self._pressure,
             on_revised=self._enter,
@@ -129,6 +134,7 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         self._awaited = set(self._recorder.left)
         for row in self._catalog.recordings():
+            self._known[row.stream, row.epoch] = row
             if row.stream not in self._awaited:
                 self._show(row)
                 self._release(row)
@@ -163,9 +169,20 @@ class Keeper:
         ]
 
     def refresh(self, stream: str) -> None:
-        """Show what the catalogue says now: another process may have revised it."""
+        """Show what the catalogue says now."""
         rows = [row for row in self._catalog.recordings() if row.stream == stream]
         self.library.show(stream, Shown(rows[-1].epoch, rows[-1].revision) if rows else None)
+
+    def catch_up(self) -> None:
+        """With what other processes and data centres have recorded, revised and deleted."""
+        now = {(row.stream, row.epoch): row for row in self._catalog.recordings()}
+        for key, row in now.items():
+            if self._known.get(key) != row:
+                self._kept(row)
+        for key in self._known.keys() - now.keys():
+            row = self._known.pop(key)
+            self._release(row)
+            self.refresh(row.stream)
 
     async def delete(self, stream: str, epoch: str) -> int:
         """A recording is gone: from the store, this host and the POPs that are connected. Returns
@@ -200,7 +217,8 @@ class Keeper:
         ]
         self.objects.delete(found)
         self._catalog.drop_recording(row.stream, row.epoch)
-        below = [f"/live/{row.stream}/{epoch}/" for epoch in sorted(epochs)]
+        below = [vod_path(row.stream, row.epoch)]
+        below += [f"/live/{row.stream}/{epoch}/" for epoch in sorted(epochs)]
         return [*playlists, *below], len(found)
 
     async def _expire(self) -> None:
@@ -277,6 +295,7 @@ class Keeper:
                 self._release(row)
 
     def _kept(self, row: RecordingRow) -> None:
+        self._known[row.stream, row.epoch] = row
         if not row.revision:
             self._workshop.add(row)
         if row.stream in self._awaited:
@@ -306,6 +325,7 @@ def open_keeper(
     timing: Timing,
     ffmpeg: Ffmpeg,
     catalog: Catalog,
+    jobs: Jobs,
     release: Release,
     purge: Purge,
 ) -> Keeper | None:
@@ -326,6 +346,7 @@ def open_keeper(
             plan=Plan(rungs=archive.ladder, chunk_ms=archive.chunk, workers=archive.workers),
             retention_s=archive.retention / 1000,
             catalog=catalog,
+            jobs=jobs,
             release=release,
             purge=purge,
         )

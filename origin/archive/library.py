@@ -1,7 +1,8 @@
 """Recordings as viewers get them: the playlists and objects of ended streams, from the store.
 
-Laws: answers only for the newest recording of a stream, under the names that it had live; a whole
-object is checked against the digest in its recording, and a range of one is not. Recordings are
+Laws: the newest recording of a stream has the names that it had live, and every recording has names
+of its own, which stay (names.vod_path): the same below another prefix. A whole object is checked
+against the digest in its recording, and a range of one is not. Recordings are
 read and their playlists made on another thread, once, and the ones asked for last are kept: at most
 `_SEGMENTS` segments of all (beyond it the oldest is forgotten). A store that is away is 503, what
 it does not have 404, damaged bytes 502. Owner: the event loop's thread.
@@ -12,10 +13,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ..catalog import RecordingRow
 from ..model import PlaylistVersion, digest_of
+from ..names import vod_path
 from ..presentation import IMMUTABLE
 from ..store import StoreError
 from ..window import StoredObject, Variant, Want, track_of
@@ -46,20 +50,23 @@ class _Loaded:
     objects: dict[str, tuple[int, str]]
 
 
-class Library:
-    """Of `objects`; `show` says what is in it."""
+_Key = tuple[str, Shown]  # stream, and which recording of it
 
-    def __init__(self, objects: Objects) -> None:
+
+class Library:
+    """Of `objects`; `show` says what stands under a stream's names, `find(stream, epoch)` what is
+    known of one recording."""
+
+    def __init__(self, objects: Objects, find: Callable[[str, str], RecordingRow | None]) -> None:
         self._objects = objects
+        self._find = find
         self._shown: dict[str, Shown] = {}
-        self._loaded: OrderedDict[str, _Loaded] = OrderedDict()  # asked for last at the end
-        self._loading: dict[str, asyncio.Task[_Loaded]] = {}
+        self._loaded: OrderedDict[_Key, _Loaded] = OrderedDict()  # asked for last at the end
+        self._loading: dict[_Key, asyncio.Task[_Loaded]] = {}
         self.counters: Counter[str] = Counter()
 
     def show(self, stream: str, shown: Shown | None) -> None:
         """From now on `stream` is this recording; None: there is none any more."""
-        self._loaded.pop(stream, None)
-        self._loading.pop(stream, None)
         if shown is None:
             self._shown.pop(stream, None)
         else:
@@ -68,22 +75,24 @@ class Library:
     def shown(self, stream: str) -> Shown | None:
         return self._shown.get(stream)
 
-    async def recording(self, stream: str) -> Recording:
-        """Raises StoreError."""
-        return (await self._load(stream)).recording
+    async def recording(self, stream: str, epoch: str = "") -> Recording:
+        """Without an epoch the one that is shown. Raises StoreError."""
+        return (await self._load(self._key(stream, epoch))).recording
 
     async def playlist(
         self, path: str, want: Want, *, gzip: bool
     ) -> tuple[PlaylistVersion, Variant]:
         """Raises StoreError."""
-        version = (await self._of(path)).playlists.get(path)
+        key, path = self._named(path)
+        version = (await self._load(key)).playlists.get(path)
         if version is None:
             raise StoreError(404, "no such playlist")
         return version, Variant.choose(version, want, gzip=gzip)
 
     async def fetch(self, path: str) -> StoredObject:
         """What is known of the object at `path`; `read` has its bytes. Raises StoreError."""
-        loaded = await self._of(path)
+        key, path = self._named(path)
+        loaded = await self._load(key)
         if path not in loaded.objects:
             raise StoreError(404, "no such object")
         size, digest = loaded.objects[path]
@@ -120,25 +129,36 @@ class Library:
 
     # -- inside
 
-    async def _of(self, path: str) -> _Loaded:
-        pieces = path.split("/", 3)  # "", "live", stream, rest
-        if len(pieces) != 4:
-            raise StoreError(404, "no such object")
-        return await self._load(pieces[2])
+    def _named(self, path: str) -> tuple[_Key, str]:
+        """Which recording a path on the wire is of, and what it is called there: as it was live.
+        Raises StoreError."""
+        _, kind, stream, *rest = f"{path}//".split("/")
+        if kind == "vod":
+            within = path.removeprefix(vod_path(stream, rest[0]))
+            return self._key(stream, rest[0]), f"/live/{stream}/{within}"
+        return self._key(stream), path
 
-    async def _load(self, stream: str) -> _Loaded:
-        """Once for all who ask at the same time."""
-        if found := self._loaded.get(stream):
-            self._loaded.move_to_end(stream)
-            return found
-        shown = self._shown.get(stream)
+    def _key(self, stream: str, epoch: str = "") -> _Key:
+        """Raises StoreError."""
+        if not epoch:
+            shown = self._shown.get(stream)
+        else:
+            row = self._find(stream, epoch)
+            shown = Shown(epoch, row.revision) if row else None
         if shown is None:
-            raise StoreError(404, "no such stream")
-        task = self._loading.get(stream)
+            raise StoreError(404, "no such recording" if epoch else "no such stream")
+        return stream, shown
+
+    async def _load(self, key: _Key) -> _Loaded:
+        """Once for all who ask at the same time."""
+        if found := self._loaded.get(key):
+            self._loaded.move_to_end(key)
+            return found
+        task = self._loading.get(key)
         if task is None:
-            task = asyncio.ensure_future(asyncio.to_thread(self._read, stream, shown))
-            self._loading[stream] = task
-            task.add_done_callback(lambda done: self._arrived(stream, done))
+            task = asyncio.ensure_future(asyncio.to_thread(self._read, *key))
+            self._loading[key] = task
+            task.add_done_callback(lambda done: self._arrived(key, done))
         try:
             return await asyncio.shield(task)
         except MissingError:
@@ -146,7 +166,7 @@ class Library:
         except ObjectError as error:
             raise self._away(error) from None
         except ValueError as error:
-            log.error("recording not readable: %s", error, extra={"stream": stream})
+            log.error("recording not readable: %s", error, extra={"stream": key[0]})
             raise StoreError(502, "the recording is damaged") from None
 
     def _read(self, stream: str, shown: Shown) -> _Loaded:
@@ -155,13 +175,11 @@ class Library:
         objects = {path: (size, digest) for path, size, digest in recording.objects()}
         return _Loaded(recording, playlists_of(recording), objects)
 
-    def _arrived(self, stream: str, done: asyncio.Task[_Loaded]) -> None:
-        if self._loading.get(stream) is not done:
-            return  # another one is shown by now
-        del self._loading[stream]
+    def _arrived(self, key: _Key, done: asyncio.Task[_Loaded]) -> None:
+        del self._loading[key]
         if done.cancelled() or done.exception() is not None:
             return
-        self._loaded[stream] = done.result()
+        self._loaded[key] = done.result()
         self.counters["loads"] += 1
         while len(self._loaded) > 1 and self._segments > _SEGMENTS:
             self._loaded.popitem(last=False)

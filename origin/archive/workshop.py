@@ -2,10 +2,11 @@
 they are kept in.
 
 Laws: one recording at a time, in the background, behind every live stream: ffmpeg gets idle time
-only and stands still while a live encoder lags. A result is a new revision of the recording: its
-objects first, then its index, then `on_revised`. What fails is counted, logged and left; the next
-process tries again, from where this one was. Bounds: recordings that wait (`_WAITING`, the oldest
-is left). Owner: the loop.
+only and stands still while a live encoder lags. Of all data centres one does it (turns.py), and its
+chunks are encoded by the workers of all hosts, of which some run here. A result is a new revision
+of the recording: its objects first, then its index, then `on_revised`. What fails is counted,
+logged and left; the next process tries again, from where this one was. Bounds: recordings that wait
+(`_WAITING`, the oldest is left). Owner: the loop.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from typing import Final
 
 from edgecache.errors import EdgeError
 
-from ..catalog import RecordingRow
+from ..catalog import Catalog, RecordingRow
 from ..config import ArchiveRung
 from ..ffmpeg import Ffmpeg
+from ..jobs import Jobs
 from ..model import PartObject, Publication
 from ..names import sheet_path
+from .chunk import Encoding
 from .objects import Objects
 from .recorder import index_key, key_of
 from .recording import Recording
 from .reencode import Reencode
 from .storyboard import draw
+from .turns import LEASE_S, turn
+from .worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +78,14 @@ class Workshop:
         objects: Objects,
         ffmpeg: Ffmpeg,
         *,
+        catalog: Catalog,
+        jobs: Jobs,
         plan: Plan,
         pressure: Pressure,
         on_revised: Callable[[Recording], None],
     ) -> None:
+        self._catalog = catalog
+        self._jobs = jobs
         self._plan = plan
         self._objects = objects
         self._ffmpeg = ffmpeg
@@ -85,6 +94,7 @@ class Workshop:
         self._waiting: deque[RecordingRow] = deque(maxlen=_WAITING)
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
         self._at: RecordingRow | None = None  # what is worked on
         self.counters: Counter[str] = Counter()
         self.progress: dict[str, int] = {}  # stream -> percent of its encoding that is done
@@ -96,12 +106,27 @@ class Workshop:
 
     def start(self) -> None:
         """Needs a running loop."""
-        self._task = asyncio.create_task(self._work(), name="workshop")
+        self._begin()
+        worker = Worker(
+            self._jobs, self._objects, self._ffmpeg, counters=self.counters, busy=self._busy
+        )
+        self._workers = [
+            asyncio.create_task(worker.run(), name=f"worker-{number}")
+            for number in range(self._plan.workers)
+        ]
 
     async def stop(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        tasks = [task for task in (self._task, *self._workers) if task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._work(), name="workshop")
+
+    def _busy(self) -> bool:
+        return self._pressure.high
 
     def add(self, row: RecordingRow) -> None:
         """A recording as its broadcast left it."""
@@ -114,8 +139,9 @@ class Workshop:
         self._waiting.clear()
         self._waiting += kept
         if self._task and self._at and (self._at.stream, self._at.epoch) == (stream, epoch):
-            await self.stop()
-            self.start()
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._begin()
 
     async def _work(self) -> None:
         while True:
@@ -126,7 +152,11 @@ class Workshop:
             row = self._at = self._waiting.popleft()
             told = {"stream": row.stream, "epoch": row.epoch}
             try:
-                await self._improve(row)
+                async with turn(self._catalog, row) as ours:
+                    if ours:
+                        await self._improve(row)
+                    else:
+                        asyncio.get_running_loop().call_later(LEASE_S, self.add, row)
             except* (EdgeError, OSError, ValueError) as errors:
                 self.counters["failed"] += 1
                 log.error("recording left as it is: %s", errors.exceptions[0], extra=told)
@@ -135,26 +165,22 @@ class Workshop:
                 self.progress.pop(row.stream, None)
 
     async def _improve(self, row: RecordingRow) -> None:
-        """Raises EdgeError, OSError, ValueError, or a group of those."""
-        key = index_key(row.stream, row.epoch, row.revision)
+        """From where it is now. Raises EdgeError, OSError, ValueError, or a group of those."""
+        now = self._catalog.recording(row.stream, row.epoch)
+        if now is None or now.revision >= self.revisions:
+            return  # deleted, or done by another one
+        key = index_key(now.stream, now.epoch, now.revision)
         recording = Recording.from_json(await asyncio.to_thread(self._objects.read, key))
         if recording.storyboard is None:
             recording = await self._draw(recording)
-        plan = self._plan
-        job = Reencode(
-            recording,
-            plan.rungs,
-            objects=self._objects,
-            ffmpeg=self._ffmpeg,
-            chunk_ms=plan.chunk_ms,
-            busy=lambda: self._pressure.high,
-        )
-        if job.wanted:
+        encoding = Encoding(recording, self._plan.rungs, chunk_ms=self._plan.chunk_ms)
+        if encoding.wanted:
+            job = Reencode(encoding, self._objects, self._jobs)
             revised = await job.run(
-                workers=plan.workers,
-                progress=lambda done, total: self._progress(row.stream, done, total),
+                progress=lambda done, total: self._progress(row.stream, done, total)
             )
             await asyncio.to_thread(self._store, revised, [])
+            await asyncio.to_thread(job.clean)
             self.counters["encoded"] += 1
 
     def _progress(self, stream: str, done: int, total: int) -> None:
@@ -162,7 +188,7 @@ class Workshop:
 
     async def _draw(self, recording: Recording) -> Recording:
         """With pictures, if it has any to make them of. Raises EdgeError, OSError."""
-        drawn = await draw(recording, self._read, self._ffmpeg, busy=lambda: self._pressure.high)
+        drawn = await draw(recording, self._read, self._ffmpeg, busy=self._busy)
         if drawn is None:
             return recording
         revision = recording.revision + 1

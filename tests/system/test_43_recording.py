@@ -288,12 +288,90 @@ async def test_the_command_line_lists_encodes_and_deletes(tmp_path: Path) -> Non
             assert done.returncode == 0, done.stderr
             return done.stdout
 
-        (row,) = json.loads(await command("archive", "list", "--json"))
+        (row,) = json.loads(await command("vod", "list", "--json"))
         assert (row["stream"], row["lost"], row["duration_ms"] // 100) == ("cam", 0, 105)
-        assert "10 s" in await command("archive", "list")
+        assert "10 s" in await command("vod", "list")
         made = json.loads(await command("archive", "encode", "cam", "--workers", "2", "--json"))
         assert (made["revision"], "keep" in made["tracks"]) == (2, True)
         assert "keep.m3u8" in await text(http, "master.m3u8")
-        assert "objects deleted" in await command("archive", "delete", "cam", row["epoch"])
+        assert "objects deleted" in await command("vod", "delete", "cam", row["epoch"])
         assert not keeper.shows("cam")
-        assert json.loads(await command("archive", "list", "--json")) == []
+        assert json.loads(await command("vod", "list", "--json")) == []
+
+
+@looped
+async def test_each_recording_keeps_an_address_of_its_own(settings: list[str]) -> None:
+    """Through a POP, whatever is broadcast next; what is deleted is gone from there, too."""
+    async with recorded(settings) as (origin, http), operators(origin) as door:
+        keeper = keeper_of(origin)
+        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
+        (row,) = keeper.rows()
+        own = f"/vod/cam/{row['epoch']}"
+        before = {name: await text(http, name) for name in (*NAMES, "storyboard.vtt")}
+        made = HandMade()
+        for item in made.opening("v"):
+            origin.publish("cam", item)
+        with Edge((f"origin.urls=http://127.0.0.1:{origin.port}",)) as pop:
+            for name, body in before.items():
+                got = await asyncio.to_thread(pop.get, f"{own}/{name}")
+                assert (got.status, got.body.decode()) == (200, body), name
+            base = f"http://{pop.http}{own}"
+            for name in ("master.m3u8", "manifest.mpd"):
+                assert await asyncio.to_thread(frames, f"{base}/{name}") == round(SECONDS * 30)
+            async with http.get(f"/download/cam/{row['epoch']}.mp4") as answer:
+                assert (answer.status, answer.content_type) == (200, "video/mp4")
+                assert len(await answer.read()) == int(answer.headers["Content-Length"])
+            origin._subscriptions.configure({"pop": HotPop(f"http://{pop.push}", frozenset("*"))})
+            (pusher,) = origin._subscriptions.pushers()
+            await eventually(lambda: pusher.connected == 4 and not pusher.gauges()["pending"])
+            async with door.delete(f"/api/recordings/cam/{row['epoch']}") as answer:
+                assert answer.status == 200
+            await eventually(lambda: not pusher.gauges()["pending"])
+            segment = m3u8.loads(before["180p.m3u8"]).segments[0].uri
+            for path in (
+                f"{own}/{segment}",
+                f"{own}/180p.m3u8",
+                f"/download/cam/{row['epoch']}.mp4",
+            ):
+                async with http.get(path) as answer:
+                    assert answer.status == 404, path
+            assert (await asyncio.to_thread(pop.get, f"{own}/{segment}")).status == 404
+            async with http.get("/live/cam/v.m3u8") as answer:
+                assert answer.status == 200  # the next broadcast
+
+
+@looped
+async def test_the_command_line_verifies_shows_and_names(tmp_path: Path) -> None:
+    async with recorded([f"data.dir={tmp_path}"]) as (origin, http):
+        keeper = keeper_of(origin)
+        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
+        (tmp_path / "o.toml").write_text(f'data.dir = "{tmp_path}"\n')
+
+        async def command(*words: str) -> subprocess.CompletedProcess[str]:
+            return await asyncio.to_thread(run, *words, "-c", str(tmp_path / "o.toml"))
+
+        (whole,) = json.loads((await command("archive", "verify", "--json")).stdout)
+        assert (whole["faults"], whole["objects"]) == ([], 3 * 7 + 1)
+        shown = json.loads((await command("vod", "show", "cam", "--json")).stdout)
+        assert {each["track"]: each["segments"] for each in shown["tracks"]} == {
+            "180p": 6,
+            "90p": 6,
+            "audio": 6,
+        }
+        urls = (await command("vod", "url", "cam")).stdout.split()
+        for url in urls:
+            async with http.get(url) as answer:
+                assert answer.status == 200, url
+        stored = sorted((tmp_path / "archive/cam").glob("*/180p/*.m4s"))
+        stored[0].unlink()
+        stored[1].write_bytes(bytes(len(stored[1].read_bytes())))
+        broken = await command("archive", "verify", "cam")
+        assert broken.returncode == 1
+        keys = [str(path.relative_to(tmp_path / "archive")) for path in stored[:2]]
+        assert broken.stderr.splitlines() == [
+            f"error: {keys[0]}: missing",
+            f"error: {keys[1]}: damaged",
+        ]
+        for words in (("vod", "show", "nobody"), ("archive", "verify", "nobody")):
+            missing = await command(*words)
+            assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgecache.errors import ConfigError
-from origin.config import Config, load_config, passphrases_of, secrets_of
+from origin.config import Config, load_config
+from origin.secretfiles import passphrases_of, secrets_of
 from origin.server import Origin
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/origin.toml"

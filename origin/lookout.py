@@ -1,0 +1,47 @@
+"""What others do to the catalogue, noticed: keys that are revoked, recordings that come and go.
+
+Laws: one look every `_LOOK_S`, which costs a read of what is known here; who publishes with a key
+that opens nothing any more is ended by the next one. Owner: the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from .catalog import Catalog
+from .publishers import Publishers
+
+_LOOK_S: Final = 0.5
+
+
+class Lookout:
+    """`catch_up` is called when anything in the catalogue has changed. start(), then stop()."""
+
+    def __init__(
+        self, catalog: Catalog, publishers: Publishers, catch_up: Callable[[], None]
+    ) -> None:
+        self._catalog = catalog
+        self._publishers = publishers
+        self._catch_up = catch_up
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._look(), name="lookout")
+
+    async def stop(self) -> None:
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _look(self) -> None:
+        version = self._catalog.version()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._publishers.look()  # grace times end without a change
+            if (now := self._catalog.version()) != version:
+                version = now
+                self._catch_up()

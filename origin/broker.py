@@ -53,9 +53,11 @@ _CONFIGURED: Final = frozenset(("avc1", "hvc1", "av01", "aac", "mp4a", "Opus", "
 
 
 class BrokerError(EdgeError):
-    """The publisher's media cannot go on to the encoder; the message is for the publisher."""
+    """The publisher's media cannot go on to the encoder; the message is for the publisher, `status`
+    says it as an HTTP answer."""
 
     source: ErrorSource = "downstream"
+    status = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,7 @@ class Broker:
         times = [tag.timestamp for tag in gop.tags] or [self._timebase.newest]
         self._base = min(times)
         head = gop.head if gop.whole else self._head
+        duration_ms = max(times) - self._base
         return Replay(
             data=b"".join(
                 (
@@ -180,8 +183,11 @@ class Broker:
                     *(self._encode(tag) for tag in gop.tags),
                 )
             ),
-            arrived_s=gop.arrived_s if gop.whole else self._wall_s(),
-            duration_ms=max(times) - self._base,
+            # What comes in a burst was late: dates are by what was most punctual.
+            arrived_s=min(gop.arrived_s, self._wall_s() - duration_ms / 1000)
+            if gop.whole
+            else self._wall_s(),
+            duration_ms=duration_ms,
         )
 
     def arrived(

@@ -51,8 +51,10 @@ async def receive(
             received += len(chunk)
             stream.feed(chunk)
             await stream.drain()
-    except (FlvError, BrokerError) as error:
+    except FlvError as error:
         return Result(400, received, str(error))
+    except BrokerError as error:
+        return Result(error.status, received, str(error))
     except TimeoutError:
         return Result(408, received, f"nothing came for {idle_s:g} s")
     except _CutError as error:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from edgecache.flv import HEADER, FlvReader
 
 from . import ladder
 from .broker import BrokerError
@@ -30,12 +31,21 @@ CONTAINERS: Final = {  # media type -> ffmpeg's demuxer
     "video/webm": "matroska",
     "video/x-matroska": "matroska",
 }
+# What ffmpeg looked at to know the codecs comes out at once. Taken as one, its first GOP says how
+# late it is; else the dates of all that follows would be half a second ahead.
+_BURST_S: Final = 0.05
 _NAMES: Final = {"mpegts": "MPEG-TS", "mov": "fragmented MP4", "matroska": "Matroska or WebM"}
 _REFUSED: Final = re.compile(r"(Audio|Video) codec (\S+) not compatible with flv")
 
 
 class RemuxError(BrokerError):
     """The body cannot become FLV; the message is for the publisher."""
+
+
+class DiedError(RemuxError):
+    """Nothing is known to be wrong with the body."""
+
+    status = 503
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +86,17 @@ async def flv(
         await remuxer.close()
 
 
+def _first_gop(data: bytes) -> int:
+    """Where the second key frame begins in the beginning of an FLV stream, or where that ends."""
+    end, keys = len(HEADER), 0
+    for tag in FlvReader().feed(data):
+        keys += tag.is_keyframe
+        if keys > 1:
+            return end
+        end += len(tag.encode())
+    return len(data)
+
+
 class _Remuxer:
     """One body. Its input is a task, its output waits to be taken; each attempt has its child."""
 
@@ -91,8 +112,8 @@ class _Remuxer:
         self._held_bytes = 0
         self._unanswered = 0  # bytes that came in since the last that went out
         self._whole = False
-        self._out: deque[bytes] = deque()
-        self._out_bytes = 0
+        self._out: list[bytes] = []
+        self._begun = False  # to hand out
         self._changed = asyncio.Event()
         self._over = False
         self._error: Exception | None = None
@@ -113,10 +134,14 @@ class _Remuxer:
             if self._error is not None:
                 raise self._error
             return b""
-        data = self._out.popleft()
-        self._out_bytes -= len(data)
-        self._child.hold(0, held=self._out_bytes > self._limits.output_bytes)
-        return data
+        begins, self._begun = not self._begun, True
+        if begins:
+            await asyncio.sleep(_BURST_S)
+        data = b"".join(self._out)
+        end = _first_gop(data) if begins else len(data)
+        self._out = [data[end:]] if end < len(data) else []
+        self._child.hold(0, held=False)
+        return data[:end]
 
     async def close(self) -> None:
         """Nothing of it is left afterwards."""
@@ -142,7 +167,7 @@ class _Remuxer:
                 on_exit=self._exited,
             )
         except OSError as error:
-            raise RemuxError(f"cannot be read here: {error.strerror}") from error
+            raise DiedError(f"cannot be read here: {error.strerror}") from error
 
     async def _pump(self) -> None:
         try:
@@ -169,8 +194,7 @@ class _Remuxer:
         self._held = None
         self._unanswered = 0
         self._out.append(data)
-        self._out_bytes += len(data)
-        self._child.hold(0, held=self._out_bytes > self._limits.output_bytes)
+        self._child.hold(0, held=sum(map(len, self._out)) > self._limits.output_bytes)
         self._changed.set()
 
     def _exited(self, code: int) -> None:
@@ -213,7 +237,7 @@ class _Remuxer:
         if kind:
             return RemuxError(f"{codec} cannot be taken on; send H.264 and AAC or Opus")
         if code < 0:
-            return RemuxError(f"what reads it was killed by signal {-code}; send it again")
+            return DiedError(f"what reads it was killed by signal {-code}; send it again")
         return self._unreadable()
 
     def _unreadable(self) -> RemuxError:

@@ -105,6 +105,13 @@ def test_replay_says_when_its_media_arrived() -> None:
     assert (replay.arrived_s, replay.duration_ms) == (51.0, 160)
 
 
+def test_a_burst_is_dated_by_its_newest_picture() -> None:
+    at = Broker(wall_s=lambda: 50.0)
+    feed(at, [*BOTH, *mixed(pictures(0, 500), sounds(0, 500))], header=True)
+    replay = at.replay()
+    assert (replay.arrived_s, replay.duration_ms) == (50.0 - 0.483, 483)
+
+
 def test_nothing_before_a_keyframe() -> None:
     at = begun([*BOTH, *[Tag(VIDEO, t, DELTA) for t in range(0, 400, 40)]])
     assert not known(at)

@@ -97,6 +97,24 @@ async def test_all_pictures_and_the_sound_arrive(
 
 
 @looped
+async def test_what_came_while_it_looked_for_codecs_is_one_piece_a_gop_long(
+    samples: dict[str, bytes],
+) -> None:
+    """So that the broker sees how late it is, and loses no GOP before it knows the source."""
+
+    async def twice() -> AsyncIterator[bytes]:
+        yield samples["mpegts"] * 2
+        await asyncio.Event().wait()
+
+    async with contextlib.aclosing(flv(twice(), "mpegts", FFMPEG)) as shown:
+        found = FlvReader().feed(await anext(shown))
+    coded = [tag for tag in found if tag.packet == CODED]
+    assert sum(tag.kind == VIDEO for tag in coded) == 15
+    assert sum(tag.is_keyframe for tag in coded) == 1
+    assert sum(tag.kind == AUDIO for tag in coded) > 20
+
+
+@looped
 async def test_a_picture_that_flv_does_not_carry_is_named(samples: dict[str, bytes]) -> None:
     assert FFMPEG.newer is not None
     with pytest.raises(RemuxError, match="vp8 cannot be taken on; send H"):
@@ -211,7 +229,8 @@ async def test_an_ffmpeg_that_is_killed_ends_the_body(
     await anext(shown)
     for pid in alive():
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(RemuxError, match="killed by signal 9"):
+    with pytest.raises(RemuxError, match="killed by signal 9") as caught:
         async for _ in shown:
             pass
+    assert caught.value.status == 503  # the publisher did nothing wrong
     assert alive() == []

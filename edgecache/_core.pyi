@@ -118,6 +118,12 @@ class Plane:
     def start(self, listen_fds: Sequence[int]) -> None:
         """One worker thread per listening socket; the sockets stay the caller's to close."""
 
+    def reroute(
+        self, keep: Sequence[tuple[bytes, Sequence[bytes]]], sites: Collection[bytes]
+    ) -> bool:
+        """Other routes from each worker's next turn on. False: not yet, one has not taken those of
+        the last time. Raises ValueError when they do not fit, and leaves it as it was."""
+
     def set_budget(self, budget_bytes: int) -> None: ...  # evict() and every write go by it
     def evict(self) -> bool:
         """Up to 64 objects, while there is more than the budget. False: there still is."""

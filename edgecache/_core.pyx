@@ -8,6 +8,8 @@ from libc.stdlib cimport calloc, free
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
+from libc.string cimport memset
+
 import threading
 
 from edgecache.native.address cimport (
@@ -16,7 +18,7 @@ from edgecache.native.address cimport (
 from edgecache.native.base cimport (
     EC_LIVE_BLOB, EC_LIVE_BUFFER, EC_LIVE_CHUNK, EC_LIVE_ENTRY, EC_LIVE_HEAD, EC_LIVE_VERSION,
     clock_us, ec_compiler, ec_debug, live_get, load_relaxed_u32, load_relaxed_u64,
-    store_relaxed_u32, store_relaxed_u64,
+    store_relaxed_u32, store_relaxed_u64, store_release_u32,
 )
 from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_adopt, blob_append, blob_filled, blob_new_heap,
@@ -32,18 +34,18 @@ from edgecache.native.entry cimport (
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_new, guest_put, guest_take
 from edgecache.native.head cimport Head, head_etag
-from edgecache.native.keep cimport keep_name, keep_rule
+from edgecache.native.keep cimport Keep, keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, Rendering, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_SHED, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring,
-    up_take,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_ROUTES, MESSAGE_SHED, MESSAGE_STOP, WORKERS_MAX,
+    bell_answer, bell_ring, up_take,
 )
 from edgecache.native.plane cimport (
     Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_renew,
     fill_view,
     plane_asked, plane_destroy, plane_find, plane_init, plane_open, plane_order, plane_publish,
-    plane_purge, plane_put,
+    plane_purge, plane_put, plane_rerouted,
 )
 from edgecache.native.stats cimport (
     BUCKETS, COUNTERS, HISTOGRAMS, Histogram, ec_counter_helps, ec_counter_names,
@@ -57,7 +59,7 @@ from edgecache.native.store cimport (
 from edgecache.native.sys cimport AF_INET, AF_INET6, close
 from edgecache.native.target cimport QUERY_BYTES, Target, target_parse
 from edgecache.native.types cimport Slice, slice_of
-from edgecache.native.worker cimport worker_free, worker_new, worker_run
+from edgecache.native.worker cimport worker_free, worker_new, worker_reroute, worker_run
 
 PUT_CREATED, PUT_SAME, PUT_CONFLICT = _PUT_CREATED, _PUT_SAME, _PUT_CONFLICT
 PUT_NO_SPACE, PUT_STALE = _PUT_NO_SPACE, _PUT_STALE

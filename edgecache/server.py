@@ -47,7 +47,7 @@ _MISSES: Final = 1024
 _TICK_S: Final = 1.0
 _WORKER: Final = ("connections_now", "parked_now", "holds_now", "requests", "loops", "bytes_out")
 # Applied by a reload; keys.* too.
-_LIVE: Final = frozenset(("log.level", "origin.urls", "admin.token_file"))
+_LIVE: Final = ("log.level", "origin.urls", "origin.kind", "route", "admin.token_file", "keys.")
 
 Reload = Callable[[], Loaded[EdgeConfig]]
 
@@ -308,10 +308,11 @@ class Daemon:
     # -- signals
 
     def reload(self) -> None:
-        """SIGHUP: take the log level, origins, secrets and token; name the rest that differs."""
+        """SIGHUP: take log level, origins, routes, secrets, token; name the rest that differs."""
         try:
             fresh = self._reload().value
             secrets, token = load_secrets(fresh), load_token(fresh)
+            self._routes.reload(fresh, self._plane.reroute)
         except ConfigError as error:
             self._reloads["rejected"] += 1
             for problem in error.problems:
@@ -319,11 +320,11 @@ class Daemon:
             return
         self._reloads["applied"] += 1
         changed = differences(self._config, fresh)
-        restart = [key for key in changed if key not in _LIVE and not key.startswith("keys.")]
+        restart = [key for key in changed if not key.startswith(_LIVE)]
         self._secrets, self._token = secrets, token
         self._redact()
         self._verifier.replace_secrets(secrets)
-        self._routes.replace(fresh.origin.urls)
+        self._follower.rerouted()
         self._ingest.reload()
         if self._interest is not None:
             self._interest.origins = fresh.origin.urls

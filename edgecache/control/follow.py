@@ -107,6 +107,12 @@ class Follower:
             found[0].pushed = True
             found[1].cancel()
 
+    def rerouted(self) -> None:
+        """Routes changed: what came by one that is no more begins anew with its next viewer."""
+        for key, (follow, task) in list(self._open.items()):
+            if self._routes.of(key) is not follow.route:
+                task.cancel()
+
     def resume(self, key: bytes, version: Mapping[str, Any]) -> None:
         """Follow what another process followed until now, from the version it had."""
         body: bytes = version["bodies"][0]

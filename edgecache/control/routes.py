@@ -7,15 +7,18 @@ fills or playlists.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from .. import sources
 from ..config import EdgeConfig
+from ..errors import ConfigError
 from .budget import Extras
 from .chain import Chain, identity
 from .upstream import Origin, Patience, Upstreams
+
+Keep = list[tuple[bytes, list[bytes]]]
 
 
 @dataclass(frozen=True)
@@ -65,26 +68,42 @@ class Routes:
         self.id = identity(settings.pop.name)
         self._chain = Chain(settings.chain, patience)
         self.extras = Extras(retries=origin.retries, hedges=origin.hedges)
-        pool: dict[str, Origin] = {}
+        self._patience = patience
+        self._pool: dict[str, Origin] = {}
         # a site's 5xx is its answer, and a page that cuts is that page: they say nothing about the
         # origin's other resources
-        sites: dict[str, Origin] = {}
-        site_patience = replace(patience, status_fails=False, cut_fails=False, min_rate=0)
-        self._default = Upstreams(origin.urls, patience, pool)
-        self._routes = tuple(
-            Route(
-                rules,
-                Upstreams(rules.origins or origin.urls, site_patience, sites)
-                if rules.kind == "http"
-                else Upstreams(rules.origins, patience, pool)
-                if rules.origins
-                else self._default,
-                self._chain,
-                self.extras,
-                self.id,
+        self._sites: dict[str, Origin] = {}
+        self._site_patience = replace(patience, status_fails=False, cut_fails=False, min_rate=0)
+        self._default = Upstreams(origin.urls, patience, self._pool)
+        self._default_site = Upstreams(origin.urls, self._site_patience, self._sites)
+        self._routes: tuple[Route, ...] = ()
+        self._routes = self._made(settings)
+
+    def _made(self, settings: EdgeConfig) -> tuple[Route, ...]:
+        """A route that is as it was stays the same object."""
+        had = {route.rules: route for route in self._routes}
+        return tuple(had.get(rules) or self._new(rules) for rules in settings.routes())
+
+    def _new(self, rules: sources.Route) -> Route:
+        site = rules.kind == "http"
+        upstreams = self._default_site if site else self._default
+        if rules.origins:
+            patience, pool = (
+                (self._site_patience, self._sites) if site else (self._patience, self._pool)
             )
-            for rules in settings.routes()
-        )
+            upstreams = Upstreams(rules.origins, patience, pool)
+        return Route(rules, upstreams, self._chain, self.extras, self.id)
+
+    def reload(self, settings: EdgeConfig, reroute: Callable[[Keep, list[bytes]], bool]) -> None:
+        """`origin.urls`, `origin.kind` and `route` may have changed; who is asked already stays so.
+        `reroute` tells the core; if that is not possible now, nothing changes. Raises
+        ConfigError."""
+        made = self._made(settings)
+        if not reroute(_keep(made), _sites(made)):
+            raise ConfigError(["route: the workers are still busy with the last change"])
+        for default in (self._default, self._default_site):
+            default.replace(settings.origin.urls)
+        self._routes = made
 
     def of(self, key: bytes) -> Route:
         """The route of a canonical key."""
@@ -96,16 +115,13 @@ class Routes:
         route = self.of(key)
         return [origin.url for origin in (*route.parents(key, b""), *route.upstreams.origins)]
 
-    def keep(self) -> list[tuple[bytes, list[bytes]]]:
+    def keep(self) -> Keep:
         """For the core: prefix and the query parameters that are part of a key below it."""
-        return [
-            (route.rules.prefix.encode(), [name.encode() for name in route.rules.query])
-            for route in self._routes
-        ]
+        return _keep(self._routes)
 
     def sites(self) -> list[bytes]:
         """For the core: prefixes whose requests are handed over."""
-        return [route.rules.prefix.encode() for route in self._routes if route.rules.kind == "http"]
+        return _sites(self._routes)
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -120,10 +136,17 @@ class Routes:
         """Everybody who may be asked: parents, then origins."""
         return (*self._chain.parents, *self.origins)
 
-    def replace(self, urls: Sequence[str]) -> None:
-        """`origin.urls` was changed."""
-        self._default.replace(urls)
-
     async def close(self) -> None:
-        for origin in self.asked:
+        for origin in (*self._chain.parents, *self._pool.values(), *self._sites.values()):
             await origin.close()
+
+
+def _keep(routes: Iterable[Route]) -> Keep:
+    return [
+        (route.rules.prefix.encode(), [name.encode() for name in route.rules.query])
+        for route in routes
+    ]
+
+
+def _sites(routes: Iterable[Route]) -> list[bytes]:
+    return [route.rules.prefix.encode() for route in routes if route.rules.kind == "http"]

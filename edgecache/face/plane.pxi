@@ -24,7 +24,7 @@ cdef class Plane:
         if not plane_init(&self.native, budget_bytes):
             raise MemoryError("no memory or descriptors for a data plane")
         self.native.limits = values
-        self._keep(keep, sites)
+        self._keep(&self.native.keeps[0], keep, sites)
         self._trust(trusted)
         self.id = id
         self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
@@ -33,12 +33,13 @@ cdef class Plane:
         if self.ready:
             plane_destroy(&self.native)
 
-    def _keep(self, rules, sites):
+    cdef _keep(self, Keep *keep, rules, sites):
+        memset(keep, 0, sizeof(Keep))
         for prefix, names in rules:
-            if not keep_rule(&self.native.keep, _slice(prefix), prefix in sites):
+            if not keep_rule(keep, _slice(prefix), prefix in sites):
                 raise ValueError(f"keep: {prefix!r} is too long, or one rule too many")
             for name in names:
-                if not keep_name(&self.native.keep, _slice(name)):
+                if not keep_name(keep, _slice(name)):
                     raise ValueError(f"keep: {name!r} is too long, or one name too many")
 
     def _trust(self, trusted):
@@ -66,7 +67,8 @@ cdef class Plane:
             if ctx == NULL:
                 self.stop()
                 raise MemoryError("no memory or descriptors for a worker")
-            ctx.keep = &self.native.keep
+            ctx.keeps, ctx.routes = self.native.keeps, &self.native.routes
+            worker_reroute(ctx)
             ctx.id = _slice(self.id)
             ctx.door = &self.native.door
             self.native.contexts[index] = ctx
@@ -80,6 +82,16 @@ cdef class Plane:
     def _run(self, int index):
         with nogil:
             worker_run(self.native.contexts[index])
+
+    def reroute(self, keep, sites):
+        cdef uint32_t other = 1 - self.native.routes
+        if not plane_rerouted(&self.native):
+            return False
+        self._keep(&self.native.keeps[other], keep, sites)
+        store_release_u32(&self.native.routes, other)
+        with nogil:
+            plane_order(&self.native, MESSAGE_ROUTES)
+        return True
 
     def set_budget(self, uint64_t budget_bytes):
         store_relaxed_u64(&self.native.store.budget, budget_bytes)
@@ -194,7 +206,8 @@ cdef class Plane:
         cdef Slice raw = _slice(target)
         cdef Target parsed
         cdef bytearray buffer = bytearray(3 * len(target) + QUERY_BYTES)
-        if not target_parse(raw, &self.native.keep, buffer, &parsed) or parsed.bad_directives:
+        if (not target_parse(raw, &self.native.keeps[self.native.routes], buffer, &parsed)
+                or parsed.bad_directives):
             return None
         return _bytes(parsed.full.data, parsed.full.len)
 

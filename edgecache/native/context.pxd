@@ -168,7 +168,10 @@ cdef struct Context:                     # one worker
     uint64_t now_ms
     Store *store
     const Limits *limits
-    Keep *keep                           # the plane's
+    Keep *keep                           # by which requests are read: one of the plane's two
+    Keep *keeps                          # both; control fills the one that no worker reads
+    const uint32_t *routes               # which of them counts
+    uint32_t kept                        # which of them we read
     Door *door                           # the plane's
     Slice name
     Slice id                             # this process in CDN-Loop; the plane's

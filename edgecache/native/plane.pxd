@@ -5,9 +5,11 @@ Every function here may be called without the GIL by the one control thread. A c
 then told: the entry's state is released, a full fence, then the bits of the workers that are
 interested are read; a worker sets its bit, then reads the state. One of the two always sees the
 other. """
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
-from edgecache.native.base cimport clock_us, load_relaxed_u32, store_relaxed_u32
+from edgecache.native.base cimport (
+    clock_us, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
+)
 from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal,
 )
@@ -35,7 +37,8 @@ from edgecache.native.types cimport Limits, Slice, cbyte, slice_of
 cdef struct Plane:
     Store store
     Limits limits
-    Keep keep
+    Keep keeps[2]
+    uint32_t routes                      # which of them counts
     Door door
     Bell bell                            # rung by workers
     Post post
@@ -70,6 +73,15 @@ cdef inline void plane_destroy(Plane *plane) noexcept nogil:
     door_destroy(&plane.door)
     if plane.bell.fd > 0:
         close(plane.bell.fd)
+
+
+cdef inline bint plane_rerouted(Plane *plane) noexcept nogil:
+    """Does every worker read by the routes that count?"""
+    cdef int i
+    for i in range(plane.workers):
+        if load_acquire_u32(&plane.contexts[i].kept) != plane.routes:
+            return False
+    return True
 
 
 cdef inline void plane_order(Plane *plane, MessageKind kind) noexcept nogil:

@@ -12,7 +12,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 from edgecache.native.address cimport Address, Peer, address_of
-from edgecache.native.base cimport bits_clear, clock_us, store_relaxed_u64
+from edgecache.native.base cimport (
+    bits_clear, clock_us, load_acquire_u32, store_relaxed_u64, store_release_u32,
+)
 from edgecache.native.conn cimport conn_adopt, conn_idle, conn_queue, conn_turn_away, conn_welcome
 from edgecache.native.context cimport (
     CONGESTION_BYTES, CONN_CLOSE, CONN_PEER_DONE, CONN_PREFACE, CONN_QUEUED, CONN_READABLE,
@@ -29,9 +31,9 @@ from edgecache.native.http1 cimport (
 )
 from edgecache.native.log cimport log_destroy, log_init
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_SHED, MESSAGE_STOP, Bell, Message, Post,
-    bell_answer, bell_ring, down_destroy, down_init, down_overflowed, down_take, up_destroy,
-    up_init,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_ROUTES, MESSAGE_SHED, MESSAGE_STOP, Bell,
+    Message, Post, bell_answer, bell_ring, down_destroy, down_init, down_overflowed, down_take,
+    up_destroy, up_init,
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
@@ -206,6 +208,13 @@ cdef inline void _take_back(Context *ctx) noexcept nogil:
         guest = guest_take(&ctx.coming)
 
 
+cdef inline void worker_reroute(Context *ctx) noexcept nogil:
+    """Between two requests: the other table is free from here on."""
+    cdef uint32_t which = load_acquire_u32(ctx.routes)
+    ctx.keep = &ctx.keeps[which]
+    store_release_u32(&ctx.kept, which)
+
+
 cdef inline void _mail(Context *ctx) noexcept nogil:
     cdef Message message
     cdef Hold *hold
@@ -226,6 +235,8 @@ cdef inline void _mail(Context *ctx) noexcept nogil:
             _close_idle(ctx)
         elif message.kind == MESSAGE_HAND:
             _hand(ctx)
+        elif message.kind == MESSAGE_ROUTES:
+            worker_reroute(ctx)
         else:
             ctx.stopping = True
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edgecache.config import load_config
 from edgecache.control.routes import Routes
+from edgecache.errors import ConfigError
 from tests.looped import looped
 
-CONFIG = load_config(
-    None,
-    [
-        "origin.urls=http://a:1,http://b:2",
-        'route=[{prefix="/x/", origins=["http://b:2", "https://c"], query=["t", "s"]},'
-        '{prefix="/x/y/", kind="vod"}]',
-    ],
-).value
+OTHERS = [
+    'route=[{prefix="/x/", origins=["http://b:2", "https://c"], query=["t", "s"]},'
+    '{prefix="/x/y/", kind="vod"}]',
+]
+CONFIG = load_config(None, [*OTHERS, "origin.urls=http://a:1,http://b:2"]).value
 
 
 @looped
@@ -30,7 +30,7 @@ async def test_an_origin_is_one_however_often_it_is_named() -> None:
     routes = Routes(CONFIG)
     assert [origin.url for origin in routes.origins] == ["http://a:1", "http://b:2", "https://c"]
     assert routes.of(b"/x/").upstreams.origins[0] is routes.of(b"/").upstreams.origins[1]
-    routes.replace(["http://b:2"])
+    routes.reload(load_config(None, [*OTHERS, "origin.urls=http://b:2"]).value, lambda *_: True)
     assert [origin.url for origin in routes.of(b"/").upstreams.origins] == ["http://b:2"]
     assert routes.of(b"/x/y/").upstreams is routes.of(b"/").upstreams
     await routes.close()
@@ -45,3 +45,33 @@ async def test_only_our_origins_have_paths() -> None:
     assert route.at("https://c") is not None
     for url in ("http://a:1/p", "https://b:2/p", "http://b:2@evil/p", "//b:2/p", "/p"):
         assert route.at(url) is None
+
+
+@looped
+async def test_a_reload_keeps_what_is_the_same_and_is_whole_or_nothing() -> None:
+    routes = Routes(CONFIG)
+    before = {prefix: routes.of(prefix) for prefix in (b"/x/", b"/x/y/", b"/")}
+    told: list[object] = []
+
+    def tell(*tables: object) -> bool:
+        told.append(tables)
+        return True
+
+    fresh = load_config(
+        None,
+        [
+            "origin.urls=http://d:1",
+            'route=[{prefix="/x/", origins=["http://b:2", "https://c"], query=["t", "s"]},'
+            '{prefix="/z/", kind="http"}]',
+        ],
+    ).value
+    with pytest.raises(ConfigError):
+        routes.reload(fresh, lambda *_: False)
+    assert {prefix: routes.of(prefix) for prefix in before} == before
+    assert routes.origins[0].url == "http://a:1"
+    routes.reload(fresh, tell)
+    assert told == [(routes.keep(), [b"/z/"])]
+    assert routes.of(b"/x/y/") is routes.of(b"/x/") is before[b"/x/"]
+    for key in (b"/", b"/z/"):
+        assert [origin.url for origin in routes.of(key).upstreams.origins] == ["http://d:1"]
+    await routes.close()

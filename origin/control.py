@@ -240,10 +240,11 @@ class Control:
 
     @staticmethod
     async def _tell(response: web.StreamResponse, splice: Splice) -> None:
+        past: list[Row] = []
         with contextlib.suppress(ConnectionError):
             while True:
-                await splice.news()
-                await response.write(_line(keep=splice.keep, past=splice.past))
+                past = await splice.news(past)
+                await response.write(_line(keep=splice.keep, past=past))
 
     async def subscribe(self, request: web.Request) -> web.Response:
         """A POP's lease on streams, and their states."""

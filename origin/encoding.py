@@ -12,6 +12,7 @@ from edgecache.errors import ConfigError
 from . import encoder, health, ladder
 from .config import Config
 from .ladder import Plan
+from .presentation import Presentation
 from .slate import Slate
 from .timing import Timing
 
@@ -25,11 +26,19 @@ class Settings:
     window_s: float = 30.0
     dvr_s: float = 0.0
     reconnect_s: float = 30.0
+    resume_s: float = 60.0
     # A file sent without pacing would be encoded as fast as the machine can, dates running ahead:
     # media may be this much ahead of the clock before the publisher is slowed down to it.
     lead_s: float = 5.0
     encoder: encoder.Limits = field(default_factory=encoder.Limits)
     health: health.Limits = field(default_factory=health.Limits)
+
+    def fit(self, made: Presentation) -> bool:
+        """Could this one go on with what another process made?"""
+        timing, plan = made.timing, self.plan
+        grid = round(plan.segment_s * 1000), self.parts
+        planned = ladder.renditions(ladder.only(plan, made.planned))
+        return (timing.segment_ms, timing.parts) == grid and made.planned == planned
 
 
 def timing_of(settings: Settings) -> Timing:
@@ -51,6 +60,7 @@ def settings_of(config: Config) -> Settings:
         window_s=config.live.window / 1000,
         dvr_s=config.live.dvr / 1000,
         reconnect_s=config.live.reconnect / 1000,
+        resume_s=config.live.resume / 1000,
     )
     slow = replace(settings, plan=ladder.fit(settings.plan, (0, 0), 1.0))  # for a slow source
     try:

@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 
 from edgecache.errors import EdgeError, Source
 
-from . import ladder, names, remux
+from . import names, remux
 from .broker import BrokerError
 from .chronicle import Chronicle, Row, head
 from .encoding import Settings
@@ -30,7 +30,8 @@ from .model import Publication
 from .presentation import Presentation
 from .receive import Result, receive
 from .resume import Reach, Taken
-from .slate import Slate, chunks
+from .showing import Showing
+from .slate import Slate
 from .splice import Place, Splice
 from .stream import LiveStream, State
 from .window import Window
@@ -102,10 +103,10 @@ class Ingest:
         self._streams: dict[str, LiveStream] = {}
         self._titles: dict[str, str] = {}
         self._takeover = takeover
-        self._slate = slate
-        self._shows: set[asyncio.Task[None]] = set()
-        self._slates: set[asyncio.Task[Result]] = set()  # of the bodies
         self._bodies: dict[asyncio.Task[Result], str] = {}  # and their streams
+        self._showing = Showing(
+            slate, ffmpeg, reconnect_s=settings.reconnect_s, bodies=self._bodies
+        )
         self._replaced: set[asyncio.Task[Result]] = set()
         self._splices: dict[str, Splice] = {}
         self._sessions: set[asyncio.Task[None]] = set()
@@ -193,7 +194,8 @@ class Ingest:
         finally:
             del self._bodies[task]
             self._replaced.discard(task)
-            self._gap(live)
+            if not self._stopping:
+                self._showing.gap(live)
         self.counts[f"results.{result.status}"] += 1
         self.counts["bytes"] += result.received
         log.info(
@@ -217,53 +219,18 @@ class Ingest:
     def _yields(self, task: asyncio.Task[Result]) -> bool:
         """Does a publisher that comes take this one's place?"""
         splice = self._splices.get(self._bodies[task])
-        return self._takeover or task in self._slates or (splice is not None and splice.waits)
+        return self._takeover or self._showing.shows(task) or (splice is not None and splice.waits)
 
     def _yielding(self, stream: str) -> list[asyncio.Task[Result]]:
         return [task for task in self._bodies_of(stream) if self._yields(task)]
 
     async def _replace(self, tasks: list[asyncio.Task[Result]]) -> None:
         """End what yields; what it sent is put out first."""
-        self._replaced.update(tasks)
+        self._replaced.update(task for task in tasks if not self._showing.shows(task))
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-    def _gap(self, live: LiveStream) -> None:
-        """A publisher is gone and may come back: the slate is shown meanwhile."""
-        if self._slate is None or self._stopping or live.state != "reconnecting":
-            return
-        show = asyncio.create_task(self._show(live, self._slate), name=f"slate-{live.name}")
-        self._shows.add(show)
-        show.add_done_callback(self._shows.discard)
-
-    async def _show(self, live: LiveStream, slate: Slate) -> None:
-        """At most as long as a publisher is awaited; then the stream ends."""
-        await asyncio.sleep(slate.after_s)
-        if live.state != "reconnecting" or not live.shape.rungs or self._bodies_of(live.name):
-            return
-        body = asyncio.create_task(self._slate_body(live, slate))
-        self._bodies[body] = live.name
-        self._slates.add(body)
-        try:
-            await asyncio.wait([body], timeout=self._settings.reconnect_s)
-            if body.done():  # replaced, or it could not be made: then as without it
-                return
-            body.cancel()
-            await asyncio.wait([body])
-            await live.end()
-        finally:
-            body.cancel()
-            del self._bodies[body]
-            self._slates.discard(body)
-            self._replaced.discard(body)
-
-    async def _slate_body(self, live: LiveStream, slate: Slate) -> Result:
-        async with contextlib.aclosing(chunks(slate, self._ffmpeg, live.shape)) as shown:
-            result = await receive(live, shown, publisher="slate")
-        log.warning("the slate ended", extra={"stream": live.name, "reason": result.reason})
-        return result
 
     def describe(self, stream: str) -> dict[str, object]:
         """Renditions, publisher and encoder of `stream`; empty for one that was never live here."""
@@ -287,7 +254,7 @@ class Ingest:
         """Go on with what an earlier process left, as if its publisher were gone. False: the ladder
         or the grid is another one now."""
         made = taken.presentation
-        if not self._fits(made):
+        if not self._settings.fit(made):
             return False
         self._chronicles[stream] = taken.chronicle
         self._make(
@@ -297,16 +264,17 @@ class Ingest:
             resumed=made,
         )
         self._spread(stream, taken.publications)
-        self._gap(self._streams[stream])
+        self._showing.gap(self._streams[stream])
         return True
 
-    def _fits(self, made: Presentation) -> bool:
-        plan = self._settings.plan
-        same_grid = (made.timing.segment_ms, made.timing.parts) == (
-            round(plan.segment_s * 1000),
-            self._settings.parts,
-        )
-        return same_grid and made.planned == ladder.renditions(ladder.only(plan, made.planned))
+    def continues(self, stream: str) -> bool:
+        """Its playlists go on from those that another process told."""
+        live = self._streams.get(stream)
+        return live is not None and live.resumed
+
+    def dormant(self, stream: str) -> bool:
+        """It has been taken up and its publisher has not come: perhaps it goes on elsewhere."""
+        return self.continues(stream) and self._streams[stream].fed_by is None
 
     @property
     def reach(self) -> Reach:
@@ -317,14 +285,14 @@ class Ingest:
     ) -> bool:
         """Go on with what another data centre has published, unless this one has gone further."""
         known, made = self._streams.get(stream), taken.presentation
-        too_old = time.time() - taken.newest_s > self._resume_s
-        if self._stopping or too_old or not self._fits(made):
+        too_old = time.time() - taken.newest_s > self._settings.resume_s
+        if self._stopping or too_old or not self._settings.fit(made):
             return False
         if known is not None and known.state != "ended":
             had = known.presentation.timeline.next_msn if known.presentation else 0
             if known.broker is not None or had + UNKNOWN > made.timeline.next_msn:
                 return False
-            known.abandon()
+            known.state = "ended"  # without a word: it goes on
         restore(taken.window)
         if self._record is not None:
             self._record(stream, rows)
@@ -339,9 +307,10 @@ class Ingest:
     async def stop(self) -> None:
         """Cut all publishers and end all streams. Bounded by the encoders' stop_s."""
         self._stopping = True
-        bodies = (*self._bodies, *self._shows)
+        bodies = tuple(self._bodies)
         for task in bodies:
             task.cancel()
+        await self._showing.stop()
         await asyncio.gather(*bodies, *self._sessions, return_exceptions=True)
         await asyncio.gather(*(live.end() for live in self._streams.values()))
 

@@ -55,7 +55,8 @@ class Limits:
 
 
 class PopPusher:
-    """Pushes to the POP at `url`. `backfill(stream)` says what a newcomer needs, in order."""
+    """Pushes to the POP at `url`. `backfill(stream)` says what a newcomer needs, in order;
+    `continues(stream)`, whether its playlists go on from what another process has pushed."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class PopPusher:
         sign: Sign,
         backfill: Backfill,
         limits: Limits,
+        continues: Callable[[str], bool] = lambda _stream: False,
     ) -> None:
         parts = urlsplit(url)
         self.name = name
@@ -73,6 +75,7 @@ class PopPusher:
         self._host = parts.netloc
         self._sign = sign
         self._backfill = backfill
+        self._continues = continues
         self._limits = limits
         self._queue = PushQueue(
             lanes=limits.connections, max_bytes=limits.queue_bytes, max_items=limits.queue_items
@@ -218,18 +221,22 @@ class PopPusher:
         if self._links[lane] is None:
             self.counters["away"] += 1
             return
-        for what in self._with_removal(publication):
+        for what in self._with_removal(stream, publication):
             item = Item(what=what, stream=stream, lane=lane, born_s=self._now())
             self._queue.push(item)
         self._idle.clear()
         self._pump(lane)
 
-    def _with_removal(self, publication: Publication) -> Iterable[Publication | Removal]:
+    def _with_removal(
+        self, stream: str, publication: Publication
+    ) -> Iterable[Publication | Removal]:
         """An ended value takes no newer version at a POP: a new epoch, and whatever an earlier
-        origin process left there, is removed first."""
+        origin process left there, is removed first. But what goes on from that is newer anyway, or
+        else the stream goes on in another data centre, whose newer value has to stay."""
         if isinstance(publication, PlaylistVersion) and publication.hold_ms:
             ended = self._playlists.get(publication.path)
-            if ended is None or (ended and not publication.ended):
+            new = ended is None and not self._continues(stream)
+            if new or (ended and not publication.ended):
                 yield Removal(publication.path)
             self._playlists[publication.path] = publication.ended
         yield publication

@@ -57,7 +57,7 @@ from .rows import CatalogError
 from .secretfiles import admin_token, secrets_of
 from .srt import SrtDoor
 from .store import Store
-from .subscriptions import HotPop, Subscriptions
+from .subscriptions import Subscriptions, hot_of
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +153,7 @@ class Origin:
             url,
             sign=self._sign,
             backfill=functools.partial(self.store.backfill, segments=push.backfill),
+            continues=self._ingest.continues,
             limits=Limits(
                 queue_bytes=push.queue_bytes,
                 queue_items=push.queue_items,
@@ -163,7 +164,8 @@ class Origin:
         )
 
     def _live(self) -> list[str]:
-        return [window.stream for window in self.store.streams() if not window.ended]
+        found = (window.stream for window in self.store.streams() if not window.ended)
+        return [stream for stream in found if not self._ingest.dormant(stream)]
 
     def _overview(self) -> Overview:
         return Overview(
@@ -219,7 +221,8 @@ class Origin:
     def publish(self, stream: str, publication: Publication) -> None:
         """The one way from the encoding half to everybody: stored first, then pushed."""
         self.store.add(stream, publication)
-        self._subscriptions.publish(stream, publication)
+        if not self._ingest.dormant(stream):
+            self._subscriptions.publish(stream, publication)
         if self._keeper:
             self._keeper.add(stream, publication)
         if isinstance(publication, PartObject) and publication.hops is not None:
@@ -235,7 +238,8 @@ class Origin:
     def _release(self, row: RecordingRow) -> None:
         """A recording takes over from what was left of the live window."""
         gone = self.store.release(row.stream, began_s=row.began_s, kept_s=row.kept_s)
-        self._subscriptions.remove(row.stream, gone)
+        if not self._ingest.dormant(row.stream):
+            self._subscriptions.remove(row.stream, gone)
 
     def _purge(self, stream: str, paths: list[str]) -> None:
         """A recording is gone; what stands under the playlists' paths may be a live stream's."""
@@ -267,12 +271,11 @@ class Origin:
         await self._srt.start()
         self.port = listener.getsockname()[1]
         self._runner = await open_door(self._public(), listener, shutdown_s=self._drain_s)
-        self._subscriptions.start(_hot(self._config))
+        self._subscriptions.start(hot_of(self._config))
         if self._keeper:
             self._keeper.start()
-        ports = {"port": self.port, "admin_port": self.admin_port}
-        netless = "--net" in sandbox.prefix()
-        log.info("serving", extra={**ports, "ffmpeg": str(self._ffmpeg), "netless": netless})
+        told = {"port": self.port, "admin_port": self.admin_port, "ffmpeg": str(self._ffmpeg)}
+        log.info("serving", extra={**told, "netless": "--net" in sandbox.prefix()})
         if not self._secrets:
             log.warning("keys: none, so nobody can publish or subscribe")
 
@@ -369,7 +372,7 @@ class Origin:
         self._secrets = secrets
         self._redact()
         self._verifier.replace_secrets(secrets)
-        self._subscriptions.configure(_hot(fresh))
+        self._subscriptions.configure(hot_of(fresh))
         logs.set_level(fresh.log.level)
         restart = [key for key in changed if not key.startswith(_APPLIED)]
         log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
@@ -377,10 +380,6 @@ class Origin:
 
 def _flat(config: Config) -> dict[str, str]:
     return {key: value for key, value, _ in Loaded(config, {}).rows()}
-
-
-def _hot(config: Config) -> dict[str, HotPop]:
-    return {name: HotPop(pop.push, frozenset(pop.hot)) for name, pop in config.pops.items()}
 
 
 def serve(loaded: Loaded[Config], reload: Reload) -> None:

@@ -94,11 +94,13 @@ class Splice:
         self.past = safe.past
         self._news.fire()
 
-    async def news(self) -> None:
-        """Until there is more to tell."""
-        before = self.past
-        while self.past is before:
-            await self._news.wait_until(lambda: self.past is not before, self._hold_s)
+    async def news(self, told: list[Row]) -> list[Row]:
+        """The newest `past`, when there is another one than was told."""
+        while not self.past or self.past is told:
+            await self._news.wait_until(
+                lambda: bool(self.past) and self.past is not told, self._hold_s
+            )
+        return self.past
 
     def end(self, result: Result) -> None:
         if not self.result.done():

@@ -75,6 +75,7 @@ class LiveStream:
         self._recent = Recent()
         self._encoder: Encoder | None = None
         self._presentation = resumed
+        self.resumed = resumed is not None
         self._plan = ladder.only(settings.plan, resumed.planned) if resumed else settings.plan
         self._source: Source | None = None  # that the encoder was started for, or follows
         self._shaped = self._plan  # in the source's sizes
@@ -214,11 +215,6 @@ class LiveStream:
             if self._presentation is not None:
                 self._publish(self._presentation.end())
                 self._tally.settle(self._presentation.counts)
-
-    def abandon(self) -> None:
-        """It goes on elsewhere: nothing more is told of it here."""
-        self._cancel_timer()
-        self.state = "ended"
 
     def describe(self) -> dict[str, object]:
         """For the state page and the API; JSON values."""

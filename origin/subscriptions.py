@@ -17,6 +17,7 @@ from typing import Final
 
 from edgecache.errors import EdgeError
 
+from .config import Config
 from .model import Publication
 from .pusher import PopPusher
 
@@ -41,6 +42,10 @@ class HotPop:
 
     push: str
     hot: frozenset[str]
+
+
+def hot_of(config: Config) -> dict[str, HotPop]:
+    return {name: HotPop(pop.push, frozenset(pop.hot)) for name, pop in config.pops.items()}
 
 
 @dataclass

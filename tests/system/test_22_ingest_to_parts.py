@@ -205,7 +205,7 @@ async def test_a_lost_connection_to_the_data_centre_is_not_seen() -> None:
                 await at.until(functools.partial(shows, at, len(at.parts("90p")) + parts))
             counts = at.router.counts
             assert counts["reconnects"] == 2
-            assert counts["held.acknowledged"] > 0
+            await at.until(lambda: counts["held.acknowledged"])
             assert live.describe()["jumps"] == 0
             assert process.returncode is None
             broker = live.broker

@@ -10,10 +10,9 @@ from typing import Final
 import pytest
 
 from origin.ffmpeg import find
-from origin.testpattern import BARCODE_BITS, BARCODE_PART, Pattern, argv
+from origin.testpattern import Pattern, argv
+from tests.barcode import stamps_of
 
-WIDTH: Final = 320
-HEIGHT: Final = 180
 FPS: Final = 30
 SECONDS: Final = 2
 
@@ -32,15 +31,6 @@ def rung(flv: bytes) -> bytes:
     return flv
 
 
-def stamp(picture: bytes) -> int | None:
-    """The low 32 bits of the unix ms; None when the check bits do not fit."""
-    row = HEIGHT - HEIGHT // BARCODE_PART // 2
-    line, block = picture[row * WIDTH : (row + 1) * WIDTH], WIDTH // BARCODE_BITS
-    bits = ["01"[line[block * bit + block // 2] > 127] for bit in range(BARCODE_BITS)]
-    when, check = int("".join(bits[:32]), 2), int("".join(bits[32:]), 2)
-    return when if when % 256 + check == 255 else None
-
-
 def test_the_barcode_says_when_each_frame_was_made() -> None:
     began = time.time()
     made = subprocess.run(
@@ -51,8 +41,7 @@ def test_the_barcode_says_when_each_frame_was_made() -> None:
     )
     took_ms = 1000 * (time.time() - began)
     pictures = rung(made.stdout)
-    size = WIDTH * HEIGHT
-    stamps = [stamp(pictures[at : at + size]) for at in range(0, len(pictures), size)]
+    stamps = stamps_of(pictures)
     assert len(stamps) >= FPS * SECONDS
     assert None not in stamps
     since = [((each or 0) - int(1000 * began)) % 2**32 for each in stamps]

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgecache.flv import HEADER, VIDEO, FlvError, FlvReader, Tag
+from origin.chronicle import Row
+from origin.handover import Safe
 from origin.receive import Result
 from origin.splice import CutError, Place, Splice
 from tests.looped import looped
@@ -126,11 +128,13 @@ async def test_nonsense_ends_the_session() -> None:
 @looped
 async def test_acknowledged_are_numbers_of_the_publisher() -> None:
     splice = Splice(place(100, 3), hold_s=5.0)
-    said = []
-    for tag in (0, 3, 7, 5):
-        splice.acknowledge(tag)
+    said, past = [], list[Row]()
+    for tag in (0, 3, 7):
+        splice.acknowledge(Safe(tag, [Row("head", "", tag, 0, {})]))
         said.append(splice.keep)
-    assert said == [100, 100, 104, 104]
+        past = await splice.news(past)  # also of what was told before anybody asked
+        assert past[0].number == tag
+    assert said == [100, 100, 104]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,249 @@
+"""A data centre is killed in mid-broadcast, and another one goes on: what viewers at a POP miss."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import pytest
+
+from origin import testpattern
+from origin.ffmpeg import find
+from origin.testpattern import Pattern
+from tests.barcode import stamps_of
+from tests.looped import looped
+from tests.running import KID, SECRET, Edge, ask
+from tests.serving_origin import ROOT, child, listening, run
+from tests.sockets import free_port
+
+START_S: Final = 30.0
+POLL_S: Final = 0.1
+
+pytestmark = pytest.mark.timeout(150)
+patiently = functools.partial(looped, limit_s=120.0)
+
+
+@dataclass
+class Viewer:
+    """A player of whole segments: takes each that is listed and is no gap, once, as it appears."""
+
+    http: aiohttp.ClientSession
+    media: dict[str, bytes] = field(default_factory=dict)  # by name, inits too, in playing order
+    maps: dict[str, str] = field(default_factory=dict)  # segment -> init
+    texts: list[str] = field(default_factory=list)
+    failures: list[tuple[str, int]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def play(self) -> None:
+        while True:
+            text = (await self._get("v.m3u8") or b"").decode()
+            if text and text != (self.texts or [""])[-1]:
+                self.texts.append(text)
+                await self._take(text)
+            await asyncio.sleep(POLL_S)
+
+    async def _take(self, text: str) -> None:
+        mapped, is_gap = "", False
+        for line in text.splitlines():
+            if line.startswith("#"):
+                mapped = (re.findall(r'^#EXT-X-MAP:URI="(.*)"', line) or [mapped])[0]
+                is_gap |= line == "#EXT-X-GAP"
+                continue
+            for name in () if is_gap else (mapped, line):
+                if name not in self.media and (body := await self._get(name)):
+                    self.media[name] = body
+            if line in self.media:
+                self.maps[line] = mapped
+            is_gap = False
+        self.changed.set()
+
+    async def _get(self, name: str) -> bytes | None:
+        async with self.http.get(f"/live/cam/{name}") as answer:
+            if answer.status == 200:
+                return await answer.read()
+            self.failures.append((name, answer.status))
+            return None
+
+    def epochs(self) -> list[str]:
+        """Of the segments that were taken, in order."""
+        found = [name.partition("/")[0] for name in self.media if name.endswith(".m4s")]
+        return list(dict.fromkeys(found))
+
+    async def until(self, epochs: int, segments: int) -> None:
+        """So many segments of the so-many-th epoch are here."""
+        async with asyncio.timeout(START_S):
+            while True:
+                counted = Counter(name.partition("/")[0] for name in self.maps)
+                if len(counted) >= epochs and [*counted.values()][epochs - 1] >= segments:
+                    return
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def until_end(self) -> None:
+        async with asyncio.timeout(START_S):
+            while not self.texts[-1].rstrip().endswith("#EXT-X-ENDLIST"):
+                self.changed.clear()
+                await self.changed.wait()
+
+    def stamps(self) -> list[int]:
+        """When each picture that was seen had been made, ms."""
+        seen: list[int] = []
+        for init in dict.fromkeys(self.maps.values()):
+            segments = [self.media[name] for name, mapped in self.maps.items() if mapped == init]
+            seen += pictures(self.media[init] + b"".join(segments))
+        return seen
+
+
+def pictures(movie: bytes) -> list[int]:
+    options = "-loglevel error -i pipe:0 -vf scale=320:180 -f rawvideo -pix_fmt gray pipe:1"
+    made = subprocess.run(
+        [find().path, *options.split()],
+        input=movie,
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    return [found for found in stamps_of(made.stdout) if found is not None]
+
+
+def lost_s(sent: list[int], seen: list[int]) -> float:
+    """Of what was sent between the first and the last picture that was seen, in any order. One or
+    two in a row are the encoder's, which makes a constant rate of what comes."""
+    known = set(seen)
+    span = [each in known for each in sent if min(seen) <= each <= max(seen)]
+    runs = [len([*run]) for was_seen, run in groupby(span) if not was_seen]
+    return sum(run for run in runs if run > 2) / Pattern().fps
+
+
+def publishing(url: str, copy: Path) -> list[str]:
+    """The test pattern, sent to `url`, and kept."""
+    command = testpattern.argv(find(), url)
+    begin = len(command) - command[::-1].index("-f") - 1
+    outputs = f"[f=flv:flush_packets=1]{url}|[f=flv:flush_packets=1]{copy}"
+    return [*command[:begin], "-flags", "+global_header", "-f", "tee", outputs]
+
+
+@dataclass
+class Centre:
+    port: int
+    config: Path
+    process: asyncio.subprocess.Process | None = None
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        command = (sys.executable, "-m", "origin", "serve", "-c", str(self.config))
+        async with child(*command, cwd=ROOT) as process:
+            await listening(self.port)
+            yield process
+
+
+def centre(home: Path, port: int, pop: Edge) -> Centre:
+    home.mkdir()
+    config = home / "o.toml"
+    config.write_text(
+        f'http = {{ listen = "127.0.0.1:{port}", drain = "1s" }}\nadmin.listen = ""\n'
+        f'data.dir = "{home}"\nlive.reconnect = "2s"\nkeys.{KID}.secret = "{SECRET}"\n'
+        f'ladder.v = {{ width = 320, height = 180, bitrate = "250kbps" }}\n'
+        f'pops.pop = {{ push = "http://{pop.push}", hot = ["*"] }}\n'
+    )
+    return Centre(port, config)
+
+
+@dataclass
+class Site:
+    pop: Edge
+    first: Centre
+    second: Centre
+    viewer: Viewer
+    publisher: asyncio.subprocess.Process
+
+    def counts(self) -> dict[str, float]:
+        """Of the POP's broadcasters' door."""
+        return {name: value for name, value in self.pop.metrics().items() if "ingest" in name}
+
+
+@asynccontextmanager
+async def site(home: Path) -> AsyncIterator[Site]:
+    """Two data centres with the same keys, both pushing to one POP."""
+    ports = free_port(), free_port()
+    urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    options = (f"origin.urls={urls}", "http.workers=1", "ingest.listen=127.0.0.1:0")
+    with Edge(("pop.name=pop", "ingest.move=500ms", *options)) as pop:
+        first, second = (
+            centre(home / name, port, pop) for name, port in zip("ab", ports, strict=True)
+        )
+        made = await asyncio.to_thread(run, "keys", "create", "cam", "-c", str(first.config))
+        for file in (home / "a").glob("catalog.db*"):
+            shutil.copy(file, home / "b")
+        door = json.loads(ask(pop.admin, "GET", "/state", {}).body)["listening"]["ingest"]
+        url = f"rtmp://{door}/live/{made.stdout.strip()}"
+        async with (
+            first.serving() as first.process,
+            second.serving() as second.process,
+            aiohttp.ClientSession(f"http://{pop.http}") as http,
+            child(*publishing(url, home / "sent.flv")) as publisher,
+        ):
+            viewer = Viewer(http)
+            playing = asyncio.create_task(viewer.play())
+            try:
+                yield Site(pop, first, second, viewer, publisher)
+                assert not playing.done()
+            finally:
+                playing.cancel()
+                await asyncio.gather(playing, return_exceptions=True)
+
+
+@patiently
+async def test_another_one_goes_on_with_nothing_lost(tmp_path: Path) -> None:
+    async with site(tmp_path) as at:
+        await at.viewer.until(1, 3)
+        failed = len(at.viewer.failures)
+        assert at.first.process is not None
+        at.first.process.kill()
+        await at.viewer.until(2, 3)
+        async with at.first.serving():  # it is back, and has an old past of this stream
+            await at.viewer.until(2, 6)
+            lost = lost_s(pictures((tmp_path / "sent.flv").read_bytes()), at.viewer.stamps())
+            sys.stderr.write(f"\nmeasured: {lost:.2f} s of video lost\n")
+            assert at.publisher.returncode is None
+            at.publisher.terminate()
+            await at.viewer.until_end()
+        assert lost == 0.0
+        assert len(at.viewer.epochs()) == 2
+        assert {status for _, status in at.viewer.failures[failed:]} <= {503}
+        goes_on([*map(positions, at.viewer.texts)])
+        counts = at.counts()
+        became = {name: count for name, count in counts.items() if "_held_" in name}
+        assert sum(became.values()) == counts["edge_ingest_tags_total"]
+        assert not [name for name in became if "dropped" in name]
+        assert counts["edge_ingest_moved_total"] == 1
+
+
+def positions(text: str) -> dict[str, int]:
+    """Media sequence number of each segment, by name; of the whole ones, and gaps."""
+    first = int(re.findall(r"#EXT-X-MEDIA-SEQUENCE:(\d+)", text)[0])
+    names = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: first + number for number, name in enumerate(names)}
+
+
+def goes_on(seen: list[dict[str, int]]) -> None:
+    """A name never changes its number, nor a number its name; numbers never go back."""
+    known: dict[int, str] = {}
+    for listed in seen:
+        for name, number in listed.items():
+            assert known.setdefault(number, name) == name
+    newest = [max(listed.values(), default=0) for listed in seen]
+    assert newest == sorted(newest)

@@ -25,7 +25,7 @@ _TMPFS: Final = Path("/dev/shm")
 _TIMEOUT_S: Final = 10.0
 # Only the timeouts are ours; everything else is the default.
 _OURS: Final = (
-    sys.executable, "-m", "edgecache", "serve", "--listen", "@{listen}",
+    sys.executable, "-m", "edgecache", "serve", "--supervise", "--listen", "@{listen}",
     "--origin", "http://@{origin}", "--workers", "1", "-o", "admin.listen=127.0.0.1:@{admin}",
     "-o", "origin.first_byte=1s", "-o", "origin.total=3s", "-o", "admin.refresh=0s",
     "-o", "takeover.socket=@{dir}/takeover",
@@ -50,6 +50,14 @@ def peers(names: tuple[str, ...]) -> list[Peer]:
     return [peer for peer in table if peer.name in names]
 
 
+def _sockets(pid: int) -> int:
+    """How many a process has open; a viewer's connection is one."""
+    with contextlib.suppress(OSError):  # it has ended
+        links = [os.readlink(link.path) for link in os.scandir(f"/proc/{pid}/fd")]
+        return sum(link.startswith("socket:") for link in links)
+    return 0
+
+
 @dataclass(frozen=True)
 class Server:
     """A running one, and what can be done to it."""
@@ -72,15 +80,20 @@ class Server:
         return self.running.address, self.running.port
 
     @property
-    def pid(self) -> int:
-        """Of the one that serves now."""
+    def parent(self) -> int:
+        """The process that an operator knows."""
         return self.heirs[-1].pid if self.heirs else self.running.pid
+
+    @property
+    def pid(self) -> int:
+        """The process that we measure: of ours, the one that serves."""
+        return max(tree(self.parent), key=_sockets) if self.ours else self.parent
 
     def reload(self) -> bool:
         """As an operator does; False: it has no such thing."""
         if self.name == "varnish":
             return False
-        os.kill(self.pid, signal.SIGHUP)
+        os.kill(self.parent, signal.SIGHUP)
         return True
 
     def restart(self) -> bool:
@@ -111,10 +124,10 @@ class Server:
 
     def kill_worker(self) -> bool:
         """SIGKILL to the process that holds the viewers, where another one starts it again."""
-        workers = tree(self.pid)[1:]
-        if not workers:
+        children = tree(self.parent)[1:]
+        if not children:
             return False
-        os.kill(max(workers), signal.SIGKILL)
+        os.kill(max(children, key=_sockets), signal.SIGKILL)
         return True
 
     def page(self, path: str) -> str:

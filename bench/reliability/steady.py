@@ -21,6 +21,7 @@ Address = tuple[str, int]
 
 _KEPT: Final = 10  # viewers on one connection
 _FRESH: Final = 10  # viewers with a connection for each request
+LOAD: Final = _KEPT + _FRESH
 _PAUSE_S: Final = 0.005
 _CALM_S: Final = 0.4
 _LIMIT_S: Final = 10.0
@@ -90,7 +91,7 @@ def steadily(
 
 
 async def _steadily(load: _Load, action: Callable[[], bool], times: int) -> Counter[str] | None:
-    viewers = [asyncio.ensure_future(load.view(kept=n < _KEPT)) for n in range(_KEPT + _FRESH)]
+    viewers = [asyncio.ensure_future(load.view(kept=n < _KEPT)) for n in range(LOAD)]
     done = True
     loop = asyncio.get_running_loop()
     for _ in range(times):

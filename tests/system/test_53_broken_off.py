@@ -39,7 +39,7 @@ def test_killed_in_mid_push_and_mid_fill_nothing_half_is_left(
         read_head(viewer)
         push_part(edge, "/live/k/a/v", 7, 0)
         with edge.raw(edge.push) as half:
-            half.sendall(_half_a_push(pushed))
+            half.sendall(half_a_push(pushed))
             edge.settled("edge_push_connections", 1)
             edge.process.send_signal(signal.SIGKILL)
             edge.process.wait()
@@ -53,7 +53,7 @@ def test_killed_in_mid_push_and_mid_fill_nothing_half_is_left(
         assert edge.stop() == 0
 
 
-def _half_a_push(path: str) -> bytes:
+def half_a_push(path: str) -> bytes:
     fields = object_fields(BODY)
     signed = sign("PUT", path, fields.items(), kid=KID, secret=SECRET.encode())
     fields |= {"Authorization": signed, "Content-Length": str(len(BODY)), "Host": "pop"}

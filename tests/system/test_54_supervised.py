@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.running import LIMIT_S, ScriptedOrigin, ask, ok, read_all
+from tests.running import LIMIT_S, ScriptedOrigin, ask, ok, read_all, read_head
 from tests.sockets import free_port
 from tests.supervised import Supervised
-from tests.system.test_40_push_receiver import PARTS, push_part
+from tests.system.test_40_push_receiver import PARTS, object_fields, push_part
+from tests.system.test_53_broken_off import BODY, half_a_push
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -84,6 +85,30 @@ def test_killed_again_and_again_under_load(options: list[str]) -> None:
         assert seen.keys() <= {"kept", "cut"}
         assert seen["cut"] <= 3 * 4
         print(f"\nmeasured: three kills, {dict(seen)}, the longest wait {max(gaps):.2f} s")
+        assert edge.stop() == 0
+
+
+def test_nothing_half_filled_outlives_a_kill(options: list[str], origin: ScriptedOrigin) -> None:
+    """In mid-push and in mid-fill; both go on where they are asked for again."""
+    go, pushed = threading.Event(), "/live/k/a/v/init0.mp4"
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+    origin.says("/half.m4s", head + BODY[:1000], go, BODY[1000:])
+    with (
+        Supervised([*options, "origin.min_rate=0"]) as edge,
+        edge.raw() as viewer,
+        edge.raw(edge.push) as half,
+    ):
+        viewer.sendall(b"GET /half.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
+        read_head(viewer)
+        push_part(edge, "/live/k/a/v", 7, 0)
+        half.sendall(half_a_push(pushed))
+        edge.settled("edge_push_connections", 1)
+        edge.kill()
+        go.set()
+        assert [edge.get(path).status for path in (pushed, "/live/k/a/v/7.0.m4s")] == [404, 404]
+        assert edge.get("/half.m4s").body == BODY
+        assert edge.put(pushed, BODY, object_fields(BODY)).status == 201
+        assert edge.get(pushed).body == BODY
         assert edge.stop() == 0
 
 

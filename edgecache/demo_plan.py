@@ -22,6 +22,7 @@ from .errors import EdgeError
 HOST: Final = "127.0.0.1"
 STREAM: Final = "demo"
 OWN_STREAM: Final = "mine"
+GO: Final = "/go"
 _QUIET: Final = range(20_000, 32_000)  # below the usual ip_local_port_range
 _TRIES: Final = 64
 
@@ -31,7 +32,7 @@ http = {{ listen = "{host}:{http}", drain = "1s" }}
 origin.urls = ["http://{host}:{origin}"]
 keys.demo.secret_file = "{secret}"
 push.listen = "{host}:{push}"
-ingest = {{ listen = "{host}:{rtmp}", srt_listen = "{host}:{srt}" }}
+ingest = {{ listen = "{host}:{rtmp}", srt_listen = "{host}:{srt}", http = true }}
 admin.listen = "{host}:{admin}"
 route = [{{ prefix = "/download/", kind = "http" }}]
 """
@@ -56,6 +57,8 @@ A live broadcast is running on this machine.
 
 Publish your own, and watch it at {own_watch}
 
+  browser    {go}
+             Stream key  {key}
   OBS        Settings, Stream, Service "Custom"; Output: keyframe interval 2 s
              Server      {server}
              Stream key  {key}
@@ -140,6 +143,7 @@ class Demo:
             "playlists": self.playlists(STREAM),
             "publish": self.publish_url(self.own),
             "srt": self.srt_url(self.own),
+            "go": self.at(self.ports.http_a, GO),
             "metrics": self.metrics(),
             "admin": self.admin(),
             "pids": {"demo": os.getpid(), **{child.name: child.pid for child in self.running}},
@@ -155,6 +159,7 @@ class Demo:
             metrics="\n             ".join(self.metrics()),
             state=self.at(self.ports.http_b, "/state"),
             ffmpeg=self.ffmpeg,
+            go=self.at(self.ports.http_a, GO),
             own_watch=self.at(self.ports.http_b, f"/watch/{self.own}"),
             server=server,
             srt=self.srt_url(self.own),

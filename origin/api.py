@@ -87,6 +87,7 @@ class Pull:
             web.options("/vod/{path:.+}", self.preflight),
             web.get(names.TIME, self.time),
             web.get("/watch/{stream}", self.watch),
+            web.get("/go", self.go),
             web.get("/static/{name}", self.static),
             web.get("/state", self.state),
             web.get("/", self.state),  # not a redirect: a POP follows none
@@ -128,6 +129,9 @@ class Pull:
         if not _STREAM.fullmatch(stream):
             raise StoreError(404, f"stream: found {stream[:80]!r}, allowed {_STREAM.pattern}")
         return _asset(request, self._pages.watch(stream))
+
+    async def go(self, request: web.Request) -> web.StreamResponse:
+        return _asset(request, self._pages.go())
 
     async def state(self, request: web.Request) -> web.StreamResponse:
         return _asset(request, self._pages.state())

@@ -1,4 +1,4 @@
-"""The pages: /watch/{stream}, /state, and the files they need under /static/.
+"""The pages: /watch/{stream}, /go, /state, and the files they need under /static/.
 
 Laws: read once at start, from this package only; nothing from another host. An asset has two names:
 `name`, checked again each time (ETag), and `name` with its digest inside, which never changes and
@@ -62,7 +62,7 @@ class Pages:
             self._add(name, files, ())
         self._templates = {
             name: self._link((root / f"{name}.html").read_text("utf-8"))
-            for name in ("watch", "state")
+            for name in ("watch", "go", "state")
         }
 
     def static(self, name: str) -> Asset | None:
@@ -71,6 +71,9 @@ class Pages:
 
     def watch(self, stream: str) -> Asset:
         return self._render("watch", stream=stream)
+
+    def go(self) -> Asset:
+        return self._render("go")
 
     def state(self) -> Asset:
         return self._render("state")

@@ -29,12 +29,12 @@ def missing() -> str:
 
 
 class Browser:
-    """`with Browser(tmp_path) as browser:` one browser with one page."""
+    """`with Browser(tmp_path) as browser:` one browser with one page; flags: more of Chromium's."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *flags: str) -> None:
         self._log = (home / "chromium.log").open("wb")
         self._process = subprocess.Popen(
-            ["node", str(DRIVER), str(home / "profile")],
+            ["node", str(DRIVER), str(home / "profile"), *flags],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

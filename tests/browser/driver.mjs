@@ -1,6 +1,6 @@
 // One headless Chromium, told what to do by lines of JSON on stdin; answers one line each.
 //
-// usage: node driver.mjs PROFILE_DIR. {"op": name, ...arguments} -> {"ok": value} | {"error": text}.
+// usage: node driver.mjs PROFILE_DIR [FLAG...]. {"op": name, ...arguments} -> {"ok": value} | {"error": text}.
 // Ends, and the browser with it, when stdin does.
 
 import { createInterface } from "node:readline";
@@ -17,7 +17,7 @@ const FLAGS = [
 const context = await chromium.launchPersistentContext(process.argv[2], {
   executablePath: process.env.EDGECACHE_CHROMIUM || "/usr/bin/chromium",
   headless: true,
-  args: FLAGS,
+  args: [...FLAGS, ...process.argv.slice(3)],
   viewport: { width: 1280, height: 900 },
 });
 const page = context.pages()[0] ?? (await context.newPage());
@@ -36,6 +36,8 @@ page.on("response", (answer) => {
 
 const deeds = {
   open: ({ url }) => page.goto(url, { waitUntil: "load" }).then(() => null),
+  // In every page from now on, before its scripts.
+  before: ({ script }) => page.addInitScript(script).then(() => null),
   // A page of the test's own under the POP's address, from files of ours.
   serve: ({ url, path, type }) => {
     return page.route(url, (route) => route.fulfill({ path, contentType: type }));
@@ -52,6 +54,7 @@ const deeds = {
   },
   hover: ({ selector }) => page.hover(selector, { timeout: 5000 }).then(() => null),
   click: ({ selector }) => page.click(selector, { timeout: 5000 }),
+  fill: ({ selector, value }) => page.fill(selector, value, { timeout: 5000 }),
   press: ({ key }) => page.keyboard.press(key),
   select: ({ selector, value }) => page.selectOption(selector, value, { timeout: 5000 }),
   shot: ({ path, whole }) => page.screenshot({ path, fullPage: whole }).then(() => null),

@@ -26,7 +26,7 @@ IMPORT: Final = re.compile(r' from "\./([^"]+)"')
 def small(folder: Path, **static: str) -> Pages:
     """Pages of two empty templates and the given scripts: `a="…"` is a.js."""
     (folder / "static").mkdir()
-    for name in ("watch", "state"):
+    for name in ("watch", "go", "state"):
         (folder / f"{name}.html").write_text("{{static:a.js}} {{stream}}")
     for name, text in static.items():
         (folder / f"static/{name}.js").write_text(text)
@@ -42,7 +42,7 @@ def test_everything_a_page_needs_is_there_and_never_changes() -> None:
     pages = Pages()
     wanted = [
         link.removeprefix("/static/")
-        for page in (pages.watch("demo"), pages.state())
+        for page in (pages.watch("demo"), pages.go(), pages.state())
         for link in LINK.findall(page.body.decode())
     ]
     assert len(wanted) > 8
@@ -59,7 +59,7 @@ def test_everything_a_page_needs_is_there_and_never_changes() -> None:
 
 
 def test_pages_need_nothing_inline_and_nobody_else() -> None:
-    for page in (Pages().watch("demo"), Pages().state()):
+    for page in (Pages().watch("demo"), Pages().go(), Pages().state()):
         text = page.body.decode()
         assert "://" not in text
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", text)

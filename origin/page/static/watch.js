@@ -163,6 +163,14 @@ function showPhase() {
   document.title = `${stream} · ${byId("phase").textContent}`;
 }
 
+/** What the broadcaster calls it, if it says: the heading, beside the name. */
+async function showTitle() {
+  if (player.phase !== "live") return;
+  const answer = await fetch("/api/streams").then((found) => found.json()).catch(() => null);
+  const title = answer?.streams.find(({ name }) => name === stream)?.title;
+  byId("title").textContent = title ? `${title} · ${stream}` : stream;
+}
+
 /** A recording can be had as a file, where the POP lets it through. */
 async function showRecording() {
   if (player.phase !== "recording") return;
@@ -194,6 +202,7 @@ byId("player").value = player.name;
 byId("player").addEventListener("change", choosePlayer);
 player.addEventListener("notice", showNotice);
 player.addEventListener("phase", showPhase);
+player.addEventListener("phase", showTitle);
 player.addEventListener("phase", showRecording);
 byId("notice-action").addEventListener("click", () => player.act());
 showNotice();

@@ -1,0 +1,162 @@
+"""Going live from a browser: a fake camera in one Chromium, watched in a second one at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.browser.chromium import Browser
+from tests.browser.conftest import Demo
+from tests.browser.live import state_of
+from tests.browser.visit import START_S, now_in, samples, settle, spread, stalls_since
+
+pytestmark = pytest.mark.timeout(150)
+
+FAKE: Final = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+FIGURES: Final = "window.__edgecache.figures()"
+# What is on the screen, as one number: a grid of the picture's pixels.
+PICTURE: Final = """(() => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [32, 18];
+  const context = canvas.getContext("2d");
+  context.drawImage(document.querySelector("video"), 0, 0, 32, 18);
+  return context.getImageData(0, 0, 32, 18).data.reduce((sum, each, at) => sum + each * at, 0);
+})()"""
+WATCH_S: Final = 8.0
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Iterator[Browser]:
+    """The broadcaster's browser, whose camera and microphone are Chromium's fake ones."""
+    home = tmp_path / "camera"
+    home.mkdir()
+    with Browser(home, *FAKE) as found:
+        yield found
+
+
+def until(browser: Browser, condition: str, within_s: float = 20.0) -> dict[str, Any]:
+    """The go-live page's figures once `condition` (of `f`) is true."""
+    found: dict[str, Any] = browser.until(f"((f) => ({condition}) && f)({FIGURES})", within_s)
+    return found
+
+
+def go(browser: Browser, address: str, key: str) -> None:
+    browser.open(address)
+    browser.ask("click", selector="#camera")
+    until(browser, "f.picture.width")
+    browser.ask("fill", selector="#title", value="Hello, <b>world</b>")
+    begin(browser, key)
+
+
+def begin(browser: Browser, key: str) -> None:
+    browser.ask("fill", selector="#key", value=key)
+    browser.ask("click", selector="#start")
+
+
+def until_served(url: str) -> None:
+    """Raises AssertionError when it takes too long."""
+    for _ in range(200):
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(url, timeout=10):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{url} does not come")
+
+
+def kill_remuxer(origin: int) -> None:
+    """Kill -9 the ffmpeg that reads Matroska, a child of `origin`."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes().split(b"\0")
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == origin and b"matroska" in command:
+            return os.kill(int(path.name), signal.SIGKILL)
+    raise AssertionError("nothing reads Matroska")
+
+
+def test_a_browser_goes_live_and_another_one_watches(
+    demo: Demo,
+    camera: Browser,
+    browser: Browser,
+    shot: Callable[[str], None],
+    measured: Callable[..., None],
+) -> None:
+    key = demo.facts["publish"].rpartition("/")[2]
+    go(camera, demo.facts["go"], "mine.wrong")
+    refused = until(camera, "f.phase === 'over'")
+    assert refused["words"] == "The POP refused the broadcast: bad stream key."
+    asked = time.monotonic()
+    begin(camera, key)
+    until(camera, "f.phase === 'live' && f.bytes && f.trip !== null")
+
+    until_served(demo.facts["own"]["playlists"][1])
+    measured(go_to_playlist=f"{time.monotonic() - asked:.1f} s")
+    browser.open(demo.facts["own"]["watch"])
+    settle(browser)
+    assert browser.text("h1") == "Hello, <b>world</b> · mine"
+    since = now_in(browser)
+    pictures = {browser.evaluate(PICTURE)}
+    for _ in range(4):
+        time.sleep(WATCH_S / 4)
+        pictures.add(browser.evaluate(PICTURE))
+    assert len(pictures) > 1, "the picture stands still"
+    stalls = stalls_since(browser, since)
+    sent = until(camera, "f.viewers > 0 && f.rate > 0")
+    row = state_of(demo.operators, "mine")
+    assert row["source"] == "avc1 1280x720, aac"
+    measured(
+        by_date=spread(samples(browser, "date", since)),
+        by_playlist=spread(samples(browser, "edge", since)),
+        sent=f"{sent['rate'] / 1e6:.2f} Mb/s, round trip {sent['trip']:.0f} ms",
+        dropped=f"{sent['chunks']['dropped']} of {sent['chunks']['sent']} chunks",
+        stalls=len(stalls),
+    )
+    assert sent["received"] <= sent["bytes"]
+    shot("go-watched")
+
+    epoch, frames = row["epoch"], browser.figures()["frames"]["total"]
+    kill_remuxer(demo.facts["pids"]["origin"])
+    lost = time.monotonic()
+    again = until(camera, "f.recordings === 2 && f.phase === 'live' && f.trip !== null")
+    measured(back=f"{time.monotonic() - lost:.1f} s")
+    assert again["stream"] == "mine"
+    browser.until_figures(f"f.phase === 'live' && f.playing && f.frames.total > {frames} + 60", 30)
+    measured(stalls_by_loss=[round(s["seconds"], 1) for s in stalls_since(browser, since)])
+    assert state_of(demo.operators, "mine")["epoch"] == epoch
+    seen = browser.seen()
+    assert seen["console"] == [], [answer for answer in seen["answers"] if answer[1] >= 400]
+
+    camera.ask("click", selector="#stop")
+    assert until(camera, "f.phase === 'over'")["words"] == ""
+    browser.until_figures("f.phase !== 'live'", START_S)
+    assert key not in str(camera.seen()["answers"])
+    assert camera.seen()["console"] == []
+
+
+def test_what_a_browser_refuses_or_lacks_is_a_plain_sentence(demo: Demo, tmp_path: Path) -> None:
+    go_address = demo.facts["go"]
+    with Browser(tmp_path, "--deny-permission-prompts", FAKE[0]) as browser:
+        browser.open(go_address)
+        browser.ask("click", selector="#camera")
+        said = until(browser, "f.notice.includes('did not let')")["notice"]
+        assert "Allow it in the address bar" in said
+        assert browser.evaluate("document.querySelector('#start').disabled")
+        for lacks, sentence in (
+            ("MediaRecorder.isTypeSupported = () => false", "does not record H.264"),
+            ("delete window.MediaRecorder", "has no MediaRecorder"),
+        ):
+            browser.ask("before", script=lacks)
+            browser.open(go_address)
+            assert sentence in until(browser, "f.notice.includes('cannot go live')")["notice"]
+            assert browser.evaluate("document.querySelector('#camera').disabled")
+        assert browser.seen()["console"] == []

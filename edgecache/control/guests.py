@@ -15,8 +15,10 @@ import contextlib
 import logging
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from ..errors import UpstreamError
@@ -32,14 +34,29 @@ Handler = Callable[[Request], Awaitable[Response]]
 GiveBack = Callable[[socket.socket, bytes, bytes], None]
 
 
+@dataclass
+class Served:
+    """One request and what came of it; `request` None: it was not understood."""
+
+    sock: socket.socket
+    client: bytes
+    at_ns: int = field(default_factory=time.time_ns)
+    began_s: float = field(default_factory=time.monotonic)
+    request: Request | None = None
+    answer: Response | None = None
+    sent: int = 0
+
+
 class Guests:
     """take() for each that comes. `give_back(socket, bytes read beyond the request, client)`: takes
-    over the socket. `counts` is monotonic: `<what>.<label>`."""
+    over the socket. `tell` hears of each when it is over. `counts` is monotonic:
+    `<what>.<label>`."""
 
     def __init__(self, handler: Handler, give_back: GiveBack, limits: Limits) -> None:
         self._handler = handler
         self._give_back = give_back
         self._limits = limits
+        self.tell: Callable[[Served], None] = lambda _: None
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self.counts: Counter[str] = Counter()
@@ -67,8 +84,12 @@ class Guests:
 
     async def _serve(self, sock: socket.socket, head: bytes, rest: bytes, client: bytes) -> None:
         sock.setblocking(False)
+        served = Served(sock, client)
         try:
-            goes_on, rest = await self._turn(sock, head, rest)
+            try:
+                goes_on, rest = await self._turn(served, head, rest)
+            finally:
+                self.tell(served)
         except (OSError, TimeoutError):
             self.counts["closed.gone"] += 1
             sock.close()
@@ -89,25 +110,25 @@ class Guests:
                 self.counts["closed.answered"] += 1
                 await self._linger(sock)
 
-    async def _turn(self, sock: socket.socket, head: bytes, rest: bytes) -> tuple[bool, bytes]:
+    async def _turn(self, served: Served, head: bytes, rest: bytes) -> tuple[bool, bytes]:
         """(may the connection go on, what was read behind the request)."""
-        asked, rest = await self._read(sock, head, rest)
-        request = asked.request
+        asked, rest = await self._read(served.sock, head, rest)
+        request = served.request = asked.request
         if request is None or asked.response is not None:
-            answer = asked.response or refusal(400, "malformed request", close=True)
-            await self._send(sock, render(answer, close=True))
+            answer = served.answer = asked.response or refusal(400, "malformed request", close=True)
+            await self._send(served, render(answer, close=True))
             self.counts[f"answers.{answer.status}"] += 1
             return False, b""
         certain = not any(name == "transfer-encoding" for name, _ in request.fields)
         last = self._draining or not asked.keep_alive or not certain
-        request.interim = self._interim(sock) if request.minor else None
-        answer = await self._answer(request)
+        request.interim = self._interim(served.sock) if request.minor else None
+        answer = served.answer = await self._answer(request)
         self.counts[f"answers.{answer.status}"] += 1
         if answer.stream is None:
             bare = request.method == "HEAD"
-            await self._send(sock, render(answer, head_only=bare, close=last or answer.close))
+            await self._send(served, render(answer, head_only=bare, close=last or answer.close))
             return not (last or answer.close), rest
-        return not await self._stream(sock, request, answer, answer.stream, last=last), rest
+        return not await self._stream(served, request, answer, answer.stream, last=last), rest
 
     async def _read(self, sock: socket.socket, head: bytes, rest: bytes) -> tuple[Asked, bytes]:
         """One request with its body. Raises TimeoutError when the body does not come."""
@@ -136,7 +157,7 @@ class Guests:
 
     async def _stream(
         self,
-        sock: socket.socket,
+        served: Served,
         request: Request,
         answer: Response,
         stream: AsyncGenerator[bytes, None],
@@ -152,18 +173,21 @@ class Guests:
         if answer.length is not None and answer.status != 204:
             framing = f"Content-Length: {answer.length}"
         async with contextlib.aclosing(stream) as pieces:
-            await self._send(sock, render_head(answer, close=last, framing=framing))
+            await self._send(served, render_head(answer, close=last, framing=framing))
             if bare:
                 return last
             async for piece in pieces:
-                await self._send(sock, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+                await self._send(
+                    served, b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+                )
         if chunked:
-            await self._send(sock, b"0\r\n\r\n")
+            await self._send(served, b"0\r\n\r\n")
         return last
 
-    async def _send(self, sock: socket.socket, data: bytes) -> None:
+    async def _send(self, served: Served, data: bytes) -> None:
         async with asyncio.timeout(self._limits.body_s):
-            await asyncio.get_running_loop().sock_sendall(sock, data)
+            await asyncio.get_running_loop().sock_sendall(served.sock, data)
+        served.sent += len(data)
 
     @staticmethod
     def _interim(sock: socket.socket) -> Callable[[int, Fields], None]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..config import UPLOADS, EdgeConfig
+from . import access
 from .guests import Guests
 from .http1 import Limits
 from .routes import Routes
@@ -54,6 +55,8 @@ class Hosting:
             forwards=True,
         )
         self._guests = Guests(self._site.handle, self._give_back, limits)
+        if config.log.access:
+            self._guests.tell = access.tell_served
         self.passed: Callable[[int, bytes, bytes], None] = lambda fd, *_: os.close(fd)
         self.uploads: Callable[[socket.socket, bytes], None] | None = None  # see upload.py
 

@@ -207,6 +207,27 @@ def test_queries_that_differ(edge: Edge) -> None:
     assert (edge.count("misses"), edge.count("store_entries_now")) == (1, 1)
 
 
+def test_a_byte_each_of_what_nobody_has(edge: Edge) -> None:
+    """Two hundred ranges of one byte cost the origin the object once, and no more."""
+    body = bytes(n % 251 for n in range(100_000))
+    viewers = [edge.viewer() for _ in range(20)]
+    for number in range(200):
+        at = number * 499
+        viewers[number % 20].send(get("/cold.m4s", f"Range: bytes={at}-{at}"))
+    edge.await_parked(20)
+    fill = edge.fill()
+    fill.begin(200, b"", length=len(body), ttl_ms=60_000)
+    fill.append(body)
+    fill.commit()
+    for number in range(200):
+        answer = viewers[number % 20].answer()
+        assert (answer.status, answer.body) == (206, body[number * 499 :][:1])
+    assert edge.plane.misses() == []
+    assert edge.count("misses") == 1
+    for viewer in viewers:
+        viewer.close()
+
+
 def test_ten_thousand_reloads_far_ahead(
     edges: Callable[..., Edge], crowd: Gather, healthy: Beside
 ) -> None:

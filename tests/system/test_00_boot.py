@@ -303,3 +303,20 @@ def test_the_access_log_has_one_record_a_request(origin: ScriptedOrigin) -> None
         assert record["client"] == "127.0.0.1"
         assert edge.stop() == 0
         assert "s3cr3t" not in "".join(edge.lines)
+
+
+def test_the_access_log_has_pages_too(origin: ScriptedOrigin) -> None:
+    """Of a route of kind `http`, which the control plane answers: the same record, whose `cache` is
+    what the viewer was told."""
+    origin.says("/page", ok(b"12345", "Cache-Control: max-age=60"))
+    route = 'route=[{prefix="/",kind="http"}]'
+    with Edge([f"origin.urls={origin.url}", route, "log.access=true"]) as edge:
+        for word in ("uri-miss", "hit"):
+            edge.get("/page?token=s3cr3t")
+            record = edge.logged("GET /page")
+            assert (record["status"], record["cache"]) == (200, word)
+            assert record["client"] == "127.0.0.1"
+            assert int(str(record["bytes"])) > 5
+            assert int(str(record["duration_us"])) > 0
+        assert edge.stop() == 0
+        assert "s3cr3t" not in "".join(edge.lines)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -19,11 +21,16 @@ from edgecache.errors import EdgeError
 
 _NAMES: Final = ("libsrt-gnutls.so.1.5", "libsrt-openssl.so.1.5", "libsrt.so.1.5")
 _INSTALL: Final = "install it (Debian: apt-get install libsrt1.5-gnutls)"
-_LATENCY, _PASSPHRASE, _STREAM_ID, _IPV6_ONLY = 23, 26, 46, 54  # SRTO_...
+# SRTO_...
+_WAITS, _LATENCY, _PASSPHRASE, _AGREED_LATENCY, _STREAM_ID, _IPV6_ONLY = 2, 23, 26, 43, 46, 54
+_READABLE: Final = 0x1 | 0x8  # SRT_EPOLL_IN, _ERR
+_NOTHING_YET: Final = 6002  # SRT_EASYNCRCV
 _LOG_CRITICAL: Final = 2
 _BACKLOG: Final = 16
 _MESSAGE_BYTES: Final = 1500
 _STREAM_ID_BYTES: Final = 513
+_LOOK_S: Final = 1.0  # a wait that is not told of an end notices it then
+_END_S: Final = 0.01  # between two looks for what is left at the end
 _Hook = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
 )
@@ -58,12 +65,22 @@ def load() -> ctypes.CDLL:
 
 
 class Caller:
-    """One accepted connection."""
+    """One accepted connection. Read without blocking: a read that waits when the connection ends
+    takes a message with it."""
 
     def __init__(self, library: ctypes.CDLL, handle: int, address: str) -> None:
         self._library = library
         self._handle = handle
         self._buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        self._closed = threading.Event()
+        number, size = ctypes.c_int(0), ctypes.c_int(4)
+        library.srt_setsockflag(handle, _WAITS, ctypes.byref(number), 4)
+        library.srt_getsockflag(handle, _AGREED_LATENCY, ctypes.byref(number), ctypes.byref(size))
+        self._latency_s = number.value / 1000
+        self._until_s = 0.0  # of what is left at the end
+        self._poll = library.srt_epoll_create()
+        number.value = _READABLE
+        library.srt_epoll_add_usock(self._poll, handle, ctypes.byref(number))
         self.address = address
 
     def stream_id(self) -> str:
@@ -73,13 +90,34 @@ class Caller:
         return text.raw[: size.value].rstrip(b"\0").decode("utf-8", "replace")
 
     def read(self) -> bytes:
-        """The next message; waits for it. b"" when the connection is over, however it ended."""
-        size = self._library.srt_recvmsg(self._handle, self._buffer, _MESSAGE_BYTES)
-        return self._buffer.raw[:size] if size > 0 else b""
+        """The next message; waits for it. b"" when the connection is over, however it ended, and
+        all that had arrived has been read."""
+        while True:
+            size = self._library.srt_recvmsg(self._handle, self._buffer, _MESSAGE_BYTES)
+            if size > 0:
+                return self._buffer.raw[:size]
+            if self._library.srt_getlasterror(None) == _NOTHING_YET:
+                self._wait()
+            elif not self._lingers():
+                return b""
 
     def close(self) -> None:
-        """The publisher is told. Idempotent."""
-        self._library.srt_close(self._handle)
+        """The publisher is told, whoever reads is woken. Idempotent."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._library.srt_close(self._handle)
+            self._library.srt_epoll_release(self._poll)
+
+    def _wait(self) -> None:
+        event = (ctypes.c_int * 2)()  # SRT_EPOLL_EVENT
+        self._library.srt_epoll_uwait(self._poll, event, 1, ctypes.c_int64(round(_LOOK_S * 1000)))
+
+    def _lingers(self) -> bool:
+        """After the end: may a message have arrived whose time has not come? libsrt gives each at
+        its time, also then."""
+        if not self._until_s:
+            self._until_s = time.monotonic() + self._latency_s
+        return time.monotonic() < self._until_s and not self._closed.wait(_END_S)
 
 
 class Listener:

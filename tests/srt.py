@@ -38,6 +38,11 @@ class Caller:
         return bool(self._library.srt_sendmsg2(self._handle, message, len(message), None) > 0)
 
     @property
+    def unsent(self) -> int:
+        """Messages that the listener has not acknowledged."""
+        return int(self._library.srt_getsndbuffer(self._handle, None, None))
+
+    @property
     def state(self) -> int:
         """5 is connected, 6 broken."""
         return int(self._library.srt_getsockstate(self._handle))

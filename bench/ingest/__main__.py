@@ -41,6 +41,7 @@ def main(
     every = [
         *cells.drops(_AWAY_S, _RECONNECT_S),
         *cells.publishers(),
+        *cells.over_srt(),
         *cells.codecs(),
         *cells.troubles(),
     ]

@@ -20,7 +20,7 @@ from . import clips, events
 from .client import RefusedError
 from .clips import AV1, HEVC, OBS, OPUS, Clip
 from .events import Event
-from .protocols import RTMP, Sender, Way
+from .protocols import RTMP, SRT, Sender, Way
 from .seen import Seen, listing
 from .site import Site
 
@@ -240,8 +240,8 @@ CODECS: Final = {
 _H264: Final = "H.264, AAC"
 
 
-def _by(publisher: str, name: str, play: Play) -> Cell:
-    return Cell(name=name, publisher=publisher, codec=_H264, event="steady", play=play)
+def _by(publisher: str, name: str, play: Play, way: Way = RTMP, codec: str = _H264) -> Cell:
+    return Cell(name=name, publisher=publisher, codec=codec, event="steady", play=play, way=way)
 
 
 def publishers() -> list[Cell]:
@@ -255,6 +255,19 @@ def publishers() -> list[Cell]:
     if shutil.which("gst-launch-1.0"):
         found.append(_by("GStreamer rtmp2sink", "gstreamer", process(gstreamer())))
     return found
+
+
+def over_srt() -> list[Cell]:
+    """What ffmpeg had not sent when it closed is lost: live mode does not wait for it."""
+    hevc = Clip(seconds=SECONDS, video=HEVC)
+    found = [
+        _by("OBS's settings (B-frames)", "srt-obs", process(ffmpeg(AS_OBS, SRT)), SRT),
+        _by("ffmpeg", "srt-hevc", process(ffmpeg(hevc, SRT)), SRT, "HEVC, AAC"),
+    ]
+    if shutil.which("gst-launch-1.0"):
+        sink = process(gstreamer(SRT))
+        found.append(_by("GStreamer srtsink", "srt-gstreamer", sink, SRT))
+    return [_least(cell, SECONDS - 1) for cell in found]
 
 
 def codecs() -> list[Cell]:

@@ -44,4 +44,11 @@ RTMP: Final = Way(
     sink=lambda url: f"flvmux name=mux streamable=true ! rtmp2sink location={url}",
     send=Publisher.open,
 )
-WAYS: Final = (RTMP,)
+SRT: Final = Way(
+    name="SRT",
+    door="srt",
+    url=lambda door, key: f"srt://{door}?streamid={key}&latency=200000",
+    output=lambda url: ["-f", "mpegts", url],
+    sink=lambda url: f"mpegtsmux name=mux alignment=7 ! srtsink uri={url.split('&')[0]}",
+)
+WAYS: Final = (RTMP, SRT)

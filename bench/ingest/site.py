@@ -38,7 +38,7 @@ http.listen = "{host}:{http_a}"
 origin.urls = ["http://{host}:{origin}"]
 keys.k.secret_file = "{secret}"
 push.listen = "{host}:{push_a}"
-ingest.listen = "{host}:{rtmp_a}"
+ingest = {{ listen = "{host}:{rtmp_a}", srt_listen = "{host}:{srt_a}" }}
 admin = {{ listen = "{host}:{admin_a}", refresh = "0s" }}
 log.format = "json"
 """
@@ -49,6 +49,7 @@ data.dir = "{home}/data"
 live = {{ segment = "1s", parts = 4, window = "10s", dvr = "10m", reconnect = "{reconnect}s" }}
 keys.k.secret_file = "{secret}"
 pops.pop = {{ push = "http://{host}:{push_a}", hot = ["*"] }}
+srt.listen = "{host}:{srt_origin}"
 encoder.streams = 64
 ladder.v = {{ width = 160, height = 90, bitrate = "100kbps", preset = "ultrafast" }}
 log.format = "json"
@@ -57,7 +58,7 @@ log.format = "json"
 
 @dataclass
 class Site:
-    """Doors as host:port by name: rtmp, http. keys: of each stream. Many threads ask it."""
+    """Doors as host:port by name: rtmp, srt, http. keys: of each stream. Many threads ask it."""
 
     doors: Mapping[str, str]
     admin: Mapping[str, str]  # base URL by daemon
@@ -124,7 +125,7 @@ def serving(streams: Sequence[str], *, reconnect_s: float) -> Iterator[Site]:
             keys = {stream: catalog.create_key(stream) for stream in streams}
         admin = {"pop": ports["admin_a"], "origin": ports["admin_origin"]}
         site = Site(
-            doors={"rtmp": f"{HOST}:{ports['rtmp_a']}", "http": f"{HOST}:{ports['http_a']}"},
+            doors={door: f"{HOST}:{ports[f'{door}_a']}" for door in ("rtmp", "srt", "http")},
             admin={name: f"http://{HOST}:{port}" for name, port in admin.items()},
             keys=keys,
             reconnect_s=reconnect_s,

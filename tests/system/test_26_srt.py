@@ -144,6 +144,16 @@ async def test_nothing_is_lost_on_a_bad_network_that_changes(media: bytes) -> No
 
 
 @looped
+async def test_the_end_of_a_broadcast_is_not_cut_off(media: bytes) -> None:
+    """What was there when the publisher said goodbye, but whose time (`latency`) had not come."""
+    async with site() as at:
+        async with calling(at.port, at.key("cam")) as caller:
+            await send(caller, media[: 100 * MESSAGE])
+            await eventually(lambda: not caller.unsent)
+        await eventually(lambda: len(at.bodies[0].data) == 100 * MESSAGE, 3)
+
+
+@looped
 async def test_every_refusal_says_why(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     async with site() as at:

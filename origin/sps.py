@@ -1,8 +1,8 @@
-"""The picture size inside an AVC sequence header.
+"""The picture size inside an AVC sequence header, as it is to be shown.
 
 Laws: pure; bounded by the bytes given; anything that is not a whole, plausible SPS gives None,
 since the size only chooses rungs and a decoder judges the rest. Source: ISO/IEC 14496-15 5.3.3.1
-(AVCDecoderConfigurationRecord), ITU-T H.264 7.3.2.1.1.
+(AVCDecoderConfigurationRecord), ITU-T H.264 7.3.2.1.1 and E.1.1.
 """
 
 from __future__ import annotations
@@ -13,6 +13,12 @@ from typing import Final
 _HIGH_PROFILES: Final = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
 _MAX_GOLOMB_ZEROS: Final = 31
 _MAX_SIDE: Final = 16384
+_EXTENDED_SAR: Final = 255
+# Of a sample, width to height, by aspect_ratio_idc (H.264 table E-1).
+_RATIOS: Final = (
+    *((1, 1), (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11)),
+    *((80, 33), (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1)),
+)
 
 
 class _CutError(Exception):
@@ -50,8 +56,8 @@ class _Bits:
 
 
 def picture_size(record: bytes) -> tuple[int, int] | None:
-    """(width, height) in pixels from an AVCDecoderConfigurationRecord; None if it holds no readable
-    SPS."""
+    """(width, height) from an AVCDecoderConfigurationRecord, in pixels that are square: one whose
+    samples are not is as much wider. None if it holds no readable SPS."""
     if len(record) < 8 or record[0] != 1 or not record[5] & 31:
         return None
     length = int.from_bytes(record[6:8], "big")
@@ -86,7 +92,21 @@ def _size(bits: _Bits) -> tuple[int, int]:
         unit_y = (2 if chroma == 1 else 1) * (2 - frames_only)
         width -= (left + right) * unit_x
         height -= (top + bottom) * unit_y
-    return width, height
+    across, down = _ratio(bits)
+    return round(width * across / down), height
+
+
+def _ratio(bits: _Bits) -> tuple[int, int]:
+    """Of a sample; (1, 1) when nothing is told, or not wholly."""
+    try:
+        if not (bits.bits(1) and bits.bits(1)):  # VUI, aspect_ratio_info
+            return 1, 1
+        code = bits.bits(8)
+        told = (bits.bits(16), bits.bits(16)) if code == _EXTENDED_SAR else None
+    except _CutError:
+        return 1, 1
+    ratio = told or (_RATIOS[code] if code < len(_RATIOS) else (1, 1))
+    return ratio if all(ratio) else (1, 1)
 
 
 def _chroma(bits: _Bits) -> int:

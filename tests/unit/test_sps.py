@@ -43,6 +43,20 @@ def test_sizes_of_real_streams(size: str, options: tuple[str, ...]) -> None:
         picture_size(found[:cut])
 
 
+@pytest.mark.parametrize(
+    ("size", "ratio", "shown"),
+    [("720x576", "64/45", (1024, 576)), ("720x480", "10/11", (655, 480)), ("96x54", "1", (96, 54))],
+)
+def test_a_picture_of_oblong_samples_is_as_wide_as_it_is_shown(
+    size: str, ratio: str, shown: tuple[int, int]
+) -> None:
+    """DV and old cameras: encoded as 720x576, such a picture would be shown too narrow."""
+    found = record(size, "-vf", f"setsar={ratio}", "-pix_fmt", "yuv420p")
+    assert picture_size(found) == shown
+    for cut in range(9, len(found)):
+        picture_size(found[:cut])
+
+
 @given(st.binary(max_size=80))
 def test_random_bytes(data: bytes) -> None:
     size = picture_size(b"\x01\x64\x00\x1f\xff\xe1\x00" + data)

@@ -19,7 +19,9 @@ from tests.browser.chromium import Browser
 
 COMMAND: Final = Path(sys.executable).with_name("edgecache")
 STOP_S: Final = 25.0
-RECONNECT_S: Final = 3  # how long a publisher may be away before its stream ends
+# How long a publisher may be away before its stream ends: well over the 3 s after which the page
+# says that the signal has stopped.
+RECONNECT_S: Final = 8
 
 
 @dataclass(frozen=True)

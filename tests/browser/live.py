@@ -17,16 +17,19 @@ from typing import Any, Final
 
 from origin.ffmpeg import find
 
-_SOURCE: Final = (
-    "-re -f lavfi -i testsrc2=size=320x180:rate=30 -re -f lavfi -i sine=frequency=440:r=48000"
-)
+SECONDS: Final = 12
+_PICTURE: Final = "testsrc2=size=320x180:rate=30"
+_SOUND: Final = "sine=frequency=440:r=48000"
 _CODECS: Final = "-c:v libx264 -preset ultrafast -tune zerolatency -g 60 -pix_fmt yuv420p -c:a aac"
 
 
 @contextmanager
-def publisher(url: str) -> Iterator[None]:
-    """A small broadcast over RTMP for as long as this lasts; then it ends as OBS does."""
-    command = [str(find().path), "-hide_banner", "-loglevel", "error", *_SOURCE.split()]
+def publisher(url: str, sound_after_s: float) -> Iterator[None]:
+    """A small broadcast over RTMP of SECONDS; its sound ends `sound_after_s` after
+    its picture."""
+    ends = (f":duration={SECONDS}", f":duration={SECONDS + sound_after_s}")
+    inputs = f"-re -f lavfi -i {_PICTURE}{ends[0]} -re -f lavfi -i {_SOUND}{ends[1]}"
+    command = [str(find().path), "-hide_banner", "-loglevel", "error", *inputs.split()]
     process = subprocess.Popen(
         [*command, *_CODECS.split(), "-f", "flv", url],
         stdin=subprocess.PIPE,
@@ -34,7 +37,7 @@ def publisher(url: str) -> Iterator[None]:
     )
     try:
         yield
-        assert process.poll() is None, f"the publisher has ended by itself: {process.returncode}"
+        assert process.wait(SECONDS + 10) == 0
     finally:
         process.terminate()
         try:

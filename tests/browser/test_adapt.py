@@ -35,6 +35,20 @@ CHASE: Final = """(async () => {
   }
   return { rates, behind, dry: rateFor(1, 0.1), far: rateFor(3.5, 9) };
 })()"""
+# A picture that stands at 5 s, and is given a nudge; then one that somebody else moves.
+STALLS: Final = """(async () => {
+  const { Stalls } = await import("/static/meter.js");
+  const video = Object.assign(new EventTarget(), { currentTime: 5 });
+  const stalls = new Stalls(video), seen = [];
+  const to = (at, name) => {
+    video.currentTime = at;
+    video.dispatchEvent(new Event(name));
+    seen.push(stalls.stalling);
+  };
+  to(4.9, "playing"); to(5, "waiting"); to(5.1, "seeking"); to(5.1, "timeupdate");
+  to(5.2, "timeupdate"); to(5.3, "waiting"); to(9, "seeking");
+  return seen;
+})()"""
 
 
 def levels(browser: Browser, demo: Demo, late: str, seconds: int) -> list[int]:
@@ -68,3 +82,11 @@ def test_the_distance_is_made_up_by_rate_alone(demo: Demo, browser: Browser, beh
     assert found["rates"][-1] == 1
     assert all(0.95 <= rate <= 1.08 for rate in found["rates"])
     assert found["dry"] == found["far"] == 1
+
+
+def test_what_is_nudged_stands_still(demo: Demo, browser: Browser) -> None:
+    """hls.js moves a picture that stands by 0.1 s: the page took it for one that plays, and never
+    said that the signal had stopped."""
+    browser.open(f"{demo.b}/state")
+    found = browser.evaluate(STALLS)
+    assert found == [False, True, True, True, False, True, False]

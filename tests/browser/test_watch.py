@@ -144,13 +144,14 @@ def test_from_offline_to_live_to_recording(
     assert browser.text("#notice-title") == "The stream is offline"
     assert "starts by itself" in browser.text("#notice-text")
     shot("offline")
-    with publisher(demo.facts["publish"]):
+    with publisher(demo.facts["publish"], sound_after_s=0.25):
         browser.until_figures("f.phase === 'live' && f.position > 6", 40)
     began = time.monotonic()
     browser.until_figures("f.phase === 'waiting'", RECONNECT_S + 8)
-    # With a second of buffer it first says that it is buffering: no part for 3 s makes it sure.
+    # With a second of buffer it first says that it is buffering: no part for 3 s makes it sure,
+    # and the stream has not ended by then.
     title = "document.querySelector('#notice-title').innerText"
-    assert browser.until(f'{title} === "The broadcaster\'s signal has stopped"', 3)
+    assert browser.until(f'{title} === "The broadcaster\'s signal has stopped"', RECONNECT_S)
     shot("signal")
     browser.until_figures("f.recording", RECONNECT_S + 20)
     measured(said_ended_after=f"{time.monotonic() - began:.1f} s")

@@ -3,6 +3,7 @@
 // Laws: hls.js tries the multivariant playlist once; trying again, and saying so, is the player's.
 
 import { bufferedAhead, rateFor } from "./chase.js";
+import { letEnd, waitingAtTheEnd } from "./ending.js";
 
 /** Media playlists: a stream that began anew lists no whole segment for its first two seconds, and
  * while its origin restarts a POP says 503. */
@@ -59,7 +60,11 @@ export class HlsEngine {
 
   constructor(video, stream, meter, tell) {
     const { Hls } = window;
-    const hls = new Hls({ ...CONFIG, loader: meter.loader(Hls.DefaultConfig.loader) });
+    const hls = new Hls({
+      ...CONFIG,
+      loader: meter.loader(Hls.DefaultConfig.loader),
+      streamController: waitingAtTheEnd(Hls.DefaultConfig.streamController),
+    });
     this.hls = hls;
     this.#video = video;
     this.clock = meter.clock;
@@ -69,6 +74,7 @@ export class HlsEngine {
     hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => tell.levels());
     hls.on(Hls.Events.LEVEL_UPDATED, (_name, data) => this.#updated(data.details));
     hls.on(Hls.Events.LEVEL_SWITCHED, () => tell.levels());
+    letEnd(hls, Hls.Events);
     hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
     hls.loadSource(`/live/${stream}/master.m3u8`);
     hls.attachMedia(video);

@@ -4,6 +4,7 @@
 // Cache-Status member says so (RFC 9211). Does not know the player, only responses.
 
 const WINDOW_MS = 10_000;
+const NUDGE_S = 0.5; // less than anybody seeks
 
 /** "pop-a; hit; detail=woken" -> {pop, hit, woken, collapsed}; null when there is no such field. */
 export function parseCacheStatus(value) {
@@ -107,7 +108,8 @@ export class Meter {
   }
 }
 
-/** Standing still while it should move: counted from the first picture on, seeking left out. */
+/** Standing still while it should move: counted from the first picture on, seeking left out, but
+ * for the nudges that a library gives to what stands. */
 export class Stalls {
   #since = null;
   #position = 0;
@@ -127,9 +129,12 @@ export class Stalls {
     video.addEventListener("timeupdate", () => {
       if (this.#since !== null && video.currentTime > this.#position + 0.05) this.#end();
     });
-    for (const name of ["seeking", "ended", "emptied"]) {
-      video.addEventListener(name, () => this.#end());
-    }
+    video.addEventListener("seeking", () => {
+      const nudged = Math.abs(video.currentTime - this.#position) < NUDGE_S;
+      if (this.stalling && nudged) this.#position = video.currentTime;
+      else this.#end();
+    });
+    for (const name of ["ended", "emptied"]) video.addEventListener(name, () => this.#end());
   }
 
   /** From here on the next picture is a first one. */

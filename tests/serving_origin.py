@@ -82,9 +82,9 @@ async def child(*command: str, **options: Any) -> AsyncIterator[asyncio.subproce
         await process.wait()
 
 
-async def listening(port: int) -> None:
+async def listening(port: int, within_s: float = 10.0) -> None:
     """Until a process that was started takes connections."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(within_s):
         while True:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

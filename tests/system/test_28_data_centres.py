@@ -146,7 +146,7 @@ class Centre:
     async def serving(self) -> AsyncIterator[asyncio.subprocess.Process]:
         command = (sys.executable, "-m", "origin", "serve", "-c", str(self.config))
         async with child(*command, cwd=ROOT) as process:
-            await listening(self.port)
+            await listening(self.port, START_S)
             yield process
 
 

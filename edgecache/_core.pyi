@@ -121,8 +121,9 @@ class Plane:
     def reroute(
         self, keep: Sequence[tuple[bytes, Sequence[bytes]]], sites: Collection[bytes]
     ) -> bool:
-        """Other routes from each worker's next turn on. False: not yet, one has not taken those of
-        the last time. Raises ValueError when they do not fit, and leaves it as it was."""
+        """Other routes, for every request that comes from now on; returns when each worker reads by
+        them, or hangs. False: one hung the last time, and has not taken those. Raises ValueError
+        when they do not fit, and leaves it as it was."""
 
     def set_budget(self, budget_bytes: int) -> None: ...  # evict() and every write go by it
     def evict(self) -> bool:

@@ -5,12 +5,12 @@ Threads: workers run worker_run() without the GIL from start() to stop(); everyt
 by the one control thread. The types are documented in _core.pyi. """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
-from libc.string cimport memset
-
 import threading
+import time
 
 from edgecache.native.address cimport (
     ADDRESS_TEXT_BYTES, Address, Network, address_parse, address_v6, address_write,
@@ -38,8 +38,8 @@ from edgecache.native.keep cimport Keep, keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, Rendering, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_ROUTES, MESSAGE_SHED, MESSAGE_STOP, WORKERS_MAX,
-    bell_answer, bell_ring, up_take,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_SHED, MESSAGE_STOP, WORKERS_MAX, bell_answer, bell_ring,
+    up_take,
 )
 from edgecache.native.plane cimport (
     Plane as NativePlane, Stamp, fill_append, fill_begin, fill_commit, fill_fail, fill_renew,
@@ -68,6 +68,7 @@ COUNTER_HELP = {ec_counter_names[i].decode(): ec_counter_helps[i].decode() for i
 HISTOGRAM_HELP = {
     ec_histogram_names[i].decode(): ec_histogram_helps[i].decode() for i in range(HISTOGRAMS)
 }
+TURNS_MS = 1000                          # how long all workers may take to begin another turn
 METHODS = (b"-", b"GET", b"HEAD", b"OPTIONS")
 LEFT = ("evicted", "expired", "purged", "replaced", "failed")            # as store.pxd orders them
 STATES = {ENTRY_RESERVED: b"reserved", ENTRY_FILLING: b"filling", ENTRY_COMPLETE: b"complete",

@@ -89,8 +89,12 @@ cdef class Plane:
             return False
         self._keep(&self.native.keeps[other], keep, sites)
         store_release_u32(&self.native.routes, other)
-        with nogil:
-            plane_order(&self.native, MESSAGE_ROUTES)
+        for index in range(self.native.workers):
+            bell_ring(&self.native.contexts[index].down.bell)
+        for _turn in range(TURNS_MS):
+            if plane_rerouted(&self.native):
+                break
+            time.sleep(0.001)
         return True
 
     def set_budget(self, uint64_t budget_bytes):

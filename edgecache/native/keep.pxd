@@ -4,7 +4,7 @@ A query is dropped, but for the LL-HLS directives (target.pxd), unless a route o
 names some of its parameters. Those become part of the key and of the origin request, in the order
 of the route and each once, so that nothing unkeyed exists.
 
-Law: filled in before a worker reads it, read-only while one may (plane_reroute). The rules are
+Law: filled in before a worker reads it, read-only while one may (worker_reroute). The rules are
 ordered: the first prefix that fits decides, also when it names nothing. """
 from libc.string cimport memchr, memcmp, memcpy, memset
 from edgecache.native.types cimport Slice, cbyte, slice_of

@@ -3,7 +3,7 @@
 Up (worker → control): a ring of entries that somebody asked for and nobody fills (MISS). One
 producer, one consumer, no lock. Full: the entry fails with 503 for everybody who waits (shed).
 Down (control → worker, or a worker that failed an entry): a ring of messages. READY (an entry
-changed), SHED, ROUTES, HAND, DRAIN, STOP. Producers take a
+changed), SHED, HAND, DRAIN, STOP. Producers take a
 mutex for a few instructions. READY is coalesced by the entry's `posted` bits, so the ring holds at
 most one per entry; should it be full all the same, `overflow` makes the worker look at everything
 it holds.
@@ -31,7 +31,6 @@ cdef enum:
 cdef enum MessageKind:
     MESSAGE_READY = 1
     MESSAGE_SHED
-    MESSAGE_ROUTES
     MESSAGE_HAND
     MESSAGE_DRAIN
     MESSAGE_STOP

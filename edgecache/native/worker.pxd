@@ -31,9 +31,9 @@ from edgecache.native.http1 cimport (
 )
 from edgecache.native.log cimport log_destroy, log_init
 from edgecache.native.mailbox cimport (
-    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_ROUTES, MESSAGE_SHED, MESSAGE_STOP, Bell,
-    Message, Post, bell_answer, bell_ring, down_destroy, down_init, down_overflowed, down_take,
-    up_destroy, up_init,
+    MESSAGE_DRAIN, MESSAGE_HAND, MESSAGE_READY, MESSAGE_SHED, MESSAGE_STOP, Bell, Message, Post,
+    bell_answer, bell_ring, down_destroy, down_init, down_overflowed, down_take, up_destroy,
+    up_init,
 )
 from edgecache.native.pool cimport pool_destroy, pool_init
 from edgecache.native.send cimport Progress
@@ -209,10 +209,12 @@ cdef inline void _take_back(Context *ctx) noexcept nogil:
 
 
 cdef inline void worker_reroute(Context *ctx) noexcept nogil:
-    """Between two requests: the other table is free from here on."""
+    """Between two requests, before what has come since is read: the other table is free from here
+    on."""
     cdef uint32_t which = load_acquire_u32(ctx.routes)
-    ctx.keep = &ctx.keeps[which]
-    store_release_u32(&ctx.kept, which)
+    if which != ctx.kept or ctx.keep == NULL:
+        ctx.keep = &ctx.keeps[which]
+        store_release_u32(&ctx.kept, which)
 
 
 cdef inline void _mail(Context *ctx) noexcept nogil:
@@ -235,8 +237,6 @@ cdef inline void _mail(Context *ctx) noexcept nogil:
             _close_idle(ctx)
         elif message.kind == MESSAGE_HAND:
             _hand(ctx)
-        elif message.kind == MESSAGE_ROUTES:
-            worker_reroute(ctx)
         else:
             ctx.stopping = True
 
@@ -333,6 +333,7 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
         _tell_time(ctx)
         stat_add(&ctx.stats, C_loops, 1)
         pass_begin(ctx, ctx.now_us)
+        worker_reroute(ctx)
         mail = False
         for i in range(n):
             who = epoll_get_ptr(&events[i])

@@ -273,3 +273,13 @@ def test_none_is_not_bytes(plane: Plane) -> None:
     for call in calls:
         with pytest.raises(TypeError):
             call()
+
+
+def test_other_routes_count_at_once_or_not_at_all(plane: Plane) -> None:
+    assert plane.key(b"/a/x?s=1") == b"/a/x"
+    for names in ([b"s"], [], [b"t", b"s"]):
+        assert plane.reroute([(b"/a/", names)], [])
+        assert plane.key(b"/a/x?s=1") == (b"/a/x?s=1" if b"s" in names else b"/a/x")
+    with pytest.raises(ValueError, match="one rule too many"):
+        plane.reroute([(b"/b/", [])] * 20, [])
+    assert plane.key(b"/a/x?s=1") == b"/a/x?s=1"

@@ -77,7 +77,7 @@ async def site(limits: Limits | None = None, **live: Any) -> AsyncIterator[Site]
         "ladder": {"v": {"width": 160, "height": 90, "bitrate": "100kbps"}},
         "srt": {
             "listen": "127.0.0.1:0",
-            "latency": "400ms",
+            "latency": "2s",  # what comes later is dropped, on a machine that is busy elsewhere
             "passphrases": {"secret": {"secret": PASSPHRASE}},
         },
         "keys": {"k1": {"secret": SECRET}},
@@ -150,7 +150,7 @@ async def test_the_end_of_a_broadcast_is_not_cut_off(media: bytes) -> None:
         async with calling(at.port, at.key("cam")) as caller:
             await send(caller, media[: 100 * MESSAGE])
             await eventually(lambda: not caller.unsent)
-        await eventually(lambda: len(at.bodies[0].data) == 100 * MESSAGE, 3)
+        await eventually(lambda: len(at.bodies[0].data) == 100 * MESSAGE)
 
 
 @looped

@@ -18,7 +18,7 @@ LAWS: Final = (
     "parked = woken + park_timeout + park_gone + park_drained + parked_now",
     "requests = status_2xx + status_3xx + status_4xx + status_5xx + handed_over + unanswered"
     " + 0..parked_now",
-    "handed_over = site_taken",
+    "handed_over = site_taken + upload_accepted",
     "site_taken = site_returned + site_closed + site_requests",
     "store_created = store_entries_now + store_evicted + store_expired + store_purged"
     " + store_replaced + store_failed",

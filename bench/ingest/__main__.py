@@ -42,6 +42,7 @@ def main(
         *cells.drops(_AWAY_S, _RECONNECT_S),
         *cells.publishers(),
         *cells.over_srt(),
+        *cells.over_http(),
         *cells.codecs(),
         *cells.troubles(),
     ]

@@ -20,13 +20,14 @@ from . import clips, events
 from .client import RefusedError
 from .clips import AV1, HEVC, OBS, OPUS, Clip
 from .events import Event
-from .protocols import RTMP, SRT, Sender, Way
+from .protocols import HTTP, RTMP, SRT, Sender, Way
 from .seen import Seen, listing
 from .site import Site
 
 SECONDS: Final = 6.0
 _SLACK_S: Final = 0.6  # of media: what an encoder's start and the last, short part may cost
 _PATIENCE_S: Final = 30.0
+_TS_WRAP_S: Final = (1 << 33) / 90_000
 _TAGS_S: Final = clips.FPS + 48_000 / 1024  # of both kinds
 
 
@@ -190,8 +191,10 @@ def second(clip: Clip) -> Play:
     return play
 
 
-def ffmpeg(clip: Clip, way: Way = RTMP) -> Callable[[str], list[str]]:
-    return lambda url: [*clips.command(clip, paced=True), *way.output(url)]
+def ffmpeg(clip: Clip, way: Way = RTMP, offset_s: float = 0.0) -> Callable[[str], list[str]]:
+    """Its command, for a URL. offset_s: where its time stamps begin."""
+    begin = ("-output_ts_offset", f"{offset_s:g}") if offset_s else ()
+    return lambda url: [*clips.command(clip, paced=True), *begin, *way.output(url)]
 
 
 def file(clip: Clip) -> Play:
@@ -267,7 +270,19 @@ def over_srt() -> list[Cell]:
     if shutil.which("gst-launch-1.0"):
         sink = process(gstreamer(SRT))
         found.append(_by("GStreamer srtsink", "srt-gstreamer", sink, SRT))
-    return [_least(cell, SECONDS - 1) for cell in found]
+    return [_least(cell, SECONDS - 1) for cell in (*found, _wrapped("srt-wrap", SRT))]
+
+
+def over_http() -> list[Cell]:
+    steady = process(ffmpeg(AS_OBS, HTTP))
+    return [_by("ffmpeg", "http", steady, HTTP), _wrapped("http-wrap", HTTP)]
+
+
+def _wrapped(name: str, way: Way) -> Cell:
+    """The clock of MPEG-TS has 33 bits, which are over after 26.5 hours."""
+    late = process(ffmpeg(AS_OBS, way, offset_s=_TS_WRAP_S - SECONDS / 2))
+    cell = _by("ffmpeg", name, late, way)
+    return replace(cell, event="time stamps wrap at 33 bits")
 
 
 def codecs() -> list[Cell]:

@@ -51,4 +51,12 @@ SRT: Final = Way(
     output=lambda url: ["-f", "mpegts", url],
     sink=lambda url: f"mpegtsmux name=mux alignment=7 ! srtsink uri={url.split('&')[0]}",
 )
-WAYS: Final = (RTMP, SRT)
+HTTP: Final = Way(
+    name="HTTP, MPEG-TS",
+    door="http",
+    url=lambda door, key: f"http://{door}/publish/{key}",
+    output=lambda url: [
+        *("-f", "mpegts", "-muxdelay", "0", "-method", "PUT", "-send_expect_100", "1"),
+        *("-headers", "Content-Type: video/mp2t\r\n", url),
+    ],
+)

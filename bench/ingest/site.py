@@ -38,7 +38,7 @@ http.listen = "{host}:{http_a}"
 origin.urls = ["http://{host}:{origin}"]
 keys.k.secret_file = "{secret}"
 push.listen = "{host}:{push_a}"
-ingest = {{ listen = "{host}:{rtmp_a}", srt_listen = "{host}:{srt_a}" }}
+ingest = {{ listen = "{host}:{rtmp_a}", http = true, srt_listen = "{host}:{srt_a}" }}
 admin = {{ listen = "{host}:{admin_a}", refresh = "0s" }}
 log.format = "json"
 """

@@ -235,6 +235,11 @@ class Catalog:
         told = (replace(row, paths=tuple(row.paths)) for row in rows)
         return sorted(told, key=lambda row: row.at_s)
 
+    def gone(self) -> list[tuple[str, str]]:
+        """(stream, path): below it nothing is kept any more, nor ever will be."""
+        told = ((each.stream, path) for each in self.deletions() for path in each.paths)
+        return [(stream, path) for stream, path in told if path.endswith("/")]
+
     # -- leases
 
     def hold(self, what: str, holder: str, lease_s: float) -> bool:

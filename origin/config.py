@@ -289,6 +289,35 @@ class Admin(Section):
     token_file: Path | None = None
 
 
+def _hook_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
+        raise ValueError('a URL such as "https://example.com/hooks", without a user')
+    return value
+
+
+HookUrl = Annotated[str, AfterValidator(_hook_url)]
+
+
+class Hooks(Section):
+    """Somebody else's HTTP server that is told what happens, and one that may forbid it."""
+
+    url: HookUrl = ""  # POST of events: publish_start, publish_end, recording_ready
+    secret_file: Path | None = None  # what requests are signed with; needed with either URL
+    queue: int = Field(1024, ge=1, le=100_000)  # beyond it the oldest event is dropped, counted
+    timeout: DurationMs = Field(5 * SECOND_MS, ge=100)  # of one try
+    deadline: DurationMs = Field(60 * SECOND_MS, ge=0)  # an older event is not tried again
+    authorise: HookUrl = ""  # POST before a publisher is let in: 2xx allows, 4xx refuses
+    authorise_timeout: DurationMs = Field(SECOND_MS, ge=50, le=10 * SECOND_MS)
+    unanswered: Literal["allow", "refuse"] = "refuse"  # when it says nothing
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        if (self.url or self.authorise) and self.secret_file is None:
+            raise ValueError("hooks.secret_file: found none, allowed one with a URL")
+        return self
+
+
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
@@ -322,6 +351,7 @@ class Config(Section):
     encoder: Encoder = Encoder()
     srt: Srt = Srt()
     admin: Admin = Admin()
+    hooks: Hooks = Hooks()
     log: Log = Log()
 
     @model_validator(mode="after")

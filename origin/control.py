@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, TypeVar
 from urllib.parse import unquote
 
@@ -24,7 +24,7 @@ from edgecache.errors import SignatureError
 from edgecache.signing import Verifier
 
 from .api import refusal
-from .catalog import Catalog
+from .catalog import Catalog, Opened
 from .chronicle import Row
 from .config import Url
 from .handover import take_over
@@ -87,6 +87,7 @@ class Control:
         verifier: Verifier,
         public: str,
         srt: Callable[[str], list[str]],
+        forbids: Callable[[Opened, str], Awaitable[str]],
         overview: Overview,
         ready: Callable[[], bool],
     ) -> None:
@@ -98,6 +99,7 @@ class Control:
         self._verifier = verifier
         self._public = public
         self._srt = srt
+        self._forbids = forbids
         self._overview = overview
         self._ready = ready
 
@@ -140,7 +142,9 @@ class Control:
         ask = await self._ask(request, PublishAsk)
         opened = self._catalog.open(ask.key)
         if opened is None:
-            raise StoreError(403, "key: not known here")
+            raise StoreError(403, "bad stream key")
+        if reason := await self._forbids(opened, ask.addr):
+            raise StoreError(403, reason)
         base = self._public or f"http://{request.host}"
         known = self._ingest.stream(opened.stream)
         url = f"{base}/ingest/{opened.stream}/{opened.key_id}"

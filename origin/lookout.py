@@ -21,7 +21,7 @@ class Lookout:
     """`catch_up` is called when anything in the catalogue has changed. start(), then stop()."""
 
     def __init__(
-        self, catalog: Catalog, publishers: Publishers, catch_up: Callable[[], None]
+        self, catalog: Catalog, publishers: Publishers, catch_up: Callable[[], None] | None
     ) -> None:
         self._catalog = catalog
         self._publishers = publishers
@@ -42,6 +42,6 @@ class Lookout:
         while True:
             await asyncio.sleep(_LOOK_S)
             self._publishers.look()  # grace times end without a change
-            if (now := self._catalog.version()) != version:
+            if self._catch_up and (now := self._catalog.version()) != version:
                 version = now
                 self._catch_up()

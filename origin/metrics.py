@@ -8,7 +8,7 @@ counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -54,9 +54,11 @@ class OriginCollector(Collector):
         answers: Answers,
         ledger: Ledger,
         ingest: Ingest,
+        hooks: Mapping[str, int],
         keeper: Keeper | None = None,
     ) -> None:
         self._ingest = ingest
+        self._hooks = hooks
         self._keeper = keeper
         self._store = store
         self._subscriptions = subscriptions
@@ -80,6 +82,7 @@ class OriginCollector(Collector):
         yield from self._stored()
         yield from self._made()
         yield from self._pushed()
+        yield self._hooked()
         if self._keeper:
             yield from self._kept(self._keeper)
 
@@ -94,6 +97,16 @@ class OriginCollector(Collector):
         for name, value in sorted(keeper.events().items()):
             events.add_metric([name], value)
         yield events
+
+    def _hooked(self) -> Metric:
+        events = CounterMetricFamily(
+            "origin_hook_events",
+            "Told = delivered + refused + expired + dropped + waiting; answers about publishers.",
+            labels=["event"],
+        )
+        for name, value in sorted(self._hooks.items()):
+            events.add_metric([name], value)
+        return events
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(

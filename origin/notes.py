@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Final, Literal
 
 from .catalog import Catalog
@@ -22,18 +23,21 @@ _BACKOFF_MAX_S: Final = 2.0
 
 
 class Notes:
-    """In front of `catalog`. start(), then close()."""
+    """In front of `catalog`. start(), then close(). What an earlier process left so, and is not
+    `resumed`, is noted as ended first."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._wake = threading.Condition()
         self._states: OrderedDict[str, Literal["live", "ended"]] = OrderedDict()
         self._counts: OrderedDict[str, int] = OrderedDict()
+        self._resumed: Collection[str] = ()
         self._closing = False
         self._said = False
         self._thread = threading.Thread(target=self._work, name="notes")
 
-    def start(self) -> None:
+    def start(self, resumed: Collection[str]) -> None:
+        self._resumed = resumed
         self._thread.start()
 
     def set_state(self, stream: str, state: Literal["live", "ended"]) -> None:
@@ -62,6 +66,10 @@ class Notes:
     # -- the thread
 
     def _work(self) -> None:
+        try:
+            self._catalog.settle(self._resumed)
+        except CatalogError as error:
+            log.warning("what an earlier process left is not settled: %s", error)
         backoff_s = _BACKOFF_S
         while True:
             with self._wake:

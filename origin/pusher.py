@@ -41,6 +41,7 @@ _QUIET_S: Final = 10.0  # between two log lines about refusals of one status
 _LATER: Final = frozenset({401, 403, 503})  # nothing will be taken now: leave it alone
 
 Backfill = Callable[[str], list[Publication]]
+Gone = Callable[[], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class Limits:
 
 class PopPusher:
     """Pushes to the POP at `url`. `backfill(stream)` says what a newcomer needs, in order;
-    `continues(stream)`, whether its playlists go on from what another process has pushed."""
+    `continues(stream)`, whether its playlists go on from what another process has pushed; `gone()`,
+    what it must forget, should it have been away: (stream, path) of what was deleted."""
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class PopPusher:
         backfill: Backfill,
         limits: Limits,
         continues: Callable[[str], bool] = lambda _stream: False,
+        gone: Gone = list,
     ) -> None:
         parts = urlsplit(url)
         self.name = name
@@ -76,6 +79,8 @@ class PopPusher:
         self._sign = sign
         self._backfill = backfill
         self._continues = continues
+        self._gone = gone
+        self._forgotten: set[str] = set()  # of `gone`, what this POP has acknowledged
         self._limits = limits
         self._queue = PushQueue(
             lanes=limits.connections, max_bytes=limits.queue_bytes, max_items=limits.queue_items
@@ -164,17 +169,20 @@ class PopPusher:
             self._enqueue(stream, publication)
 
     def remove(self, stream: str, path: str) -> None:
-        """Let the POP forget what it has under `path`. One that is away keeps it for its
-        lifetime."""
+        """Let the POP forget what it has under `path`. One that is away learns it from `gone`, or
+        keeps it for its lifetime."""
         lane = self._lanes.get((stream, track_of(path)), 0)
         self._playlists.pop(path, None)
         if self._links[lane] is None:
             self.counters["away"] += 1
             return
+        self._remove(stream, path, lane)
+        self._pump(lane)
+
+    def _remove(self, stream: str, path: str, lane: int) -> None:
         item = Item(what=Removal(path), stream=stream, lane=lane, born_s=self._now())
         self._queue.push(item)
         self._idle.clear()
-        self._pump(lane)
 
     # -- state
 
@@ -255,6 +263,8 @@ class PopPusher:
         accepted = 200 <= status < 300 or gone
         self.statuses[status] += 1
         self._queue.settle(item, accepted=accepted)
+        if accepted and isinstance(item.what, Removal):
+            self._forgotten.add(item.what.path)
         if not self._queue.pending:
             self._idle.set()
         now = self._now()
@@ -333,5 +343,11 @@ class PopPusher:
             self._idle.set()
 
     def _fill_lane(self, lane: int) -> None:
+        gone = self._gone() if lane == 0 else []
+        self._forgotten &= {path for _, path in gone} if lane == 0 else self._forgotten
+        for stream, path in gone:
+            if path not in self._forgotten:
+                self._remove(stream, path, lane)
+        self._pump(lane)
         for stream in sorted(self._streams):
             self._fill(stream, lane=lane)

@@ -23,13 +23,22 @@ def catalog_token(config: Config) -> str:
     return _word("catalog.token_file", config.catalog.token_file)
 
 
+def hooks_secret(config: Config) -> str:
+    """What hooks are signed with; "" without any. Raises ConfigError."""
+    return _long("hooks.secret_file", config.hooks.secret_file)
+
+
 def admin_token(config: Config) -> str:
     """Of the operators' door; "": none is wanted. Raises ConfigError."""
-    token = _word("admin.token_file", config.admin.token_file)
-    if config.admin.token_file and len(token) < 16:
-        text = f"admin.token_file: found {len(token)} characters, allowed 16 or more"
-        raise ConfigError([text])
-    return token
+    return _long("admin.token_file", config.admin.token_file)
+
+
+def _long(setting: str, file: Path | None) -> str:
+    """Raises ConfigError also for one that could be guessed."""
+    word = _word(setting, file)
+    if file and len(word) < 16:
+        raise ConfigError([f"{setting}: found {len(word)} characters, allowed 16 or more"])
+    return word
 
 
 def _word(setting: str, file: Path | None) -> str:

@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import uvloop
 from aiohttp import web
@@ -40,6 +40,7 @@ from .disk import Disk
 from .doors import listen, open_door
 from .encoding import settings_of, slate_of, timing_of
 from .ffmpeg import Ffmpeg, find
+from .hooks import Hooks
 from .ingest import Ingest
 from .keydoor import KeyDoor
 from .ledger import Ledger
@@ -53,7 +54,6 @@ from .publishers import Publishers
 from .pusher import Limits, PopPusher
 from .recordings import Keeping, Recordings
 from .resume import Reach, take_up
-from .rows import CatalogError
 from .secretfiles import admin_token, secrets_of
 from .srt import SrtDoor
 from .store import Store
@@ -75,6 +75,7 @@ class Origin:
         settings = settings_of(config)
         self._secrets = secrets_of(config)
         self._token = admin_token(config)
+        self._hooks = Hooks(config)
         self._redact()
         self._ffmpeg = ffmpeg or find(config.encoder.ffmpeg)
         shared = open_shared(config, cached=True)
@@ -102,13 +103,15 @@ class Origin:
             jobs=shared.jobs,
             release=self._release,
             purge=self._purge,
+            ready=self._hooks.recorded,
         )
-        self._lookout = Lookout(self._catalog, self._publishers, self._catch_up)
+        catch_up = self._keeper.catch_up if self._keeper else None
+        self._lookout = Lookout(self._catalog, self._publishers, catch_up)
         self._ingest = Ingest(
             settings=settings,
             ffmpeg=self._ffmpeg,
             publish=self.publish,
-            on_state=self._notes.set_state,
+            on_state=self._turned,
             record=self._disk.record if self._disk and config.live.resume else None,
             had=self._notes,
             streams=config.encoder.streams,
@@ -154,6 +157,7 @@ class Origin:
             sign=self._sign,
             backfill=functools.partial(self.store.backfill, segments=push.backfill),
             continues=self._ingest.continues,
+            gone=self._catalog.gone,
             limits=Limits(
                 queue_bytes=push.queue_bytes,
                 queue_items=push.queue_items,
@@ -185,6 +189,7 @@ class Origin:
             verifier=self._verifier,
             public=self._config.http.public,
             srt=self._srt.places,
+            forbids=self._hooks.forbids,
             overview=self._overview(),
             ready=lambda: not self._draining,
         )
@@ -197,9 +202,8 @@ class Origin:
         return app
 
     def _operators(self) -> web.Application:
-        collector = OriginCollector(
-            self.store, self._subscriptions, self._answers, self._ledger, self._ingest, self._keeper
-        )
+        parts = self.store, self._subscriptions, self._answers, self._ledger, self._ingest
+        collector = OriginCollector(*parts, self._hooks.counters, self._keeper)
         admin = Admin(
             overview=self._overview(),
             ready=lambda: not self._draining,
@@ -231,9 +235,9 @@ class Origin:
     def _recorded(self, stream: str) -> bool:
         return self._keeper is not None and self._keeper.shows(stream)
 
-    def _catch_up(self) -> None:
-        if self._keeper:
-            self._keeper.catch_up()
+    def _turned(self, stream: str, state: Literal["live", "ended"]) -> None:
+        self._notes.set_state(stream, state)
+        self._hooks.turned(stream, state, self._ingest.describe(stream).get("publisher"))
 
     def _release(self, row: RecordingRow) -> None:
         """A recording takes over from what was left of the live window."""
@@ -241,11 +245,10 @@ class Origin:
         if not self._ingest.dormant(row.stream):
             self._subscriptions.remove(row.stream, gone)
 
-    def _purge(self, stream: str, paths: list[str]) -> None:
+    def _purge(self, stream: str, paths: Iterable[str]) -> None:
         """A recording is gone; what stands under the playlists' paths may be a live stream's."""
         live = self.store.state(stream) == "live"
-        gone = [path for path in paths if path.endswith("/") or not live]
-        self._subscriptions.remove(stream, gone)
+        self._subscriptions.remove(stream, [p for p in paths if p.endswith("/") or not live])
 
     def _on_written(self, stream: str, files: list[tuple[str, Path]]) -> None:
         """Called by the writer's thread, perhaps after the loop has ended."""
@@ -262,9 +265,9 @@ class Origin:
             where = self._config.admin.listen
             operators = held.enter_context(listen("admin.listen", where)) if where else None
             held.pop_all()
-        self._settle(self._resume())
-        self._notes.start()
+        self._notes.start(self._resume())
         self._lookout.start()
+        self._hooks.start()
         if operators:
             self.admin_port = operators.getsockname()[1]
             self._admin = await open_door(self._operators(), operators, shutdown_s=0.1)
@@ -278,12 +281,6 @@ class Origin:
         log.info("serving", extra={**told, "netless": "--net" in sandbox.prefix()})
         if not self._secrets:
             log.warning("keys: none, so nobody can publish or subscribe")
-
-    def _settle(self, resumed: list[str]) -> None:
-        try:
-            self._catalog.settle(resumed)
-        except CatalogError as error:
-            log.warning("what an earlier process left is not settled: %s", error)
 
     def _resume(self) -> list[str]:
         """Go on with what an earlier process left, or end it. Returns the streams that live."""
@@ -322,6 +319,7 @@ class Origin:
             await self._srt.stop()
             await self._ingest.stop()
             await self._subscriptions.stop(self._drain_s)
+            await self._hooks.stop(self._drain_s)
             if self._keeper:
                 await self._keeper.stop()
         self.store.close()

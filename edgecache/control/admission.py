@@ -31,6 +31,7 @@ Sign = Callable[[str, str], str]
 TARGET: Final = "/api/publish"
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _MAX_URLS: Final = 8
+_SAID_BYTES: Final = 200
 _OPEN_S: Final = 10.0
 # In this order: a data centre that has the stream, one that could, one that says nothing.
 _HAVING: Final = {"live": 0, "reconnecting": 1}
@@ -157,7 +158,8 @@ class Admission:
 
 def _read(answer: Answer) -> Admitted:
     if answer.status == 403:
-        raise RefusedError("bad_key", "bad stream key")
+        said = answer.body[:_SAID_BYTES].decode("utf-8", "replace").strip()
+        raise RefusedError("bad_key", "".join(filter(str.isprintable, said)) or "bad stream key")
     if answer.status != 200:
         raise UpstreamError("status", f"{TARGET} answered {answer.status}")
     try:

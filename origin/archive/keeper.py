@@ -47,6 +47,7 @@ _SWEEP_S: Final = 60.0
 
 Release = Callable[[RecordingRow], None]
 Purge = Callable[[str, list[str]], None]
+Ready = Callable[[RecordingRow], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ def row_of(recording: Recording) -> RecordingRow:
 
 
 class Keeper:
-    """`home`: local folder of spool and journals. `release(row)`: the recording takes over. Raises
+    """`home`: local folder of spool and journals. `release(row)`: the recording takes over.
+    `ready(row)`: it was made here, and can be watched when its stream has ended. Raises
     ObjectError, OSError when store or folder cannot be used."""
 
     def __init__(
@@ -90,9 +92,11 @@ class Keeper:
         jobs: Jobs,
         release: Release,
         purge: Purge,
+        ready: Ready,
     ) -> None:
         self._retention_s = retention_s
         self._purge = purge
+        self._ready = ready
         self._expiry: asyncio.Task[None] | None = None
         self.objects = Objects(place)
         self.library = Library(self.objects, catalog.recording)
@@ -182,26 +186,29 @@ class Keeper:
         for key in self._known.keys() - now.keys():
             row = self._known.pop(key)
             self._release(row)
+            for gone in self._catalog.deletions():
+                if (gone.stream, gone.epoch) == key:
+                    self._purge(row.stream, list(gone.paths))
             self.refresh(row.stream)
 
     async def delete(self, stream: str, epoch: str) -> int:
-        """A recording is gone: from the store, this host and the POPs that are connected. Returns
-        how many objects it had. Raises LookupError for one that is not known, ObjectError."""
+        """A recording is gone: from the store, the data centres and their POPs; those that are away
+        are told when they are back. Returns how many objects it had. Raises LookupError for one
+        that is not known, ObjectError."""
         row = self._catalog.recording(stream, epoch)
         if row is None:
             raise LookupError(f"{stream} {epoch}: found no such recording")
         await self._workshop.leave(stream, epoch)
         shown = self.library.shown(stream)
-        paths, count = await asyncio.to_thread(self._erase, row)
+        is_shown = shown is not None and shown.epoch == epoch
+        paths, count = await asyncio.to_thread(self._erase, row, is_shown)
         self._release(row)
-        if shown is None or shown.epoch != epoch:
-            paths = [path for path in paths if path.endswith("/")]
         self._purge(stream, paths)
         self.refresh(stream)
         log.info("recording deleted", extra={"stream": stream, "epoch": epoch, "objects": count})
         return count
 
-    def _erase(self, row: RecordingRow) -> tuple[list[str], int]:
+    def _erase(self, row: RecordingRow, is_shown: bool) -> tuple[list[str], int]:
         """On another thread. The paths that it was known by at POPs, and how many objects it
         had."""
         epochs, playlists = {row.epoch}, list[str]()
@@ -216,10 +223,11 @@ class Keeper:
             key for epoch in sorted(epochs) for key, _ in self.objects.list(f"{row.stream}/{epoch}")
         ]
         self.objects.delete(found)
-        self._catalog.drop_recording(row.stream, row.epoch)
         below = [vod_path(row.stream, row.epoch)]
         below += [f"/live/{row.stream}/{epoch}/" for epoch in sorted(epochs)]
-        return [*playlists, *below], len(found)
+        paths = [*(playlists if is_shown else ()), *below]
+        self._catalog.drop_recording(row.stream, row.epoch, paths)
+        return paths, len(found)
 
     async def _expire(self) -> None:
         while True:
@@ -277,6 +285,8 @@ class Keeper:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._kept, row)
+                if not row.revision:
+                    self._loop.call_soon_threadsafe(self._ready, row)
 
     # -- the loop
 
@@ -328,6 +338,7 @@ def open_keeper(
     jobs: Jobs,
     release: Release,
     purge: Purge,
+    ready: Ready,
 ) -> Keeper | None:
     """As it is configured; None when nothing is to stay. Raises ConfigError, ObjectError."""
     data, archive = config.data, config.archive
@@ -349,6 +360,7 @@ def open_keeper(
             jobs=jobs,
             release=release,
             purge=purge,
+            ready=ready,
         )
     except OSError as error:
         text = f"data.dir: found {data.dir}, which cannot be used: {error.strerror}"

@@ -22,6 +22,7 @@ from tests.serving_origin import (
     serving,
     upload,
 )
+from tests.unit.test_hooks import SECRET, receiver
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -59,7 +60,7 @@ async def test_only_signed_requests_change_anything() -> None:
             headers = {"Authorization": replayed}
             async with http.post("/api/publish", json=body, headers=headers) as answer:
                 statuses.append(await answer.text())
-        assert statuses == ["key: not known here\n", "replayed\n"]
+        assert statuses == ["bad stream key\n", "replayed\n"]
         async with http.put("/ingest/cam", data=b"FLV") as answer:
             assert answer.status == 401
 
@@ -192,8 +193,16 @@ async def test_a_broadcast_from_flv_to_playlists_and_its_end(tmp_path: Path) -> 
     """ffmpeg's test pattern in, LL-HLS out, ENDLIST when the publisher does not come back."""
     command = argv(find(), "pipe:1", Pattern(width=320, height=180, seconds=4.0))
     rungs = "ladder={v={width=320,height=180,bitrate='250kbps'}}"
+    (tmp_path / "secret").write_text(SECRET)
     async with (
-        serving(rungs, "live.reconnect=1s", f"data.dir={tmp_path}") as (origin, http),
+        receiver() as there,
+        serving(
+            rungs,
+            "live.reconnect=1s",
+            f"data.dir={tmp_path}",
+            f"hooks.url={there.url}",
+            f"hooks.secret_file={tmp_path}/secret",
+        ) as (origin, http),
         child(*command, stdout=asyncio.subprocess.PIPE) as source,
     ):
         sent = asyncio.create_task(upload(http, source))
@@ -216,3 +225,8 @@ async def test_a_broadcast_from_flv_to_playlists_and_its_end(tmp_path: Path) -> 
             async with http.get(f"/live/cam/{name}") as answer:
                 assert answer.status == 200
                 assert len(await answer.read()) > 1000
+        await eventually(lambda: len(there.got) == 3)
+        told = [(one["event"], one["stream"]) for one in there.got]
+        events = ("publish_start", "publish_end", "recording_ready")
+        assert told == [(event, "cam") for event in events]
+        assert there.got[0]["publisher"] == "127.0.0.1"

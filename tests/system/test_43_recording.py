@@ -322,7 +322,7 @@ async def test_each_recording_keeps_an_address_of_its_own(settings: list[str]) -
                 assert (answer.status, answer.content_type) == (200, "video/mp4")
                 assert len(await answer.read()) == int(answer.headers["Content-Length"])
             origin._subscriptions.configure({"pop": HotPop(f"http://{pop.push}", frozenset("*"))})
-            (pusher,) = origin._subscriptions.pushers()
+            pusher = next(each for each in origin._subscriptions.pushers() if each.name == "pop")
             await eventually(lambda: pusher.connected == 4 and not pusher.gauges()["pending"])
             async with door.delete(f"/api/recordings/cam/{row['epoch']}") as answer:
                 assert answer.status == 200
@@ -375,3 +375,26 @@ async def test_the_command_line_verifies_shows_and_names(tmp_path: Path) -> None
         for words in (("vod", "show", "nobody"), ("archive", "verify", "nobody")):
             missing = await command(*words)
             assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
+
+
+@looped
+async def test_a_pop_that_was_away_learns_what_was_deleted(tmp_path: Path) -> None:
+    async with recorded([f"data.dir={tmp_path}"]) as (origin, _):
+        keeper = keeper_of(origin)
+        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
+        with Edge((f"origin.urls=http://127.0.0.1:{origin.port}",)) as pop:
+            own = f"/vod/cam/{keeper.rows()[0]['epoch']}"
+            playlist = await asyncio.to_thread(pop.get, f"{own}/180p.m3u8")
+            media = m3u8.loads(playlist.body.decode())
+            paths = [f"{own}/{media.segments[0].uri}", f"/live/cam/{media.segments[0].uri}"]
+            for path in paths:
+                assert (await asyncio.to_thread(pop.get, path)).status == 200
+            await keeper.delete("cam", own.rpartition("/")[2])
+            for path in paths:
+                assert (await asyncio.to_thread(pop.get, path)).status == 200  # nobody told it
+            origin._subscriptions.configure({"pop": HotPop(f"http://{pop.push}", frozenset("*"))})
+            origin.publish("other", HandMade("other").multivariant())  # so that it is pushed to
+            pusher = next(each for each in origin._subscriptions.pushers() if each.name == "pop")
+            await eventually(lambda: pusher.connected == 4 and not pusher.gauges()["pending"])
+            for path in paths:
+                assert (await asyncio.to_thread(pop.get, path)).status == 404

@@ -341,3 +341,4 @@ def test_deletions_are_remembered(again: Again, monkeypatch: pytest.MonkeyPatch)
             ("bbb", 1001, ("/vod/cam/bbb/",)),
             ("ccc", 1002, ("/vod/cam/ccc/",)),
         ]
+        assert catalog.gone() == [("cam", "/vod/cam/bbb/"), ("cam", "/vod/cam/ccc/")]

@@ -47,6 +47,7 @@ def test_the_example_names_every_key() -> None:
         "archive.ladder",
         "archive.secret_file",
         "catalog.token_file",
+        "hooks.secret_file",
         "admin.token_file",
         "encoder.ffmpeg",
         "slate.still",

@@ -1,4 +1,4 @@
-// What hls.js 1.7.4 does wrong where what there is ends, and sound later than the picture or earlier.
+// What hls.js 1.7.4 does wrong where what there is ends, sound later than picture or earlier.
 //
 // Laws: a recording has ended when each track reaches, from where one is, to the end of its
 // playlist; hls.js looks for the end of one track in what all of them have, and would wait for ever.
@@ -18,8 +18,8 @@ export function waitingAtTheEnd(StreamController) {
   };
 }
 
-/** Tell `hls` (an instance; `Events`: its class's), for as long as it lives, when all of a recording
- * is there. */
+/** Tell `hls` (an instance; `Events`: its class's), for as long as it lives, when all of a
+ * recording is there. */
 export function letEnd(hls, Events) {
   const ends = {}; // of the playlists that are complete, by track, in seconds
   let ranges = {}; // TimeRanges by track

@@ -1,9 +1,9 @@
 // What hls.js 1.7.4 does wrong where what there is ends, sound later than picture or earlier.
 //
 // Laws: a recording has ended when each track reaches, from where one is, to the end of its
-// playlist; hls.js looks for the end of one track in what all of them have, and would wait for ever.
-// Who has played past the last picture waits there; hls.js would show the last second again and
-// again.
+// playlist; hls.js looks for the end of one track in what all of them have, and would wait for
+// ever. Who has played past the last picture waits there; hls.js would show the last second again
+// and again.
 
 const SLACK_S = 0.05; // a last part of one or two frames of sound may never be fetched
 const PAST_S = 1; // further than that past the end is another timeline

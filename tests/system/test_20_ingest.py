@@ -98,8 +98,8 @@ class DataCentre:
             asked = json.loads(await reader.readexactly(length))
             self.asked += 1
             told = {"stream": "cam", "ingest": [f"http://127.0.0.1:{self.port}/ingest/cam"]}
-            body = json.dumps(told).encode()
-            status = b"200 OK" if asked["key"] == KEY else b"403 Forbidden"
+            answer = b"200 OK", json.dumps(told).encode()
+            status, body = answer if asked["key"] == KEY else (b"403 Forbidden", b"bad stream key")
             writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
             return
         if self.put_status != 100:

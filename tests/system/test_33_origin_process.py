@@ -12,8 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from origin.doors import StartError
 from origin.ffmpeg import find
+from origin.rows import CatalogError
 from origin.server import Origin
 from origin.testpattern import Pattern, argv
 from tests.looped import looped
@@ -119,5 +119,5 @@ def test_a_wrong_configuration_is_78(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StartError, match=r"data\.dir: found"):
+    with pytest.raises(CatalogError, match=r"data\.dir: found"):
         Origin(config(f"data.dir={tmp_path}/file/deeper"))

@@ -148,6 +148,11 @@ class Encoder:
             if self._child is not None:
                 self._child.kill()
             await self._gone.wait()
+        except asyncio.CancelledError:
+            self._on_output = lambda _track, _data: None  # nobody waits for its rest any more
+            if self._child is not None:
+                self._child.kill()
+            raise
 
     def _output(self, track: int, data: bytes) -> None:
         self._unanswered_s = None

@@ -68,11 +68,11 @@ async def refused(port: int, stream_id: str, passphrase: str = "") -> int:
 
 
 class Network:
-    """One caller's datagrams to `port` and back; `loss` of both ways never arrive."""
+    """One caller's datagrams to `port` and back; `loss` of both ways never arrive, from now on."""
 
     def __init__(self, port: int, loss: float, seed: int = 1) -> None:
         self._port = port
-        self._loss = loss
+        self.loss = loss
         self._random = random.Random(seed)
         self._loop = asyncio.get_running_loop()
         self._caller: tuple[str, int] = ("", 0)
@@ -105,7 +105,7 @@ class Network:
         return far
 
     def _loses(self) -> bool:
-        lost = self._random.random() < self._loss
+        lost = self._random.random() < self.loss
         self.lost += lost
         return lost
 

@@ -23,6 +23,7 @@ _NAMES: Final = ("libsrt-gnutls.so.1.5", "libsrt-openssl.so.1.5", "libsrt.so.1.5
 _INSTALL: Final = "install it (Debian: apt-get install libsrt1.5-gnutls)"
 # SRTO_...
 _WAITS, _LATENCY, _PASSPHRASE, _AGREED_LATENCY, _STREAM_ID, _IPV6_ONLY = 2, 23, 26, 43, 46, 54
+_LEFT: Final = 20  # SRTO_RCVDATA: packets that have arrived and were not read
 _READABLE: Final = 0x1 | 0x8  # SRT_EPOLL_IN, _ERR
 _NOTHING_YET: Final = 6002  # SRT_EASYNCRCV
 _LOG_CRITICAL: Final = 2
@@ -30,6 +31,7 @@ _BACKLOG: Final = 16
 _MESSAGE_BYTES: Final = 1500
 _STREAM_ID_BYTES: Final = 513
 _LOOK_S: Final = 1.0  # a wait that is not told of an end notices it then
+_SHAKE_S: Final = 5.0  # the longest that a handshake waits before a caller gives up, and more
 _END_S: Final = 0.01  # between two looks for what is left at the end
 _Hook = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
@@ -113,11 +115,14 @@ class Caller:
         self._library.srt_epoll_uwait(self._poll, event, 1, ctypes.c_int64(round(_LOOK_S * 1000)))
 
     def _lingers(self) -> bool:
-        """After the end: may a message have arrived whose time has not come? libsrt gives each at
-        its time, also then."""
+        """After the end: is a message left whose time has not come? libsrt gives each at its time,
+        also then. That is later by what the handshake had to wait for."""
         if not self._until_s:
-            self._until_s = time.monotonic() + self._latency_s
-        return time.monotonic() < self._until_s and not self._closed.wait(_END_S)
+            self._until_s = time.monotonic() + self._latency_s + _SHAKE_S
+        left, size = ctypes.c_int(0), ctypes.c_int(4)
+        self._library.srt_getsockflag(self._handle, _LEFT, ctypes.byref(left), ctypes.byref(size))
+        in_time = time.monotonic() < self._until_s
+        return bool(left.value) and in_time and not self._closed.wait(_END_S)
 
 
 class Listener:

@@ -18,7 +18,7 @@ import pytest
 
 from edgecache import srt
 from edgecache.control import sockets, srtsession
-from edgecache.control.admission import Admission
+from edgecache.control.admission import Admission, Admitted
 from edgecache.control.srt import Limits, SrtRouter
 from edgecache.signing import sign
 from origin import libsrt
@@ -147,8 +147,16 @@ async def test_nothing_is_lost_on_a_bad_network_that_changes(media: bytes) -> No
 
 @looped
 async def test_the_end_of_a_broadcast_is_not_cut_off(media: bytes) -> None:
-    """What was there when the publisher said goodbye, but whose time (`latency`) had not come."""
+    """What was there when the publisher said goodbye, but whose time had not come: `latency` after
+    it was sent, and later by what its handshake had waited for, which all of it was lost by."""
     async with site() as at:
+        ask = at.router._admission.ask
+
+        async def far(key: str, address: str) -> Admitted:
+            await asyncio.sleep(0.4)
+            return await ask(key, address)
+
+        at.router._admission.ask = far  # type: ignore[method-assign]
         async with calling(at.port, at.key("cam")) as caller:
             await send(caller, media[: 100 * MESSAGE])
             await eventually(lambda: not caller.unsent)

@@ -25,7 +25,8 @@ from tests.looped import eventually, looped
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: o\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-FAST = Patience(connect_s=0.3, min_rate=0, connections=4)
+CALM = Patience(connect_s=5.0, min_rate=0, connections=4)
+HASTY = replace(CALM, connect_s=0.3)
 HERE, NOBODY = "127.0.0.1", "127.9.9.9"
 
 
@@ -99,13 +100,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def origin_at(host: str, port: int, authority: Authority | None) -> Origin:
     """Over TLS where there is an authority."""
     scheme = "https" if authority else "http"
-    patience = replace(FAST, ca_file=authority.file if authority else None)
+    patience = replace(CALM, ca_file=authority.file if authority else None)
     return Origin(f"{scheme}://{host}:{port}", patience)
 
 
 async def asked(origin: Origin) -> bytes:
     sink = Silent()
-    await origin.get(REQUEST, sink, first_byte_s=1)
+    await origin.get(REQUEST, sink, first_byte_s=5)
     return sink.body
 
 
@@ -158,7 +159,7 @@ async def test_who_trusts_the_system_does_not_trust_an_unknown_authority(
     authority: Authority,
 ) -> None:
     async with server(authority.signs(HERE)) as there:
-        origin = Origin(f"https://{HERE}:{there.port}", FAST)
+        origin = Origin(f"https://{HERE}:{there.port}", CALM)
         with pytest.raises(UpstreamError) as caught:
             await asked(origin)
         assert caught.value.reason == "certificate"
@@ -168,7 +169,7 @@ async def test_who_trusts_the_system_does_not_trust_an_unknown_authority(
 async def test_one_certificate_can_be_pinned(authority: Authority) -> None:
     file = authority.signs(HERE, itself=True)
     async with server(file) as there:
-        pinned = Origin(f"https://{HERE}:{there.port}", replace(FAST, ca_file=file))
+        pinned = Origin(f"https://{HERE}:{there.port}", replace(CALM, ca_file=file))
         assert await asked(pinned) == b"hello"
         await pinned.close()
 
@@ -180,7 +181,7 @@ async def test_who_does_not_speak_tls_is_told_so() -> None:
         writer.close()
 
     listening = await asyncio.start_server(plain, HERE, 0)
-    origin = Origin(f"https://{HERE}:{listening.sockets[0].getsockname()[1]}", FAST)
+    origin = Origin(f"https://{HERE}:{listening.sockets[0].getsockname()[1]}", CALM)
     with pytest.raises(UpstreamError) as caught:
         await asked(origin)
     assert (caught.value.reason, origin.connections) == ("tls", 0)
@@ -198,7 +199,7 @@ async def test_a_handshake_that_stalls_is_left_at_the_deadline_to_connect() -> N
         gone.set()
 
     listening = await asyncio.start_server(stall, HERE, 0)
-    origin = Origin(f"https://{HERE}:{listening.sockets[0].getsockname()[1]}", FAST)
+    origin = Origin(f"https://{HERE}:{listening.sockets[0].getsockname()[1]}", HASTY)
     with pytest.raises(UpstreamError) as caught:
         await asked(origin)
     assert (caught.value.reason, origin.connections) == ("connect_timeout", 0)
@@ -322,7 +323,7 @@ async def test_a_resolver_that_hangs_holds_up_nobody_who_knows_an_address() -> N
 
 @looped
 async def test_and_others_no_longer_than_their_deadline() -> None:
-    origin = Origin("http://o.example", FAST)
+    origin = Origin("http://o.example", HASTY)
     resolver = Resolver(asyncio.Event())
     origin._way = Way("o.example", 80, lookup=resolver)
     failed = await asyncio.gather(*(asked(origin) for _ in range(4)), return_exceptions=True)

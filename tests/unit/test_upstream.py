@@ -20,7 +20,7 @@ from edgecache.control.upstream import Origin, Patience, Upstreams
 from edgecache.errors import UpstreamError
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: o\r\n\r\n"
-FAST = Patience(connect_s=0.3, min_rate=1000, idle_s=5.0, connections=2, failures=2, open_s=0.1)
+FAST = Patience(connect_s=5.0, min_rate=1000, idle_s=5.0, connections=2, failures=2, open_s=0.1)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -338,7 +338,8 @@ def test_a_host_that_takes_no_connection_is_left_in_time() -> None:
                 client.setblocking(False)
                 with contextlib.suppress(BlockingIOError):
                     client.connect(full.getsockname())
-            origin = Origin(f"http://127.0.0.1:{full.getsockname()[1]}", FAST)
+            hasty = replace(FAST, connect_s=0.3)
+            origin = Origin(f"http://127.0.0.1:{full.getsockname()[1]}", hasty)
             with pytest.raises(UpstreamError) as caught:
                 await origin.get(REQUEST, Taken(), first_byte_s=5)
             assert caught.value.reason == "connect_timeout"

@@ -28,7 +28,7 @@ from edgecache import logs, signing
 from edgecache.errors import ConfigError
 from edgecache.settings import Loaded
 
-from . import sandbox
+from . import heap, sandbox
 from .admin import Admin
 from .api import Pull, guard
 from .archive.keeper import Keeper, open_keeper
@@ -384,6 +384,7 @@ def serve(loaded: Loaded[Config], reload: Reload) -> None:
     """Run until asked to stop. Raises ConfigError or StartError."""
     config = loaded.value
     logs.setup(level=config.log.level, fmt=config.log.format)
+    heap.settle()
     gc.collect()  # what was imported stays; looking through it again stops every stream for 15 ms
     gc.freeze()
 

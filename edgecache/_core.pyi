@@ -107,11 +107,14 @@ class Plane:
         sites: Collection[bytes] = (),
         id: bytes = b"",
         trusted: Sequence[tuple[bytes, int]] = (),
+        hosts: Sequence[bytes] = (),
     ) -> None:
         """`keep`: prefixes of paths, and the query parameters that are part of a key below them;
         the first prefix that fits decides. Requests below a prefix of `sites` are handed over
         (guests()). `id`: this process in CDN-Loop, where it is answered 508. `trusted`: networks of
-        our own proxies, as IPv6 bytes (IPv4: mapped) and the number of bits that count."""
+        our own proxies, as IPv6 bytes (IPv4: mapped) and the number of bits that count. `hosts`:
+        the names we go by, `*.` for all below one; a request that names another is answered 421;
+        none: any."""
 
     @property
     def event_fd(self) -> int: ...  # readable when misses() or log_records() has something

@@ -34,6 +34,7 @@ from edgecache.native.entry cimport (
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_new, guest_put, guest_take
 from edgecache.native.head cimport Head, head_etag
+from edgecache.native.hosts cimport HOST_BYTES, HOSTS_MAX, hosts_add
 from edgecache.native.keep cimport Keep, keep_name, keep_rule
 from edgecache.native.live cimport VARIANTS, LiveVersion, Rendering, version_new, version_release
 from edgecache.native.log cimport LogRecord, log_next, log_peek

@@ -14,12 +14,14 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
 from .errors import ConfigError
 from .fields import (
     AdminListen,
+    Hosts,
     Listen,
     Networks,
     OptionalListen,
@@ -29,6 +31,7 @@ from .fields import (
     packed,
     split_address,
 )
+from .hosts import name_of
 from .process import Overload, Takeover
 from .settings import DurationMs, Loaded, Rate, Section, Size, load
 from .sources import Chain, Origin, Route
@@ -53,6 +56,9 @@ class Http(Section):
 
     listen: Listen = "0.0.0.0:8080"
     workers: int = Field(0, ge=0, le=256)  # 0: one per core
+    # The names we go by, without port, `*.example.org` for all below one: a request that names
+    # another is answered 421. None: any. chain.host is one of them; a shield has to list its own.
+    hosts: Hosts = ()
     target_max: Size = Field(4 * KIB, ge=256, le=16 * KIB)  # longer request target: 414, close
     header_max: Size = Field(16 * KIB, ge=KIB, le=16 * KIB)  # larger request head: 431, close
     header_fields: int = Field(64, ge=8, le=256)  # more request fields: 431, close
@@ -303,6 +309,11 @@ class EdgeConfig(Section):
             "pacing_bytes_s": http.pacing,
             "min_rate_bytes_s": http.min_rate,
         }
+
+    def hosts(self) -> tuple[str, ...]:
+        """`http.hosts`, and what siblings call us; empty: any."""
+        asked = name_of(urlsplit(self.chain.host).netloc)
+        return (*self.http.hosts, asked) if self.http.hosts and asked else self.http.hosts
 
     def trusted(self) -> list[tuple[bytes, int]]:
         """`http.trusted` as the core takes it."""

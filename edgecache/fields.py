@@ -16,6 +16,10 @@ from pydantic import AfterValidator, BeforeValidator
 from .settings import Names
 
 _NETWORKS: Final = 64  # native/door.pxd
+_HOSTS: Final = 64  # native/hosts.pxd
+_HOST: Final = re.compile(
+    r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", re.ASCII | re.IGNORECASE
+)
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -91,6 +95,14 @@ def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > _HOSTS or not all(_HOST.fullmatch(name) and len(name) < 254 for name in names):
+        raise ValueError(
+            f'up to {_HOSTS} names without a port, such as "pop.example.org" or "*.example.org"'
+        )
+    return tuple(name.lower() for name in names)
+
+
 def packed(network: str) -> tuple[bytes, int]:
     """As an IPv6 network: (address, bits). IPv4 is mapped there (RFC 4291 2.5.5.2)."""
     found = ipaddress.ip_network(network)
@@ -106,4 +118,5 @@ OptionalUrl = Annotated[str, AfterValidator(lambda text: _url(text) if text else
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_urls)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 Networks = Annotated[Names, AfterValidator(_networks)]
+Hosts = Annotated[Names, AfterValidator(_hosts)]
 QueryNames = Annotated[Names, AfterValidator(_query)]

@@ -41,6 +41,7 @@ def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
             sites=routes.sites(),
             id=routes.id.encode(),
             trusted=config.trusted(),
+            hosts=[name.encode() for name in config.hosts()],
         )
     except (ValueError, MemoryError) as error:
         raise StartError(f"the native core refuses to start: {error}") from None

@@ -40,7 +40,8 @@ class Broadcasters:
         self._srt = SrtRouter(admission=admission)
         chain, key = config.ingest.certificate, config.ingest.private_key
         self._certificate = Certificate(chain, key) if chain and key else None
-        self.uploads = Uploads(admission=admission, sign=sign) if config.ingest.http else None
+        uploads = Uploads(admission=admission, sign=sign, hosts=config.hosts())
+        self.uploads = uploads if config.ingest.http else None
 
     @property
     def publishers(self) -> int:

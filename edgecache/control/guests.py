@@ -23,7 +23,7 @@ from typing import Final
 
 from ..errors import UpstreamError
 from .caching import Fields
-from .http1 import Asked, Limits, Reader, Request, Response, refusal, render, render_head
+from .http1 import Admit, Asked, Limits, Reader, Request, Response, refusal, render, render_head
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,14 @@ class Served:
 
 class Guests:
     """take() for each that comes. `give_back(socket, bytes read beyond the request, client)`: takes
-    over the socket. `tell` hears of each when it is over. `counts` is monotonic:
-    `<what>.<label>`."""
+    over the socket. `admit` may refuse a head (http1.py). `tell` hears of each when it is over.
+    `counts` is monotonic: `<what>.<label>`."""
 
-    def __init__(self, handler: Handler, give_back: GiveBack, limits: Limits) -> None:
+    def __init__(
+        self, handler: Handler, give_back: GiveBack, limits: Limits, admit: Admit | None = None
+    ) -> None:
         self._handler = handler
+        self._admit = admit
         self._give_back = give_back
         self._limits = limits
         self.tell: Callable[[Served], None] = lambda _: None
@@ -114,7 +117,7 @@ class Guests:
         """(may the connection go on, what was read behind the request)."""
         asked, rest = await self._read(served.sock, head, rest)
         request = served.request = asked.request
-        if request is None or asked.response is not None:
+        if request is None:
             answer = served.answer = asked.response or refusal(400, "malformed request", close=True)
             await self._send(served, render(answer, close=True))
             self.counts[f"answers.{answer.status}"] += 1
@@ -122,7 +125,7 @@ class Guests:
         certain = not any(name == "transfer-encoding" for name, _ in request.fields)
         last = self._draining or not asked.keep_alive or not certain
         request.interim = self._interim(served.sock) if request.minor else None
-        answer = served.answer = await self._answer(request)
+        answer = served.answer = asked.response or await self._answer(request)
         self.counts[f"answers.{answer.status}"] += 1
         if answer.stream is None:
             bare = request.method == "HEAD"
@@ -132,7 +135,7 @@ class Guests:
 
     async def _read(self, sock: socket.socket, head: bytes, rest: bytes) -> tuple[Asked, bytes]:
         """One request with its body. Raises TimeoutError when the body does not come."""
-        reader = Reader(self._limits, None)
+        reader = Reader(self._limits, self._admit)
         found = reader.feed(head)
         while not found:
             wanted = reader.body_left

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..config import UPLOADS, EdgeConfig
+from ..hosts import host_is_among
 from . import access
 from .guests import Guests
-from .http1 import Limits
+from .http1 import Limits, Request, Response, refusal
 from .routes import Routes
 from .shelf import Shelf
 from .site import Settings, Site
@@ -54,7 +55,8 @@ class Hosting:
             body_s=_WRITE_S,
             forwards=True,
         )
-        self._guests = Guests(self._site.handle, self._give_back, limits)
+        self._hosts = config.hosts()
+        self._guests = Guests(self._site.handle, self._give_back, limits, self._judge)
         if config.log.access:
             self._guests.tell = access.tell_served
         self.passed: Callable[[int, bytes, bytes], None] = lambda fd, *_: os.close(fd)
@@ -90,6 +92,12 @@ class Hosting:
         """Before the data plane stops."""
         await self._guests.close(deadline_s)
         await self._site.close()
+
+    def _judge(self, request: Request) -> Response | None:
+        """RFC 9110 15.5.20: a name that is not ours; the connection goes on."""
+        if host_is_among(request.get("host"), self._hosts):
+            return None
+        return refusal(421, "Host: this server does not go by that name")
 
     def _give_back(self, sock: socket.socket, unread: bytes, client: bytes) -> None:
         fd = sock.detach()

@@ -232,12 +232,11 @@ class Reader:
         self.state = "body"
 
     def on_body(self, body: bytes) -> None:
-        if self._refusal is not None:
-            return
-        self._body.append(body)
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:  # chunked: not known before
             raise _refuse(413, f"a body of more than {self._limits.body_bytes} bytes")
+        if self._refusal is None:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         assert self._request is not None

@@ -17,6 +17,7 @@ import json
 import logging
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from urllib.parse import quote
 from aiohttp import WSMsgType, hdrs, web
 
 from ..config import UPLOADS
+from ..hosts import host_is_among
 from . import passage
 from .admission import Admission, Admitted, RefusedError
 from .passage import Passage, SignFields
@@ -45,6 +47,7 @@ _STATUS: Final = {
     "busy": 409,
     "replaced": 410,
     "type": 415,
+    "misdirected": 421,
     "refused": 400,
     "message": 400,
     "full": 503,
@@ -69,11 +72,18 @@ class Limits:
 
 
 class Uploads:
-    """take() each connection that asks below `UPLOADS`; at the end stop()."""
+    """take() each connection that asks below `UPLOADS`; at the end stop(). `hosts`: the names we
+    go by (hosts.py)."""
 
     def __init__(
-        self, *, admission: Admission, sign: SignFields, limits: Limits | None = None
+        self,
+        *,
+        admission: Admission,
+        sign: SignFields,
+        hosts: Sequence[str] = (),
+        limits: Limits | None = None,
     ) -> None:
+        self._hosts = hosts
         self._admission = admission
         self._sign = sign
         self._limits = limits or Limits()
@@ -123,6 +133,9 @@ class Uploads:
             self.counts[f"closed.{reason}"] += 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not host_is_among(request.headers.get(hdrs.HOST, ""), self._hosts):
+            text = "Host: this server does not go by that name"
+            return self._refuse(request, RefusedError("misdirected", text))
         if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
             return await _Page(self, request).serve()
         try:

@@ -10,7 +10,8 @@ cdef class Plane:
     cdef list threads
 
     def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
-                  bint access_log=False, keep=(), sites=(), bytes id=b"", trusted=()):
+                  bint access_log=False, keep=(), sites=(), bytes id=b"", trusted=(),
+                  hosts=()):
         values = {**DEFAULT_LIMITS, **(limits or {})}
         unknown = sorted(set(values) - set(DEFAULT_LIMITS))
         if unknown:
@@ -26,6 +27,10 @@ cdef class Plane:
         self.native.limits = values
         self._keep(&self.native.keeps[0], keep, sites)
         self._trust(trusted)
+        for host in hosts:
+            if not hosts_add(&self.native.hosts, _slice(host)):
+                raise ValueError(f"hosts: found {host!r}, allowed {HOSTS_MAX} names of 1 to "
+                                 f"{HOST_BYTES} bytes")
         self.id = id
         self.name, self.log_on, self.threads, self.ready = name, access_log, [], True
 
@@ -70,7 +75,7 @@ cdef class Plane:
             ctx.keeps, ctx.routes = self.native.keeps, &self.native.routes
             worker_reroute(ctx)
             ctx.id = _slice(self.id)
-            ctx.door = &self.native.door
+            ctx.door, ctx.hosts = &self.native.door, &self.native.hosts
             self.native.contexts[index] = ctx
             self.native.post.boxes[index] = &ctx.down
             self.native.workers = index + 1

@@ -5,6 +5,7 @@ Law: at most AGAIN_BYTES beyond its key. Does not know connections.
 """
 from libc.string cimport memchr, memcpy, strlen
 from edgecache.native.context cimport RANGE_BYTES, VALIDATOR_BYTES, Exchange
+from edgecache.native.hosts cimport host_again
 from edgecache.native.request cimport METHOD_HEAD
 from edgecache.native.target cimport QUERY_BYTES, write_directives
 from edgecache.native.types cimport Slice, cbyte, slice_of
@@ -36,7 +37,9 @@ cdef inline size_t request_again(Exchange *x, char *out) noexcept nogil:
     n += _put(out + n, key)
     if x.by_path:
         n += write_directives(&x.want, out + n, memchr(key.data, 63, key.len) != NULL)
-    n += _words(out + n, b" HTTP/1.1\r\nHost: edge\r\n")
+    n += _words(out + n, b" HTTP/1.1\r\nHost: ")
+    n += _words(out + n, host_again())
+    n += _words(out + n, b"\r\n")
     if x.gzip:
         n += _words(out + n, b"Accept-Encoding: gzip\r\n")
     if x.validator.len:

@@ -8,6 +8,7 @@ from edgecache.native.address cimport Address
 from edgecache.native.door cimport Door
 from edgecache.native.entry cimport Entry
 from edgecache.native.guest cimport GuestBox
+from edgecache.native.hosts cimport Hosts
 from edgecache.native.live cimport LiveVersion, Want
 from edgecache.native.keep cimport Keep
 from edgecache.native.log cimport LogRing
@@ -173,6 +174,7 @@ cdef struct Context:                     # one worker
     const uint32_t *routes               # which of them counts
     uint32_t kept                        # which of them we read
     Door *door                           # the plane's
+    const Hosts *hosts                   # the plane's
     Slice name
     Slice id                             # this process in CDN-Loop; the plane's
     bint draining

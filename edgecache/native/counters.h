@@ -21,6 +21,7 @@
     X(accept_paused, "times accepting was paused for lack of file descriptors") \
     X(requests, "requests: heads that ended, or grew too long") \
     X(bad_requests, "requests refused by the parser or the target rules") \
+    X(misdirected, "requests refused because they name a host that is not ours (421)") \
     X(looped, "requests refused because they came through here before, or too many caches") \
     X(hits, "answers from an entry found complete, or growing by pushes") \
     X(stale, "answers from an object past its time, within its grace") \

@@ -26,6 +26,7 @@ from edgecache.native.exchange cimport (
     exchange_send, exchange_timeout, exchange_unparked, preflight_answer,
 )
 from edgecache.native.guest cimport GUEST_BYTES, Guest, guest_put, guest_room
+from edgecache.native.hosts cimport hosts_have
 from edgecache.native.keep cimport keep_is_site
 from edgecache.native.loop cimport Loop, loop_closes
 from edgecache.native.mailbox cimport bell_ring
@@ -41,11 +42,11 @@ from edgecache.native.send cimport (
 )
 from edgecache.native.stats cimport (
     C_bad_requests, C_closed_bad_request, C_closed_header_timeout, C_closed_idle, C_closed_proxy,
-    C_closed_write_timeout, C_crowded, C_handed_over, C_looped, C_park_drained, C_park_gone,
-    C_passed_on, C_requests, C_shed, C_unanswered, C_unfinished, stat_add,
+    C_closed_write_timeout, C_crowded, C_handed_over, C_looped, C_misdirected, C_park_drained,
+    C_park_gone, C_passed_on, C_requests, C_shed, C_unanswered, C_unfinished, stat_add,
 )
 from edgecache.native.sys cimport SHUT_WR, close, shutdown
-from edgecache.native.target cimport Target, target_parse
+from edgecache.native.target cimport Target, target_authority, target_parse
 from edgecache.native.types cimport Slice, cbyte, slice_of
 
 
@@ -99,17 +100,32 @@ cdef inline void _linger_turn(Context *ctx, Conn *conn) noexcept nogil:
 
 # ---------------------------------------------------------------- one request
 
+cdef inline bint _is_ours(Context *ctx, Request *request) noexcept nogil:
+    """Is the host that it names one of ours? An absolute-form target overrides Host (RFC 9112
+    3.2.2)."""
+    cdef Slice named
+    if not ctx.hosts.count:
+        return True
+    named = target_authority(request.target)
+    return hosts_have(ctx.hosts, named if named.data != NULL else request.host)
+
+
 cdef inline Progress _dispatch(Context *ctx, Exchange *x, Request *request,
                                Slice loop) noexcept nogil:
     cdef Target target
     cdef bint preflight = request.method == METHOD_OPTIONS
-    if preflight and request.target.len == 1 and request.target.data[0] == 42:
-        return preflight_answer(ctx, x)              # "*": the server itself (RFC 9110 9.3.7)
-    if not target_parse(request.target, ctx.keep, ctx.key, &target):
+    cdef bint server = (preflight and request.target.len == 1
+                        and request.target.data[0] == 42)            # "*" (RFC 9110 9.3.7)
+    if not server and not target_parse(request.target, ctx.keep, ctx.key, &target):
         x.conn.flags |= CONN_CLOSE       # no viewer writes such a name: trust nothing behind it
         stat_add(&ctx.stats, C_closed_bad_request, 1)
         stat_add(&ctx.stats, C_bad_requests, 1)
         return exchange_error(ctx, x, 400, 0)
+    if not _is_ours(ctx, request):
+        stat_add(&ctx.stats, C_misdirected, 1)
+        return exchange_error(ctx, x, 421, 0)
+    if server:
+        return preflight_answer(ctx, x)
     if target.bad_directives:
         stat_add(&ctx.stats, C_bad_requests, 1)
         return exchange_error(ctx, x, 400, 0)

@@ -20,6 +20,7 @@ from edgecache.native.entry cimport (
     entry_release, entry_state,
 )
 from edgecache.native.head cimport Head, head_etag, head_free, head_new
+from edgecache.native.hosts cimport Hosts
 from edgecache.native.keep cimport Keep
 from edgecache.native.live cimport VARIANTS, LiveVersion, version_new, version_release
 from edgecache.native.mailbox cimport (
@@ -40,6 +41,7 @@ cdef struct Plane:
     Keep keeps[2]
     uint32_t routes                      # which of them counts
     Door door
+    Hosts hosts
     Bell bell                            # rung by workers
     Post post
     int workers

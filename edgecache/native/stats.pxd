@@ -25,6 +25,7 @@ cdef extern from "counters.h" nogil:
         C_requests "EC_C_requests"
         C_bad_requests "EC_C_bad_requests"
         C_looped "EC_C_looped"
+        C_misdirected "EC_C_misdirected"
         C_hits "EC_C_hits"
         C_stale "EC_C_stale"
         C_refreshes "EC_C_refreshes"

@@ -189,24 +189,36 @@ cdef inline size_t write_directives(Want *want, char *out, bint more) noexcept n
     return n
 
 
-cdef inline Slice _origin_form(Slice raw) noexcept nogil:
-    """The path and query of an absolute-form target (RFC 9112 3.2.2); anything else as it is."""
+cdef inline Slice target_authority(Slice raw) noexcept nogil:
+    """Of an absolute-form target (RFC 9112 3.2.2), as it stands there; data NULL: it has another
+    form."""
     cdef cbyte *slash
     cdef size_t scheme = 0
-    cdef size_t i
     if raw.len > 7 and memcmp(raw.data, b"http://", 7) == 0:
         scheme = 7
     elif raw.len > 8 and memcmp(raw.data, b"https://", 8) == 0:
         scheme = 8
     if not scheme:
-        return raw
+        return slice_of(NULL, 0)
     slash = <cbyte *>memchr(raw.data + scheme, 47, raw.len - scheme)
-    if slash == NULL or slash == raw.data + scheme:
-        return slice_of(raw.data, 0)
-    for i in range(scheme, <size_t>(slash - raw.data)):
-        if not char_is(raw.data[i], EC_CH_HOST):         # no userinfo; "?" before "/" is a query
+    if slash == NULL:
+        slash = raw.data + raw.len
+    return slice_of(raw.data + scheme, slash - (raw.data + scheme))
+
+
+cdef inline Slice _origin_form(Slice raw) noexcept nogil:
+    """The path and query of an absolute-form target, empty if it is none of a server; anything else
+    as it is."""
+    cdef Slice authority = target_authority(raw)
+    cdef cbyte *path
+    cdef size_t i
+    if authority.data == NULL:
+        return raw
+    path = authority.data + authority.len
+    for i in range(authority.len):
+        if not char_is(authority.data[i], EC_CH_HOST):   # no userinfo; "?" before "/" is a query
             return slice_of(raw.data, 0)
-    return slice_of(slash, raw.data + raw.len - slash)
+    return slice_of(path, raw.data + raw.len - path if authority.len else 0)
 
 
 cdef inline bint target_parse(Slice raw, Keep *keep, unsigned char *buffer,

@@ -230,11 +230,13 @@ class Edge:
         sites: Sequence[bytes] = (),
         id: bytes = b"",
         trusted: Sequence[str] = (),
+        hosts: Sequence[str] = (),
         **limits: int,
     ) -> None:
         self.plane = Plane(
             name=b"pop-a", budget_bytes=budget, limits=dict(limits), access_log=log,
             keep=[(site, ()) for site in sites], sites=sites, id=id, trusted=networks(trusted),
+            hosts=[name.encode() for name in hosts],
         )  # fmt: skip
         self.sockets = [listener()]
         self.sockets += [twin(self.sockets[0]) for _ in range(workers - 1)]

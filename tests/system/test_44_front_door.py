@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from tests.native._probe import pulse
-from tests.running import LIMIT_S, Edge, ScriptedOrigin, ok, read_head
+from tests.running import LIMIT_S, Edge, ScriptedOrigin, ask, ok, read_head
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -109,4 +109,30 @@ def test_descriptors_that_run_out(origin: ScriptedOrigin) -> None:
         assert edge.get("/door/a.m4s").body == BODY
         assert edge.metrics()["edge_accept_paused_total"] > 0
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert edge.stop() == 0
+
+
+def test_a_request_for_another_host(origin: ScriptedOrigin) -> None:
+    """Wherever it goes: to the cache, a site or a broadcaster's door. What follows it is served."""
+    origin.says("/door/a.m4s", ok(BODY, "Cache-Control: max-age=600"))
+    origin.scripts["/page"] = lambda asked: [ok(asked.method.encode())]
+    options = [f"origin.urls={origin.url}", 'route=[{prefix="/door/"},{prefix="/",kind="http"}]']
+    options += ["http.hosts=pop.example,*.live.example", "ingest.http=true"]
+    options += ["chain.siblings=http://self.example:8080", "chain.host=http://self.example:8080"]
+    form = b"POST /page HTTP/1.1\r\nHost: %b\r\nContent-Length: 100000\r\n\r\n" + BODY
+    with Edge(options) as edge:
+        with edge.raw() as viewer:
+            for host in (b"other.example", b"pop.example", b"a.live.example:80", b"Self.Example"):
+                wanted = 421 if host == b"other.example" else 200
+                viewer.sendall(form % host)
+                head, body = read_head(viewer)
+                while len(body) < int(head.lower().partition(b"content-length: ")[2].split()[0]):
+                    body += viewer.recv(99)
+                assert (int(head.split()[1]), body == b"POST") == (wanted, wanted == 200)
+                viewer.sendall(b"HEAD /door/a.m4s HTTP/1.1\r\nHost: %b\r\n\r\n" % host)
+                assert int(read_head(viewer)[0].split()[1]) == wanted
+        publish = {"Content-Type": "video/mp2t", "Host": "other.example"}
+        assert ask(edge.http, "PUT", "/publish/key", publish, b"x").status == 421
+        assert edge.metrics()["edge_misdirected_total"] == 1
+        assert origin.count("/page") == 3
         assert edge.stop() == 0

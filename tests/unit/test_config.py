@@ -172,9 +172,26 @@ def test_proxies_of_ours() -> None:
     assert limits.value.limits() | {"client_field": 2, "reset_beyond": 1} == limits.value.limits()
 
 
+def test_names_that_we_go_by() -> None:
+    chain = ["chain.siblings=http://10.0.0.1:8080,http://b.example", "chain.host=http://b.example"]
+    given = ["http.hosts=POP.example,*.live.example,[2001:DB8::1]", *chain]
+    assert load_config(None, chain).value.hosts() == ()
+    assert load_config(None, given[:1]).value.hosts() == (
+        "pop.example",
+        "*.live.example",
+        "[2001:db8::1]",
+    )
+    assert load_config(None, given).value.hosts()[3:] == ("b.example",)
+    given[2] = "chain.host=http://10.0.0.1:8080"
+    assert load_config(None, given).value.hosts()[3:] == ("10.0.0.1",)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (["http.hosts=pop.example:80"], "http.hosts: found"),
+        (["http.hosts=*.example.*"], 'allowed up to 64 names without a port, such as "pop.'),
+        (["http.hosts=" + ",".join(f"h{n}" for n in range(65))], "up to 64 names"),
         (['http.trusted=["10.0.0.1/8"]'], "http.trusted: found"),
         (["http.trusted=proxy.example"], 'allowed up to 64 networks such as "10.0.0.0/8"'),
         (["http.trusted=" + ",".join(f"10.0.0.{n}" for n in range(65))], "up to 64 networks"),

@@ -173,6 +173,8 @@ class Workshop:
         recording = Recording.from_json(await asyncio.to_thread(self._objects.read, key))
         if recording.storyboard is None:
             recording = await self._draw(recording)
+        if recording.storyboard is None:
+            return  # only sound: there is nothing to encode
         encoding = Encoding(recording, self._plan.rungs, chunk_ms=self._plan.chunk_ms)
         if encoding.wanted:
             job = Reencode(encoding, self._objects, self._jobs)

@@ -28,13 +28,13 @@ from . import journal
 from .chronicle import Row
 from .journal import Journal
 from .model import PlaylistVersion
+from .wholefile import PARTIAL, partial_of, write_whole
 from .window import PlaylistSlot, StoredObject, Window, is_part
 
 log = logging.getLogger(__name__)
 
 INDEX: Final = "index.json"
 _FORMAT: Final = 1
-_GROWING: Final = ".tmp"
 _ROW_BYTES: Final = 512  # what a row takes in the queue, about
 _QUIET_S: Final = 60.0  # between two log lines about a failing disk
 
@@ -176,20 +176,20 @@ class Disk:
         """URL path -> bytes there are of it, whole or not."""
         files = (self._root / stream).glob("*/*/*")
         return {
-            f"/live/{file.relative_to(self._root)}".removesuffix(_GROWING): file.stat().st_size
+            f"/live/{file.relative_to(self._root)}".removesuffix(PARTIAL): file.stat().st_size
             for file in files
         }
 
     def read(self, path: str) -> bytes:
         """What there is of a file of an interrupted stream. Raises OSError."""
         file = self.file(path)
-        return (file if file.exists() else _growing(file)).read_bytes()
+        return (file if file.exists() else partial_of(file)).read_bytes()
 
     def adopt(self, whole: Iterable[str], begun: Mapping[str, int]) -> None:
         """Files that an earlier process wrote, and how much it had of those that are not whole."""
         self._there.update(whole)
         for path, size in begun.items():
-            os.truncate(_growing(self.file(path)), size)
+            os.truncate(partial_of(self.file(path)), size)
             self._grown[path] = size
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -238,7 +238,7 @@ class Disk:
         """What does not follow on is left to `_keep`."""
         if self._grown.get(path, 0) != offset:
             return
-        partial = _growing(self.file(path))
+        partial = partial_of(self.file(path))
         partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab" if offset else "wb") as out:
             out.write(body)
@@ -247,7 +247,7 @@ class Disk:
     def _keep(self, path: str, chunks: tuple[bytes, ...]) -> None:
         file, size = self.file(path), sum(map(len, chunks))
         if self._grown.pop(path, -1) == size:
-            _growing(file).replace(file)
+            partial_of(file).replace(file)
             self._count(size)
         else:
             self._write(file, chunks)
@@ -264,7 +264,7 @@ class Disk:
         file = self.file(path)
         file.unlink(missing_ok=True)
         if self._grown.pop(path, None) is not None:
-            _growing(file).unlink(missing_ok=True)
+            partial_of(file).unlink(missing_ok=True)
         self._drop(("part", "segment"), path)
 
     def _drop(self, kinds: tuple[str, ...], path: str) -> None:
@@ -297,15 +297,7 @@ class Disk:
         shutil.rmtree(self._root / stream, ignore_errors=True)
 
     def _write(self, file: Path, chunks: tuple[bytes, ...]) -> None:
-        partial = _growing(file)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as out:
-                out.writelines(chunks)
-            partial.replace(file)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(file, chunks)
         self._count(sum(map(len, chunks)))
 
     def _finish(
@@ -337,10 +329,6 @@ class Disk:
             version = PlaylistVersion(**row, full=full, full_gzip=gzip.compress(full, mtime=0))
             window.playlists[version.path] = PlaylistSlot(version)
         return window
-
-
-def _growing(file: Path) -> Path:
-    return file.with_name(file.name + _GROWING)
 
 
 def _gapped(stream: str, text: str, missing: set[str]) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ..model import digest_of
+from ..wholefile import PARTIAL, write_whole
 from .objects import ConflictError, ObjectError, Objects
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Spool:
     def start(self) -> None:
         """Take up what an earlier process left."""
         for file in sorted(self._root.rglob("*@*")):
-            if file.name.endswith(".tmp"):
+            if file.name.endswith(PARTIAL):
                 file.unlink()
             else:
                 self._enter(str(file.relative_to(self._root)), file.stat().st_size)
@@ -88,16 +89,7 @@ class Spool:
                 self.counters["refused"] += 1
                 return False
         name = f"{key}@{digest}"
-        file = self._root / name
-        partial = file.with_name(file.name + ".tmp")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as out:
-                out.writelines(chunks)
-            partial.replace(file)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(self._root / name, chunks)
         self._enter(name, size)
         return True
 

@@ -8,7 +8,7 @@ exists. Knows nothing of files, sockets or HTTP framing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import xxhash
 
@@ -74,12 +74,14 @@ class Hops:
         return ",".join(f"{name}={1000 * seconds:.1f}" for name, seconds in hops)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What the recording has to know of a segment beside its name and bytes: see timeline.Segment.
-    Times in ns; wall_ns: wall clock of its first sample; epoch: as in its path;
-    rendition: as its encoder made it."""
+class Kept(NamedTuple):
+    """What a recording knows of a segment, and the row that it is written as. size: bytes; digest:
+    xxh3-128; the rest as in timeline.Segment. Times in ns; wall_ns: wall clock of its first sample;
+    epoch: as in its path."""
 
+    msn: int
+    size: int
+    digest: str
     generation: int
     start_ns: int
     end_ns: int
@@ -87,13 +89,12 @@ class Made:
     discontinuity: int
     key_bytes: int
     epoch: str
-    rendition: Rendition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaObject:
     """An immutable named body, here an init section. ttl_ms: how long a cache must keep it. hops:
-    of a part made live here. rendition: of an init, what the encoder made."""
+    of a part made live here. rendition: of an init and a final part, what the encoder made."""
 
     path: str
     body: bytes
@@ -110,7 +111,7 @@ class PartObject(MediaObject):
     """A part. A segment is the bytes of its parts in order, so it is never published by itself.
 
     offset: bytes, where the part starts in `segment_path`. final: the segment is complete with it,
-    and only then `segment_digest` (xxh3-128 of the whole segment) and `made` are set. index: part
+    and only then `segment_digest` (xxh3-128 of the whole segment) and `kept` are set. index: part
     in segment.
     """
 
@@ -123,7 +124,7 @@ class PartObject(MediaObject):
     track: str
     msn: int
     index: int
-    made: Made | None = None
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from origin import dash, manifest, names
-from origin.archive.recording import made_of
+from origin.archive.recording import kept_of
 from origin.cmaf import CmafError, Frame, Init
 from origin.line import Body, Line
 from origin.markers import Marker
@@ -310,6 +310,10 @@ class Presentation:
         epoch = self.timeline.generations[-1].epoch
         path = names.part_path(self._stream, epoch, name, cut.msn, cut.index)
         self._list(name, path, cut)
+        kept = None
+        if cut.final:
+            size = segment.size + len(cut.body)
+            kept = kept_of(track.segments[-1], size, segment.hash.hexdigest())
         part = PartObject(
             path=path,
             body=cut.body,
@@ -320,13 +324,14 @@ class Presentation:
             segment_path=names.segment_path(self._stream, epoch, name, cut.msn),
             offset=segment.size,
             final=cut.final,
-            segment_digest=segment.hash.hexdigest() if cut.final else None,
+            segment_digest=kept.digest if kept else None,
             duration_s=(cut.end_ns - cut.start_ns) / NS,
             independent=cut.independent,
             track=name,
             msn=cut.msn,
             index=cut.index,
-            made=made_of(track) if cut.final else None,
+            kept=kept,
+            rendition=track.rendition if kept else None,
         )
         segment.size += len(cut.body)
         self._bodies[name] = Body() if cut.final else segment

@@ -23,13 +23,13 @@ from .. import ladder
 from ..cmaf import Demuxer, Frame, Init
 from ..config import ArchiveRung
 from ..ffmpeg import Ffmpeg
-from ..model import digest_of
+from ..model import Kept, digest_of
 from ..names import init_path, segment_path
 from ..packager import fragment
 from ..timing import NS
 from .objects import ConflictError, MissingError, Objects
 from .recorder import key_of
-from .recording import Kept, Recording, Sheet
+from .recording import Recording, Sheet
 from .transcode import transcode
 
 _ENCODERS: Final = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}

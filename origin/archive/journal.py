@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from ..model import Rendition
+from ..model import Kept, Rendition
 from ..timing import Timing
-from .recording import Kept, KeptInit, Recording, Sheet
+from .recording import KeptInit, Recording, Sheet
 
 _SUFFIX: Final = ".jsonl"
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from ..model import Kept
 from ..names import init_path, segment_path
 from ..timing import NS
-from .recording import Kept, Recording, Sheet
+from .recording import Recording, Sheet
 
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from ..model import (
+    Kept,
     MediaObject,
     PartObject,
     PlaylistVersion,
@@ -31,7 +32,7 @@ from ..timeline import Segment, Timeline, Track
 from ..timing import Timing
 from ..window import StoredObject, Window
 from .journal import Journal, found_in, recording_of
-from .recording import Kept, KeptInit, made_of_segment
+from .recording import KeptInit, kept_of
 from .spool import Spool
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Recorder:
         if not stored.complete:
             self._open[segment.path] = list(stored.chunks)
             return
-        kept = Kept.of(segment.msn, stored.size, stored.digest, made_of_segment(track, segment))
+        kept = kept_of(segment, stored.size, stored.digest)
         path, file, rendition = segment.path, stored.file, track.rendition
         chunks = stored.chunks if file is None else [file.read_bytes()]
         self._take(lambda: self._keep_segment(stream, rendition, path, kept, chunks), stored.size)
@@ -121,11 +122,11 @@ class Recorder:
         self._open[part.segment_path] = chunks
         chunks.append(part.body)
         size += len(part.body)
-        if part.made is None:
+        if part.kept is None:
             return
+        assert part.rendition is not None
         del self._open[part.segment_path]
-        kept = Kept.of(part.msn, size, part.segment_digest or "", part.made)
-        path, rendition = part.segment_path, part.made.rendition
+        path, rendition, kept = part.segment_path, part.rendition, part.kept
         self._take(lambda: self._keep_segment(stream, rendition, path, kept, chunks), size)
 
     def _take(self, run: Callable[[], None], size: int) -> None:

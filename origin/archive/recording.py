@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple, Self
 
 from origin import dash, manifest, names
-from origin.model import MPD_TYPE, PLAYLIST_TYPE, Made, PlaylistVersion, Rendition
+from origin.model import MPD_TYPE, PLAYLIST_TYPE, Kept, PlaylistVersion, Rendition
 from origin.timeline import Generation, Segment, Timeline, Track
 from origin.timing import NS, Timing
 
@@ -25,26 +25,6 @@ _FORMAT: Final = 1
 # A recording grows by thumbnails and by better renditions; a POP asks again after this.
 CACHE_S: Final = 10
 CACHE: Final = f"public, max-age={CACHE_S}"
-
-
-class Kept(NamedTuple):
-    """One segment. digest: xxh3-128; size: bytes; the rest as in model.Made."""
-
-    msn: int
-    size: int
-    digest: str
-    generation: int
-    start_ns: int
-    end_ns: int
-    wall_ns: int
-    discontinuity: int
-    key_bytes: int
-    epoch: str
-
-    @classmethod
-    def of(cls, msn: int, size: int, digest: str, made: Made) -> Self:
-        told = (getattr(made, name) for name in cls._fields[3:])
-        return cls(msn, size, digest, *told)
 
 
 class KeptInit(NamedTuple):
@@ -161,13 +141,12 @@ def _sheet(value: dict[str, Any]) -> Sheet:
     return Sheet(inits, [Kept(*row) for row in value["segments"]])
 
 
-def made_of(track: Track) -> Made:
-    """What a recording keeps of the newest segment, which is complete."""
-    return made_of_segment(track, track.segments[-1])
-
-
-def made_of_segment(track: Track, segment: Segment) -> Made:
-    return Made(
+def kept_of(segment: Segment, size: int, digest: str) -> Kept:
+    """What a recording keeps of a segment that is complete."""
+    return Kept(
+        msn=segment.msn,
+        size=size,
+        digest=digest,
         generation=segment.generation.number,
         start_ns=segment.start_ns,
         end_ns=segment.end_ns,
@@ -175,7 +154,6 @@ def made_of_segment(track: Track, segment: Segment) -> Made:
         discontinuity=segment.discontinuity,
         key_bytes=segment.key_bytes,
         epoch=segment.generation.epoch,
-        rendition=track.rendition,
     )
 
 

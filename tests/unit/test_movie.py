@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from origin.archive.movie import Movie, tracks_of
-from origin.archive.recording import Kept, KeptInit, Recording, Sheet
+from origin.archive.recording import KeptInit, Recording, Sheet
 from origin.model import MediaObject, PartObject
 from origin.names import epoch_of
 from origin.presentation import Presentation
@@ -43,10 +43,9 @@ def kept() -> tuple[Recording, dict[str, bytes]]:
     ]
     for item in [*made, *show.end_generation()]:
         if isinstance(item, PartObject):
-            body = objects[item.segment_path] = objects.get(item.segment_path, b"") + item.body
-            if item.made is not None:
-                row = Kept.of(item.msn, len(body), item.segment_digest or "", item.made)
-                recording.tracks.setdefault(item.track, Sheet()).segments.append(row)
+            objects[item.segment_path] = objects.get(item.segment_path, b"") + item.body
+            if item.kept is not None:
+                recording.tracks.setdefault(item.track, Sheet()).segments.append(item.kept)
         elif isinstance(item, MediaObject) and item.rendition:
             objects[item.path] = item.body
             init = KeptInit(len(item.body), item.digest, item.rendition, epoch_of(UNIX_S))

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import m3u8
 import pytest
 
-from origin.archive.recording import Kept, KeptInit, Recording, Sheet, Storyboard, playlists_of
-from origin.model import Rendition
+from origin.archive.recording import KeptInit, Recording, Sheet, Storyboard, playlists_of
+from origin.model import Kept, Rendition
 
 FIRST = 1000
 NS = 10**9

@@ -15,7 +15,7 @@ from origin.archive.recorder import Recorder, index_key
 from origin.archive.recording import Recording
 from origin.archive.spool import Spool
 from origin.model import (
-    Made,
+    Kept,
     PartObject,
     PlaylistVersion,
     Publication,
@@ -105,7 +105,10 @@ def made(items: list[Publication]) -> list[Publication]:
     for item in items:
         if isinstance(item, PartObject) and item.final:
             start = item.msn * 2_000_000_000
-            facts = Made(
+            kept = Kept(
+                msn=item.msn,
+                size=item.offset + len(item.body),
+                digest=item.segment_digest or "",
                 generation=0,
                 start_ns=start,
                 end_ns=start + 2_000_000_000,
@@ -113,9 +116,8 @@ def made(items: list[Publication]) -> list[Publication]:
                 discontinuity=0,
                 key_bytes=5,
                 epoch=item.path.split("/")[3],
-                rendition=VIDEO,
             )
-            item = replace(item, made=facts)
+            item = replace(item, kept=kept, rendition=VIDEO)
         elif item.path.endswith("/init0.mp4"):
             item = replace(item, rendition=VIDEO)  # type: ignore[arg-type]
         found.append(item)

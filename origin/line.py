@@ -23,6 +23,10 @@ class Line:
         self.held: deque[Cut] = deque()  # parts that the other tracks are not near to
         self.encoded = 0  # frames that went to the packager
 
+    def rest(self, picture_msn: int | None) -> list[Cut]:
+        """What is left when the encoder is gone: see Packager.flush."""
+        return [*self.held, *(self.packager.flush(picture_msn) if self.packager else ())]
+
     def counts(self) -> Counter[str]:
         """What became of the frames."""
         made = self.packager

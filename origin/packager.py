@@ -101,9 +101,18 @@ class Packager:
         self._done(frame, cuts)
         return cuts
 
-    def flush(self) -> list[Cut]:
-        """The generation ended: what is open becomes the short end of its segment."""
-        return self._end_segment() if self._msn is not None else []
+    def flush(self, picture_msn: int | None = None) -> list[Cut]:
+        """The generation ended: what is open becomes the short end of its segment. Sound does not
+        begin one, with less than a part, that no picture begins (`picture_msn` is the first of
+        those): it would be a gap of all pictures, for as little as one frame of sound."""
+        if self._msn is None:
+            return []
+        alone = not self._video and picture_msn is not None and self._msn >= picture_msn
+        if alone and not self._index:
+            self.dropped["alone"] += len(self._frames)
+            self._frames, self._closed, self._msn = [], self._msn, None
+            return []
+        return self._end_segment()
 
     # --- where a frame belongs
 

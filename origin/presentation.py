@@ -50,9 +50,10 @@ class Start:
 
 
 class Presentation:
-    """`renditions`: the plan, audio shared by all video. `epoch`: see names.epoch_of; the timeline
-    starts at its segment on the wall clock unless `first_msn` says otherwise, so that versions of a
-    stream's playlists grow across epochs too. Raises ValueError on names or a grid that cannot be.
+    """`renditions`: the plan, pictures first; all share the sound. `epoch`: see names.epoch_of; the
+    timeline starts at its segment on the wall clock unless `first_msn` says otherwise, so that
+    versions of a stream's playlists grow across epochs too. Raises ValueError on names or a grid
+    that cannot be.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Presentation:
         out: list[Publication] = []
         changed: list[str] = []
         for name, line in self._lines.items():
-            for cut in (*line.held, *(line.packager.flush() if line.packager else ())):
+            for cut in line.rest(self.timeline.picture_msn):
                 for track, part in self._parts(name, cut):
                     out.append(part)
                     changed.append(track)

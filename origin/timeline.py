@@ -224,6 +224,12 @@ class Timeline:
         """Of the segment that no track has begun."""
         return max(track.next_msn for track in self.tracks.values())
 
+    @property
+    def picture_msn(self) -> int | None:
+        """Of the segment that no picture has begun; None without pictures."""
+        tracks = self.tracks.values()
+        return max((t.next_msn for t in tracks if t.rendition.kind == "video"), default=None)
+
     def end(self) -> None:
         """No more media, ever."""
         self.level()

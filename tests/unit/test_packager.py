@@ -236,6 +236,20 @@ def test_flush_ends_short() -> None:
     assert packager.flush() == []
 
 
+def test_sound_begins_no_segment_for_less_than_a_part() -> None:
+    """In which there is no picture. With one, or after a part, it ends as everything does."""
+    longer = audio(10, 4)[: 1 + 94 + 1]  # by one frame, which belongs to the next segment
+    _, packager = cut(longer, init=AUDIO)
+    assert packager.flush(6) == []
+    assert (packager.dropped, packager.waiting) == ({"early": 1, "alone": 1}, 0)
+    for picture_msn in (None, 7):
+        _, packager = cut(longer, init=AUDIO)
+        assert shape(packager.flush(picture_msn)) == [(6, 0, 1, True)]
+    cuts, packager = cut(audio(10, 2.5), init=AUDIO)
+    assert (cuts[-1].msn, cuts[-1].index) == (6, 0)
+    assert [(c.msn, c.index) for c in packager.flush(6)] == [(6, 1)]
+
+
 def test_flush_between_two_parts_closes_the_segment() -> None:
     _, packager = cut(video(10, 1))
     (last,) = packager.flush()

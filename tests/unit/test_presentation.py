@@ -15,13 +15,14 @@ import imageio_ffmpeg
 import m3u8
 import pytest
 
+from origin.cmaf import Demuxer, Frame, Init
 from origin.model import (
     MediaObject,
     Publication,
     Rendition,
 )
 from origin.names import epoch_of
-from origin.packager import CLOSING
+from origin.packager import CLOSING, fragment
 from origin.presentation import Presentation
 from origin.subtitles import Told
 from tests import mpd, vtt
@@ -280,6 +281,31 @@ def test_a_segment_whose_last_part_had_left_is_closed(ffmpeg: str) -> None:
     ledger.take(show.end_generation())
     assert ledger.complete == set(ledger.segments)
     assert [p for p in ledger.parts if p.body == CLOSING and p.index == 3 and p.duration_s == 0]
+
+
+def test_one_frame_of_sound_is_no_segment_without_a_picture(ffmpeg: str) -> None:
+    """Pictures end with a segment and sound a frame later. The playlists of pictures ended with a
+    gap of 0.021333 s, and the recording counted a lost segment for each."""
+    show, ledger = presentation(), Ledger()
+    start = show.begin_generation(wall_ns=WALL)
+    chunks = encode(ffmpeg, start.offset_s)
+    for rendition in PLAN:
+        data = b"".join(data for track, data in chunks if track == rendition.track)
+        init, *rest = (item for item in Demuxer().feed(data) if isinstance(item, Init | Frame))
+        assert isinstance(init, Init)
+        frames = [item for item in rest if isinstance(item, Frame)]
+        end = (UNIX_S + 8) * init.timescale
+        kept = [frame for frame in frames if frame.dts + frame.duration // 2 < end]
+        kept = frames[: len(kept) + (rendition is AUDIO)]
+        body = b"".join(fragment(init, [frame], n) for n, frame in enumerate(kept, 1))
+        ledger.take(feed(show, [(rendition.track, init.body + body)]))
+    ledger.take(show.end())
+    check_counts(show, ledger)
+    assert show.drops == {"early": 1, "alone": 1}
+    for rendition in PLAN:
+        media = m3u8.loads(ledger.playlists[f"/live/s/{rendition.track}.m3u8"].full.decode())
+        assert len(media.segments) == 4
+        assert not [segment for segment in media.segments if segment.gap_tag]
 
 
 def test_a_short_window_lets_go(ffmpeg: str) -> None:

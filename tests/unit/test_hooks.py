@@ -95,7 +95,7 @@ async def test_events_are_signed_and_come_in_order(secret: str) -> None:
 @looped
 async def test_what_is_not_taken_comes_again_and_is_the_same(secret: str) -> None:
     """A server error, too many requests, no answer at all; a refusal is final."""
-    options = (secret, "hooks.timeout=300ms")
+    options = (secret, "hooks.timeout=1s")
     async with receiver() as there, hooks(config(*options, f"hooks.url={there.url}")) as made:
         there.answers = [(500, ""), (429, ""), (0, ""), (200, ""), (410, "gone"), (200, "")]
         made.tell("one")

@@ -232,6 +232,7 @@ def test_what_viewers_are_in_the_middle_of_goes_on(
     options: list[str], origin: ScriptedOrigin
 ) -> None:
     """A segment that is pushed part by part, a parked reload, a hinted part, half a request."""
+    options = [*options, "origin.push_wait=10s"]  # the second process begins meanwhile
     with (
         Edge(options) as old,
         old.raw() as grows, old.raw() as parked, old.raw() as hinted, old.raw() as half,
@@ -292,9 +293,11 @@ def test_a_hand_over_that_fails_leaves_it_as_it_was(options: list[str]) -> None:
 
 
 def _body(sock: socket.socket, length: int) -> bytes:
-    _, body = read_head(sock)
+    head, body = read_head(sock)
     while len(body) < length:
-        body += sock.recv(65536)
+        more = sock.recv(65536)
+        assert more, f"closed after {len(body)} of {length} bytes of {head!r}"
+        body += more
     return body
 
 

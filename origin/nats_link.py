@@ -97,15 +97,18 @@ class NatsLink:
     async def _ask(self, ask: Callable[[JetStreamContext], Coroutine[Any, Any, T]]) -> T:
         import nats.errors
 
-        if self._js is None:
+        js = self._js
+        if js is None:
             raise AwayError(self._gone, logged=True)
         try:
             async with asyncio.timeout(_CALL_S):
-                return await ask(self._js)
+                return await ask(js)
         except (TimeoutError, OSError, nats.errors.Error) as error:
             if _is_answer(error):
                 raise
-            raise AwayError(f"{self._gone}: {error or 'in time'}") from None
+            # the session says that it is lost, perhaps only after whoever was asking has heard it
+            lost = js is not self._js or isinstance(error, nats.errors.ConnectionClosedError)
+            raise AwayError(f"{self._gone}: {error or 'in time'}", logged=lost) from None
 
     @property
     def _gone(self) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nats.js import JetStreamContext
 
 from origin.nats_link import NatsPlace
 from origin.rows import NEW, AwayError, CatalogError, ChangedError, Rows, change
@@ -163,6 +164,22 @@ def test_what_was_known_is_known_while_the_server_is_away(
     assert "does not answer, going on with what is known" in lost
     assert before.startswith("the catalogue is as it was: nats://127.0.0.1:")
     assert back == "the catalogue's server is back"
+
+
+def test_who_hears_of_a_loss_before_the_link_does_need_not_log_it(
+    nats: Nats, tmp_path: Path
+) -> None:
+    """It was logged by both, whenever a write came just then."""
+    rows = NatsRows(nats.place(tmp_path.name), SqliteRows(None))
+
+    async def cut(js: JetStreamContext) -> None:
+        await js._nc.close()
+        await js.account_info()
+
+    with pytest.raises(AwayError, match="connection closed") as caught:
+        rows.link.call(cut)
+    assert caught.value.logged
+    rows.close()
 
 
 def test_what_went_while_nobody_watched_is_forgotten(own: Nats, tmp_path: Path) -> None:

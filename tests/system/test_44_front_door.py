@@ -3,13 +3,16 @@ everything comes back by itself."""
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import select
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,10 @@ from tests.running import LIMIT_S, Edge, ScriptedOrigin, ask, ok, read_head
 pytestmark = pytest.mark.timeout(60)
 
 BODY = b"z" * 100_000  # more than stays on the heap: a descriptor of its own
+SHORT_QUEUE = """import runpy
+from edgecache.control import sockets
+sockets._BACKLOG = 64
+runpy.run_module("edgecache", run_name="__main__", alter_sys=True)"""
 GET = b"GET /door/a.m4s HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -109,6 +116,43 @@ def test_descriptors_that_run_out(origin: ScriptedOrigin) -> None:
         assert edge.get("/door/a.m4s").body == BODY
         assert edge.metrics()["edge_accept_paused_total"] > 0
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        assert edge.stop() == 0
+
+
+def overflows() -> int:
+    """Connections that the kernel of this network dropped for lack of room in an accept queue."""
+    lines = Path("/proc/net/netstat").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("TcpExt:"))
+    return int(values[names.index("ListenOverflows")])
+
+
+def test_a_queue_that_overflows(origin: ScriptedOrigin) -> None:
+    """More come while nothing is accepted than the kernel queues: each is let in afterwards, from
+    the queue or by the SYN that its own kernel sends again, and nobody is told no."""
+    origin.says("/door/a.m4s", ok(BODY, "Cache-Control: max-age=600"))
+    options = [f"origin.urls={origin.url}", "http.workers=1"]
+    with Edge(options, command=("-c", SHORT_QUEUE, "serve")) as edge, ExitStack() as stack:
+        host, _, port = edge.http.rpartition(":")
+        before = overflows()
+        edge.process.send_signal(signal.SIGSTOP)
+        try:
+            os.waitid(os.P_PID, edge.process.pid, os.WSTOPPED | os.WNOWAIT)
+            came = [stack.enter_context(socket.socket()) for _ in range(100)]
+            for viewer in came:
+                viewer.setblocking(False)
+                assert viewer.connect_ex((host, int(port))) == errno.EINPROGRESS
+            deadline = time.monotonic() + LIMIT_S
+            while overflows() == before:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            edge.process.send_signal(signal.SIGCONT)
+        for viewer in came:
+            assert select.select([], [viewer], [], LIMIT_S)[1]
+            viewer.settimeout(LIMIT_S)
+            assert asked(viewer) == 200
+        metrics = edge.metrics()
+        assert metrics["edge_accepted_total"] == metrics["edge_connections_now"] == 100
         assert edge.stop() == 0
 
 

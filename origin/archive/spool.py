@@ -71,8 +71,9 @@ class Spool:
         ]
 
     def start(self) -> None:
-        """Take up what an earlier process left."""
-        for file in sorted(self._root.rglob("*@*")):
+        """Take up what an earlier process left, media before the indexes that name it."""
+        left = self._root.rglob("*@*")
+        for file in sorted(left, key=lambda file: (is_index(file.name), file)):
             if file.name.endswith(PARTIAL):
                 file.unlink()
             else:

@@ -181,6 +181,8 @@ def test_the_next_process_stores_what_this_one_left(tmp_path: Path) -> None:
     again = House(tmp_path)
     again.start()
     assert again.done.wait(10)
+    # the recording comes after all of its media, which it did not: this test failed one time in 3
+    assert again.spool.gauges()["spool_objects"] == 0
     again.close()
     assert len(again.recording().tracks["v"].segments) == 2
     assert again.spooled() == []

@@ -29,6 +29,17 @@ class Demo:
     """What `edgecache demo --json` says; `a` and `b` are the POPs' doors for viewers."""
 
     facts: dict[str, Any]
+    home: Path  # its folder stands in there
+
+    def publish(self, stream: str) -> str:
+        """Where to publish a stream that nobody has published yet: RTMP, at POP A."""
+        (settings,) = self.home.glob("*/origin.toml")
+        command = [str(COMMAND.with_name("edgecache-origin")), "keys", "create", stream]
+        made = subprocess.run(
+            [*command, "-c", str(settings)], capture_output=True, text=True, check=True, timeout=30
+        )
+        door: str = self.facts["publish"].rpartition("/")[0]
+        return f"{door}/{made.stdout.strip()}"
 
     @property
     def b(self) -> str:
@@ -63,7 +74,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             assert process.stdout
             line = process.stdout.readline()
             assert line, (home / "log").read_text()
-            yield Demo(json.loads(line))
+            yield Demo(json.loads(line), home)
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -139,12 +139,12 @@ def test_from_offline_to_live_to_recording(
     demo: Demo, browser: Browser, shot: Callable[[str], None], measured: Callable[..., None]
 ) -> None:
     """One visit from before the broadcast until after it, without touching the page."""
-    browser.open(f"{demo.b}/watch/mine")
+    browser.open(f"{demo.b}/watch/alone")
     browser.until_figures("f.phase === 'offline'", 10)
     assert browser.text("#notice-title") == "The stream is offline"
     assert "starts by itself" in browser.text("#notice-text")
     shot("offline")
-    with publisher(demo.facts["publish"], sound_after_s=0.25):
+    with publisher(demo.publish("alone"), sound_after_s=0.25):
         browser.until_figures("f.phase === 'live' && f.position > 6", 40)
     began = time.monotonic()
     browser.until_figures("f.phase === 'waiting'", RECONNECT_S + 8)
@@ -155,7 +155,7 @@ def test_from_offline_to_live_to_recording(
     shot("signal")
     browser.until_figures("f.recording", RECONNECT_S + 20)
     measured(said_ended_after=f"{time.monotonic() - began:.1f} s")
-    assert state_of(demo.operators, "mine")["state"] == "ended"
+    assert state_of(demo.operators, "alone")["state"] == "ended"
     browser.until("document.querySelector('video').ended", 15)
     assert browser.text("#notice-title") == "The stream has ended"
     shot("ended")
@@ -165,7 +165,7 @@ def test_from_offline_to_live_to_recording(
     start, end = playing["range"]
     assert playing["position"] < start + 4
     assert end - start > 6
-    browser.open(f"{demo.b}/watch/mine")
+    browser.open(f"{demo.b}/watch/alone")
     browser.until_figures("f.recording && f.playing && f.position > 0.5", START_S)
     assert browser.text("#notice-title") == "The stream has ended: playing the recording"
     browser.ask("hover", selector="#stage")
@@ -180,7 +180,7 @@ def test_from_offline_to_live_to_recording(
     assert re.fullmatch(r"0:0\d", browser.text("#preview-time"))
     shot("preview")
     browser.until("!document.querySelector('#download').hidden", 5)
-    with urllib.request.urlopen(f"{demo.b}/download/mine.mp4", timeout=20) as answer:
+    with urllib.request.urlopen(f"{demo.b}/download/alone.mp4", timeout=20) as answer:
         file = answer.read()
         assert len(file) == int(answer.headers["Content-Length"])
     assert file[4:8] == b"ftyp"

@@ -38,7 +38,9 @@ MEDIA: Final = (*VIDEO, "audio")
 TEXT: Final = "text-en"
 TRACKS: Final = (*MEDIA, TEXT)
 PARTS: Final = 3  # a segment of 1 s
+FRAMES: Final = 6  # of three tracks: well into a part, which has 10 to 16 of each
 WINDOW_S: Final = 10.0
+_WAITING: Final = "origin_frames_waiting "
 CROWD: Final = 16  # requests at once
 WAITED_S: Final = 0.05  # an answer that took longer was waited for
 AT_ONCE_S: Final = 0.25  # an answer that waits for nothing takes less, one for a part longer
@@ -150,6 +152,12 @@ class OriginProcess:
         """To the ffmpeg that runs now."""
         overview = json.loads(ask(self._admin, "GET", "/api/streams", {}).body)
         os.kill(overview["streams"][0]["encoder_pid"], number)
+
+    def frames_waiting(self) -> float:
+        """That the encoder has put out, for a part to be whole; of all tracks."""
+        metrics = ask(self._admin, "GET", "/metrics", {}).body.decode()
+        (line,) = (each for each in metrics.splitlines() if each.startswith(_WAITING))
+        return float(line.removeprefix(_WAITING))
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
@@ -312,12 +320,16 @@ class Broadcast:
         self.troubles.append((began_s, time.monotonic()))
 
     def kill_encoder(self) -> None:
-        """In the middle of a segment of every track: it is stopped there first."""
+        """In the middle of a segment of every track, and of a part, which is then a short one: it
+        is stopped there first."""
         door, began_s = self.doors["origin"], time.monotonic()
         while True:
             door.opened()
+            while self.origin.frames_waiting() < FRAMES:
+                time.sleep(0.01)
             self.origin.signal_encoder(signal.SIGSTOP)
-            if all(door.playlist(track).media.open for track in TRACKS):
+            opened = all(door.playlist(track).media.open for track in TRACKS)
+            if opened and self.origin.frames_waiting() >= FRAMES:
                 break
             self.origin.signal_encoder(signal.SIGCONT)
         self.origin.signal_encoder(signal.SIGKILL)

@@ -24,6 +24,8 @@ class Origin(Section):
     first_byte: DurationMs = Field(2 * SECOND_MS, ge=10)
     blocking: DurationMs = Field(10 * SECOND_MS, ge=10)  # first byte of a `_HLS_msn` request
     min_rate: Rate = Field(64 * KIB, ge=0)  # slower over a second: cut, resumed elsewhere
+    # Where no rate is asked, of pages and hosts of the chain: silent for so long, and it is cut.
+    silence: DurationMs = Field(60 * SECOND_MS, ge=100)
     total: DurationMs = Field(15 * SECOND_MS, ge=100)  # waiting for the head, retries included: 504
     attempts: int = Field(3, ge=1, le=10)
     # Percent of first requests that may be asked again before anything came, and beside one whose

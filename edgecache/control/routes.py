@@ -58,6 +58,7 @@ class Routes:
         patience = Patience(
             connect_s=origin.connect / 1000,
             min_rate=origin.min_rate,
+            silence_s=origin.silence / 1000,
             idle_s=origin.idle / 1000,
             connections=origin.connections,
             failures=origin.breaker_failures,

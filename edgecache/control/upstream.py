@@ -35,11 +35,12 @@ _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRAC
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """Deadlines in seconds, rate in bytes per second (0: any), the pool's bounds, and who may sign
-    the certificates of https (None: who the system trusts)."""
+    """Deadlines in seconds, rate in bytes per second (0: any, but for `silence_s`), the pool's
+    bounds, and who may sign the certificates of https (None: who the system trusts)."""
 
     connect_s: float = 1.0
     min_rate: int = 64 * 1024
+    silence_s: float = 60.0
     idle_s: float = 30.0
     connections: int = 64
     failures: int = 5
@@ -116,13 +117,13 @@ class _Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     async def exchange(
-        self, request: bytes, reader: ResponseReader, patience: tuple[float, int]
+        self, request: bytes, reader: ResponseReader, first_byte_s: float, patience: Patience
     ) -> None:
-        """`patience`: seconds to the first byte, bytes per second after it."""
+        """`first_byte_s`: how long the first byte may take; after it, `patience`."""
         if self.lost:
             raise UpstreamError("cut", "the connection was closed while idle")
         self._reader, self._done = reader, self._loop.create_future()
-        self._first_byte_s, self._min_rate = patience
+        self._first_byte_s, self._patience = first_byte_s, patience
         self._received = self._checked = 0
         timer = self._timer = self._loop.call_later(self._first_byte_s, self._check)
         try:
@@ -138,14 +139,20 @@ class _Connection(asyncio.Protocol):
         if not self._reader.started:
             self.finish(UpstreamError("timeout", f"no answer in {self._first_byte_s:g} s"))
             return
-        growing = self._reader.growing
-        window_s = self._first_byte_s if growing else _RATE_WINDOW_S
-        enough = 1 if growing and self._min_rate else self._min_rate * _RATE_WINDOW_S
+        window_s, enough = self._due(self._reader)
         if self._checked and not self._paused and self._received - self._checked < enough:
             self.finish(UpstreamError("slow", "the origin sends too slowly"))
         else:
             self._checked = self._received
             self._timer = self._loop.call_later(window_s, self._check)
+
+    def _due(self, reader: ResponseReader) -> tuple[float, float]:
+        """(seconds, bytes that have to come in them)"""
+        if not self._patience.min_rate:
+            return self._patience.silence_s, 1
+        if reader.growing:
+            return self._first_byte_s, 1
+        return _RATE_WINDOW_S, self._patience.min_rate * _RATE_WINDOW_S
 
     def finish(self, error: Exception | None) -> None:
         if self._done is None or self._done.done():
@@ -225,7 +232,7 @@ class Origin:
                     if flow is not None:
                         flow(connection)
                     await connection.exchange(
-                        request, reader, (self.slack * first_byte_s, self._patience.min_rate)
+                        request, reader, self.slack * first_byte_s, self._patience
                     )
                 except BaseException as error:
                     if connection is not None:

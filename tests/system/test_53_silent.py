@@ -22,7 +22,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\n" + FRESH.encode() + b"\r\nTransfer-Encoding: chu
 SHORT = (
     "origin.first_byte=300ms", "origin.blocking=500ms", "origin.total=1s", "origin.attempts=2",
     "origin.breaker_failures=1000", "cache.negative=0s", "http.workers=2",
-    'route=[{prefix="/vod/",kind="vod"},{prefix="/"}]',
+    "origin.silence=300ms",
+    'route=[{prefix="/vod/",kind="vod"},{prefix="/page/",kind="http"},{prefix="/"}]',
 )  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def stalls() -> Iterator[tuple[str, bytes, int, bool]]:
     for kind, suffix, body in (
         ("/media", ".m4s", BODY),
         ("/vod", ".bin", BODY),
+        ("/page", ".html", BODY),
         ("/text", ".m3u8", PLAYLIST),
     ):
         for framing, (whole, head) in answers(body).items():

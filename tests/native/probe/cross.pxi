@@ -8,6 +8,7 @@ from edgecache.native.hold cimport (
     hold_drop, hold_find, hold_interest, hold_new, hold_of, hold_refresh, hold_sweep, hold_unuse,
     hold_use,
 )
+from edgecache.native.hosts cimport Hosts
 from edgecache.native.http1 cimport http1_turn
 from edgecache.native.keep cimport Keep
 from edgecache.native.mailbox cimport (
@@ -29,6 +30,7 @@ cdef class Worker:
     cdef Bell bell
     cdef Limits limits
     cdef Keep keep
+    cdef Hosts hosts
     cdef Post post
 
     def __cinit__(self, StoreOf store, int listen_fd, uint32_t max_holds=16384, int index=0):
@@ -42,6 +44,7 @@ cdef class Worker:
         if self.ctx == NULL:
             raise MemoryError
         self.ctx.keep = &self.keep
+        self.ctx.hosts = &self.hosts
 
     def close(self):
         if self.ctx != NULL:

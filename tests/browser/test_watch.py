@@ -44,9 +44,7 @@ def test_another_rendition_can_be_chosen(
             shot(f"controls-{player}")
     browser.ask("select", selector="#quality", value="-1")
     browser.until_figures("f.rendition.auto", 5)
-    stalled = sum(each["seconds"] for each in stalls_since(browser, since))
-    measured(stalled=f"{stalled:.2f} s")
-    assert stalled < 1.0  # with 0.8 s buffered a switch may cost a part
+    assert stalls_since(browser, since) == []
 
 
 def test_the_player_can_be_chosen_and_the_address_keeps_it(demo: Demo, browser: Browser) -> None:

@@ -54,6 +54,9 @@ export class HlsEngine {
   #codecs = "";
   #edge = null;
   #stalledAt = 0;
+  #switchedAt = -Infinity;
+  #switching = 0;
+  #targetS = 0;
   #video;
   #chasing = true;
   #keepUp = () => this.#keepsUp();
@@ -82,6 +85,7 @@ export class HlsEngine {
   }
 
   destroy() {
+    clearTimeout(this.#switching);
     this.#video.removeEventListener("timeupdate", this.#keepUp);
     this.#video.playbackRate = 1;
     this.hls.destroy();
@@ -95,10 +99,24 @@ export class HlsEngine {
     return this.hls.autoLevelEnabled;
   }
 
-  /** Live, what is buffered is too little to throw away. */
+  /** Live, what is buffered is too little to throw away. And not back within a segment: hls.js
+   * 1.7.4 takes the parts that it had of it for what is still buffered, goes on behind them, where
+   * no picture can be decoded, and stands until the next segment. */
   select(index) {
-    if (this.recording) this.hls.nextLevel = index;
-    else this.hls.loadLevel = index;
+    clearTimeout(this.#switching);
+    if (this.recording) {
+      this.hls.nextLevel = index;
+      return;
+    }
+    const segmentMs = 1000 * this.#targetS;
+    const wait = index < 0 ? 0 : this.#switchedAt + segmentMs - performance.now();
+    if (wait > 0) this.#switching = setTimeout(() => this.#switch(index), wait);
+    else this.#switch(index);
+  }
+
+  #switch(index) {
+    this.#switchedAt = performance.now();
+    this.hls.loadLevel = index;
   }
 
   get texts() {
@@ -165,6 +183,7 @@ export class HlsEngine {
   }
 
   #updated(details) {
+    this.#targetS = details.targetduration;
     const edge = `${details.endSN}.${details.partList?.length ?? 0}.${details.edge}`;
     if (edge !== this.#edge) {
       this.#edge = edge;

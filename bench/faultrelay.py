@@ -15,6 +15,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Final, Literal, Self
 import uvloop
 
 _READ: Final = 65536
+_GRAIN_S: Final = 0.002
 _QUEUE: Final = 64
 _START_S: Final = 10.0
 Then = Literal["", "cut", "reset", "stall", "half_close", "corrupt"]
@@ -137,6 +139,11 @@ class Relay:
             server.close()
 
 
+async def _until(due_s: float) -> None:
+    """`due_s`: monotonic. Never early, as timers of uvloop are, which go by whole milliseconds."""
+    await asyncio.sleep(due_s - time.monotonic() + _GRAIN_S)
+
+
 async def _together(*work: Coroutine[object, object, None]) -> None:
     """Until all are done; the first error ends the others and is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
@@ -169,14 +176,15 @@ class _Pump:
     async def _read(self) -> None:
         while True:
             data = await self._loop.sock_recv(self._source, _READ)
-            await self._queue.put((self._loop.time(), data))
+            await self._queue.put((time.monotonic(), data))
             if not data:
                 return
 
     async def _write(self) -> None:
         while True:
             at_s, data = await self._queue.get()
-            await asyncio.sleep(at_s + self._fault.latency_s - self._loop.time())
+            if self._fault.latency_s:
+                await _until(at_s + self._fault.latency_s)
             if not data:
                 with contextlib.suppress(OSError):  # it may be gone altogether
                     self._sink.shutdown(socket.SHUT_WR)
@@ -197,12 +205,13 @@ class _Pump:
             if before <= 0:
                 return await self._strike(fault, data)
             size = min(size, before)
+        began_s = time.monotonic()
         await self._loop.sock_sendall(self._sink, data[:size])
         self._passed += size
         if fault.piece:
             await asyncio.sleep(0)
         if fault.rate:
-            await asyncio.sleep(size / fault.rate)
+            await _until(began_s + size / fault.rate)
         return data[size:]
 
     def _strikes(self, fault: Fault) -> bool:

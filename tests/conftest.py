@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,11 @@ def leaked(before: dict[str, int]) -> dict[str, int]:
     return {kind: n - before.get(kind, 0) for kind, n in now.items() if n > before.get(kind, 0)}
 
 
+def pytest_configure() -> None:
+    """A run that is asked to end ends what it has started, as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     try:
         build = importlib.import_module("edgecache._core").BUILD
@@ -39,7 +45,8 @@ def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
     """Workers free in their own time, so a difference has a moment to go away."""
     before = live_objects()
     yield
-    request.node.funcargs.clear()  # what the test was given would live on until its report
+    if request.node.funcargs:  # none after Ctrl-C
+        request.node.funcargs.clear()  # what the test was given would live on until its report
     deadline = time.monotonic() + SETTLE_S
     while left := leaked(before):
         gc.collect()

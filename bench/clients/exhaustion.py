@@ -15,6 +15,7 @@ import itertools
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Asked:
     rate: int
 
 
-class _Harm:
+class _Harm(ABC):
     """`step()` does a little more of it; it never waits for the server."""
 
     window_bytes = 0
@@ -56,16 +57,9 @@ class _Harm:
         self._sockets: list[socket.socket] = []
         self._began = time.monotonic()
 
+    @abstractmethod
     def step(self) -> None:
-        """Whatever is due of `rate` a second."""
-        due = int((time.monotonic() - self._began) * self._asked.rate)
-        for _ in range(min(due - self.done, _STEP)):
-            with contextlib.suppress(OSError):
-                self.act()
-            self.done += 1
-
-    def act(self) -> None:
-        raise NotImplementedError
+        """A little more."""
 
     def connect(self) -> socket.socket:
         sock = socket.socket()
@@ -82,6 +76,22 @@ class _Harm:
     def close(self) -> None:
         for sock in self._sockets:
             sock.close()
+
+
+class _Rated(_Harm):
+    """The same, again and again."""
+
+    def step(self) -> None:
+        """Whatever is due of `rate` a second."""
+        due = int((time.monotonic() - self._began) * self._asked.rate)
+        for _ in range(min(due - self.done, _STEP)):
+            with contextlib.suppress(OSError):
+                self.act()
+            self.done += 1
+
+    @abstractmethod
+    def act(self) -> None:
+        """Once."""
 
 
 class _Standing(_Harm):
@@ -144,7 +154,7 @@ class _Pipelines(_ZeroWindow):
         return self._request() * _PIPELINED
 
 
-class _Resets(_Harm):
+class _Resets(_Rated):
     """Connections that are reset as soon as they are made."""
 
     def act(self) -> None:
@@ -154,7 +164,7 @@ class _Resets(_Harm):
         sock.close()
 
 
-class _Flood(_Harm):
+class _Flood(_Rated):
     """One address that connects and connects, and keeps what it gets."""
 
     def act(self) -> None:
@@ -162,15 +172,16 @@ class _Flood(_Harm):
             self.connect()
 
 
-class _Requests(_Harm):
+class _Requests(_Rated):
     """Requests that no cache has answered before, on a few connections."""
 
     def __init__(self, asked: Asked) -> None:
         super().__init__(asked)
         self._numbers = itertools.count(time.time_ns())
 
+    @abstractmethod
     def target(self, number: int) -> str:
-        raise NotImplementedError
+        """Of the request with that number."""
 
     def act(self) -> None:
         if len(self._sockets) < _PIPES:

@@ -99,13 +99,13 @@ def test_latency_and_rate_take_their_time(relay: Relay, ends: Ends) -> None:
     began = time.monotonic()
     ends.client.sendall(b"a")
     assert ends.server.recv(9) == b"a"
-    assert time.monotonic() - began > 0.04  # timers go by whole milliseconds, some of them short
+    assert time.monotonic() - began >= 0.05
     relay.set(up=Fault(rate=20_000, piece=200))
     began = time.monotonic()
     thread = send(ends.client, BODY[:2000])
     assert received(ends.server)[0] == BODY[:2000]
     thread.join(LIMIT_S)
-    assert time.monotonic() - began > 0.07
+    assert time.monotonic() - began >= 0.09
 
 
 @pytest.mark.parametrize(

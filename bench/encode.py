@@ -13,10 +13,8 @@ media a second. Laws: everything that was started is ended; what was recorded go
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -31,7 +29,7 @@ from origin import ffmpeg, testpattern
 
 from .demo import demo
 from .errors import BenchError
-from .facts import commit
+from .facts import taken
 from .process import spawned, tail
 
 _PAGE: Final = Path(__file__).with_name("ENCODE.md")
@@ -124,13 +122,11 @@ def main() -> None:
         lines = "\n".join(table([encode(data, recording, each) for each in _WORKERS]))
     sys.stdout.write(f"{lines}\n")
     if given.record:
-        today = datetime.datetime.now(datetime.UTC).date()
         _PAGE.write_text(
             "# What encoding a recording again takes\n\n"
-            f"One run of `python -m bench.encode --record`: {today}; commit {commit()};"
-            f" {os.cpu_count()} cores; Linux {platform.release()}; load"
-            f" {os.getloadavg()[0]:.1f} at the end. Test pattern in 720p at 30 frames a second,"
-            " into H.264 720p by preset slow, in chunks of 6 s.\n\n"
+            f"One run of `python -m bench.encode --record`: {taken()}."
+            " Test pattern in 720p at 30 frames a second, into H.264 720p by preset slow,"
+            " in chunks of 6 s.\n\n"
             f"{lines}\n"
         )
 

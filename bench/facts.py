@@ -62,6 +62,13 @@ def commit() -> str:
     return head + ("+" if _git("status", "--porcelain") else "")
 
 
+def taken() -> str:
+    """When and where a figure is taken, for the page that keeps it."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    machine = f"{os.cpu_count()} cores; Linux {platform.release()}"
+    return f"{today}; commit {commit()}; {machine}; load {os.getloadavg()[0]:.1f} at the end"
+
+
 def exact_commit() -> None:
     """Raises BenchError when figures taken now could not be taken again from a commit."""
     found = commit()

@@ -12,9 +12,7 @@ decoded, too. Laws: every process is waited for; output goes nowhere.
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,7 +28,7 @@ from origin.ffmpeg import Ffmpeg, find
 from origin.ladder import Plan, Rung
 
 from .errors import BenchError
-from .facts import commit
+from .facts import taken
 
 _PAGE: Final = Path(__file__).with_name("LADDER.md")
 SECONDS: Final = 5.0
@@ -150,13 +148,10 @@ def main() -> None:
     lines = "\n".join(table(found))
     sys.stdout.write(f"\n{lines}\n")
     if given.record:
-        today = datetime.datetime.now(datetime.UTC).date()
         _PAGE.write_text(
             "# What encoding costs\n\n"
-            f"One run of `python -m bench.ladder --record`: {today}; commit {commit()};"
-            f" {os.cpu_count()} cores; Linux {platform.release()}; load"
-            f" {os.getloadavg()[0]:.1f} at the end, so cores are to be believed and speed is not"
-            f" more than a lower bound.\n\n{lines}\n"
+            f"One run of `python -m bench.ladder --record`: {taken()},"
+            f" so cores are to be believed and speed is not more than a lower bound.\n\n{lines}\n"
         )
 
 

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -34,7 +32,7 @@ from origin import ffmpeg, testpattern
 
 from . import plot, trend
 from .demo import demo
-from .facts import commit
+from .facts import taken
 from .ledger import LAWS, ORIGIN_LAWS, broken, read
 from .process import tree
 from .swarm.build import build
@@ -230,12 +228,11 @@ def page(found: Soak) -> str:
     crowds = found.crowds
     staying = sum(viewers for _, viewers, _ in STAYING)
     grows = [f"{v.kind} of {v.process}" for v in found.verdicts if not v.flat]
-    today = datetime.datetime.now(datetime.UTC).date()
     return "\n".join((
         "# Soak",
         "",
-        f"What one run of `python -m bench.soak --minutes {found.minutes:g} --record` saw: {today};"
-        f" commit {commit()}; {os.cpu_count()} cores; Linux {platform.release()}. The demo with",
+        f"What one run of `python -m bench.soak --minutes {found.minutes:g} --record` saw:",
+        f"{taken()}. The demo with",
         f"segments of a second, ffmpeg as publisher, {staying} viewers who stay (60 of low-latency "
         f"and 20 of classic HLS, over both POPs) and {VISITORS} more who come for {VISIT_S} s and",
         "go, again and again. A sample every 5 s; the first fifth is warming up and is not judged."

@@ -8,9 +8,6 @@ Exit status: 0 when all cells and the books are as expected.
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -18,7 +15,7 @@ import typer
 from rich.console import Console
 
 from ..errors import BenchError
-from ..facts import commit
+from ..facts import taken
 from . import cells, run
 from .page import page
 from .site import serving
@@ -55,10 +52,7 @@ def main(
     for problem in books.wrong:
         say(f"!! {problem}")
     if record:
-        today = datetime.datetime.now(datetime.UTC).date()
-        facts = (f"{today}", f"commit {commit()}", f"{os.cpu_count()} cores",
-                 f"Linux {platform.release()}",
-                 f"a publisher may be away for {_RECONNECT_S:g} s")  # fmt: skip
+        facts = (taken(), f"a publisher may be away for {_RECONNECT_S:g} s")
         _PAGE.write_text(page(chosen, results, books, facts))
     raise typer.Exit(bool(books.wrong or any(found.wrong for found in results.values())))
 

@@ -7,9 +7,6 @@ python -m bench.reliability --record              also writes bench/RELIABILITY.
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +16,7 @@ import typer
 from rich.console import Console
 
 from ..errors import BenchError
+from ..facts import taken
 from .cases import CASES, Case, Trial
 from .origin import Origin
 from .page import Row, page
@@ -80,9 +78,7 @@ def _record(
     titles: dict[str, str],
     viewers: int,
 ) -> None:
-    today = datetime.datetime.now(datetime.UTC).date()
-    facts = (f"{today}", f"{os.cpu_count()} cores", f"Linux {platform.release()}",
-             f"load {os.getloadavg()[0]:.1f} at the end", f"{viewers} viewers at once")  # fmt: skip
+    facts = (taken(), f"{viewers} viewers at once")
     if len(cases) < len(CASES):
         raise BenchError("--record needs all cases")
     _PAGE.write_text(page(cases, results, titles, facts))

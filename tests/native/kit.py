@@ -263,6 +263,18 @@ class Edge:
     def await_count(self, name: str, at_least: int) -> None:
         eventually(lambda: self.count(name) >= at_least, f"{name}: {self.count(name)} < {at_least}")
 
+    def until_full(self) -> int:
+        """Bytes sent to viewers, once it is no more: nobody reads."""
+        out = 0
+
+        def full() -> bool:
+            nonlocal out
+            before, out = out, self.count("bytes_out")
+            return 0 < out == before
+
+        eventually(full)
+        return out
+
     def await_parked(self, number: int) -> None:
         eventually(
             lambda: self.count("parked_now") == number,

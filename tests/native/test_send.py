@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.native.kit import TYPE, WAIT_S, Cut, Edge, eventually, get
+from tests.native.kit import TYPE, WAIT_S, Cut, Edge, get
 
 CLOSE = "Connection: close"
 PIECES = [b"a" * 10, b"b" * 70_000, b"c", b"d" * 2_000_000, b"e" * 4096]
@@ -196,14 +196,7 @@ def test_what_is_not_read_is_not_all_in_the_kernel(edge: Edge) -> None:
     edge.put("/a", b"x" * (16 << 20))
     with edge.viewer(receive_bytes=4096) as viewer:
         viewer.send(get("/a"))
-        out = 0
-
-        def full() -> bool:
-            nonlocal out
-            before, out = out, edge.count("bytes_out")
-            return 0 < out == before
-
-        eventually(full)
+        out = edge.until_full()
         assert out < 3 << 19
 
 

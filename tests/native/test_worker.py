@@ -168,14 +168,7 @@ def test_a_viewer_that_takes_megabytes_gives_way(edge: Edge) -> None:
     with edge.viewer(receive_bytes=4096) as greedy:
         loops = edge.count("loops")
         greedy.send(get("/big"))
-        out = 0
-
-        def full() -> bool:
-            nonlocal out
-            before, out = out, edge.count("bytes_out")
-            return 0 < out == before
-
-        eventually(full)
+        out = edge.until_full()
         assert edge.count("loops") - loops >= out // (256 << 10)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,7 @@ import pytest
 from origin.server import Origin
 from tests.hand_made import HandMade
 from tests.looped import eventually, looped
-from tests.nats_server import Nats, nats_server
+from tests.nats_server import Nats
 from tests.serving_origin import config, operators, post, publish, run, serving
 from tests.system.test_22_ingest_to_parts import publisher, site
 
@@ -23,12 +22,6 @@ pytestmark = pytest.mark.timeout(60)
 
 TOKEN: Final = "0123456789abcdef-of-the-door"
 BEARER: Final = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with nats_server(tmp_path_factory.mktemp("nats")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import m3u8
@@ -15,7 +14,7 @@ import pytest
 
 from origin.ffmpeg import find
 from tests.looped import eventually, looped
-from tests.nats_server import Nats, nats_server
+from tests.nats_server import Nats
 from tests.serving_origin import ROOT, child, serving
 from tests.system.test_43_recording import broadcast, keeper_of, text
 
@@ -25,12 +24,6 @@ pytestmark = pytest.mark.timeout(90)
 patiently = functools.partial(looped, limit_s=80.0)
 soon = functools.partial(eventually, timeout_s=30.0)
 RUNG = ("width=160", "height=90", "bitrate=60kbps", "preset=ultrafast")
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with nats_server(tmp_path_factory.mktemp("nats")) as found:
-        yield found
 
 
 @pytest.fixture

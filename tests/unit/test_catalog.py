@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,18 +15,12 @@ from origin.rows import CatalogError
 from origin.rows_nats import NatsRows
 from origin.rows_sqlite import SqliteRows
 from origin.streamkeys import MAX_KEYS
-from tests.nats_server import Nats, nats_server
+from tests.nats_server import Nats
 
 LIMIT_S = 10.0
 
 Again = Callable[[], Catalog]
 """The same catalogue, opened by one more process."""
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with nats_server(tmp_path_factory.mktemp("nats")) as found:
-        yield found
 
 
 @pytest.fixture(params=["file", "nats"])

@@ -20,12 +20,6 @@ Again = Callable[..., Jobs]
 SHORT_S = 0.3
 
 
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with nats_server(tmp_path_factory.mktemp("nats")) as found:
-        yield found
-
-
 @pytest.fixture(params=["file", "nats"])
 def again(request: pytest.FixtureRequest, tmp_path: Path, nats: Nats) -> Iterator[Again]:
     """The same jobs, seen by one more process."""

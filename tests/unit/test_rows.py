@@ -25,12 +25,6 @@ LIMIT_S = 15.0
 Again = Callable[[], Rows]
 
 
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    with nats_server(tmp_path_factory.mktemp("nats")) as found:
-        yield found
-
-
 @pytest.fixture(params=["file", "nats"])
 def again(request: pytest.FixtureRequest, tmp_path: Path, nats: Nats) -> Iterator[Again]:
     """One more process's view of the same store."""

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.nats_server import Nats, nats_server
-
 SETTLE_S = 2.0
 _measured: list[str] = []
 
@@ -55,13 +53,6 @@ def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"native objects leaked: {left}")
         time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
-    """A server of the module's own, which may stop it."""
-    with nats_server(tmp_path_factory.mktemp("nats")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from origin.nats_link import NatsPlace
 
 LIMIT_S = 20.0
@@ -79,3 +81,10 @@ def nats_server(folder: Path) -> Iterator[Nats]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    """A server of the module's own, which may stop it."""
+    with nats_server(tmp_path_factory.mktemp("nats")) as found:
+        yield found

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.nats_server import nats as nats  # a fixture: what conftest names, its tests are given
 from tests.running import Edge, ScriptedOrigin, serving
 
 

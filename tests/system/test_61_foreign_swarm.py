@@ -32,7 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     home = tmp_path_factory.mktemp("demo")
     with subprocess.Popen(
         [str(COMMAND), "demo", "--json", "--origin", str(port)],
-        env={**os.environ, "TMPDIR": str(home)},
+        env={**os.environ, "TMPDIR": str(home), "ORIGIN__LIVE__PARTS": "6"},
         cwd=home,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -47,6 +47,10 @@ def _processor() -> str:
     return match[1] if match else platform.machine()
 
 
+# One recording does not make what the next one measures another program.
+_RECORDED: Final = (":!bench/*.md", ":!bench/*.svg")
+
+
 def _git(*arguments: str) -> str:
     if not shutil.which("git"):
         return ""
@@ -57,9 +61,10 @@ def _git(*arguments: str) -> str:
 
 
 def commit() -> str:
-    """The commit the working tree is at, with `+` when it differs from it; `?`: not known."""
+    """The commit the working tree is at, with `+` when it differs from it in more than what runs
+    have recorded; `?`: not known."""
     head = _git("rev-parse", "--short=10", "HEAD") or "?"
-    return head + ("+" if _git("status", "--porcelain") else "")
+    return head + ("+" if _git("status", "--porcelain", "--", ".", *_RECORDED) else "")
 
 
 def taken() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -144,6 +145,26 @@ def test_only_a_clean_commit_is_recorded(
     else:
         with pytest.raises(BenchError, match=r"--record: commit .*: the tree is not as committed"):
             facts.exact_commit()
+
+
+def test_what_was_recorded_is_no_other_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, *arguments], check=True, capture_output=True)
+
+    (tmp_path / "bench").mkdir()
+    page, program = tmp_path / "bench/SOAK.md", tmp_path / "bench/soak.py"
+    page.write_text("once")
+    program.write_text("pass")
+    git("init")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "Begin")
+    monkeypatch.setattr(facts, "REPOSITORY", tmp_path)
+    page.write_text("again")
+    assert not facts.commit().endswith("+")
+    program.write_text("pass  # other")
+    assert facts.commit().endswith("+")
 
 
 def test_lag_behind_each_chunk() -> None:

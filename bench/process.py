@@ -92,10 +92,10 @@ def is_alive(pid: int) -> bool:
 def is_listening(pid: int, port: int) -> bool:
     """Whether somebody listens on `port` in the network namespace of process `pid`."""
     wanted = f"{port:04X}"
-    try:
-        rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    except OSError:
-        return False
+    rows: list[str] = []
+    for family in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            rows += Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]
     fields = (row.split() for row in rows)
     return any(f[1].endswith(f":{wanted}") and f[3] == _LISTEN for f in fields)
 

@@ -8,7 +8,7 @@ import importlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -53,6 +53,18 @@ def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"native objects leaked: {left}")
         time.sleep(0.01)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Without collecting garbage: a report of a failure parses sources, and when a finalizer comes
+    in between whose own traceback is printed, which parses as well, CPython 3.11 gives up with a
+    SystemError, and the failure is never told."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

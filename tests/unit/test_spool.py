@@ -156,6 +156,7 @@ def test_the_end_makes_a_recording_of_what_is_stored(house: House) -> None:
         body = house.objects.read(path.removeprefix("/live/"))
         assert (len(body), digest_of(body)) == (size, digest)
     assert house.indexed == [index_key("cam", "abc", 0)]
+    house.recorder.close()  # it has spooled the index, and then removes the journal
     assert list((house.home / "journal").iterdir()) == []
 
 

@@ -49,9 +49,9 @@ def native_objects_are_freed(request: pytest.FixtureRequest) -> Iterator[None]:
         request.node.funcargs.clear()  # what the test was given would live on until its report
     deadline = time.monotonic() + SETTLE_S
     while left := leaked(before):
-        gc.collect()
         if time.monotonic() > deadline:
             pytest.fail(f"native objects leaked: {left}")
+        gc.collect()
         time.sleep(0.01)
 
 

@@ -112,6 +112,9 @@ def test_descriptors_that_run_out(origin: ScriptedOrigin) -> None:
         assert asked(inside) == 200
         for viewer in came:
             viewer.close()
+        while len(os.listdir(f"/proc/{pid}/fd")) > len(used):  # the door to ask at needs one too
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         edge.settled("edge_connections_now", 1)
         assert edge.get("/door/a.m4s").body == BODY
         assert edge.metrics()["edge_accept_paused_total"] > 0

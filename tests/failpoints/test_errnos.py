@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -46,13 +47,15 @@ WALKS = {
 }
 DEPTH = {"malloc": 32}  # turns that fail, one after the other; 4 of the others
 STUCK_S = 8.0
+TOLD_S = 1.0  # where a failure keeps the beginning from everybody
 
 
 class Origin:
-    """Answers every miss in a thread of its own, as long as memory lasts."""
+    """Answers every miss in a thread of its own, as long as memory lasts. Who waits has the
+    beginning, or is gone, before there is more: it is sent as it grows."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -63,14 +66,13 @@ class Origin:
 
     def _run(self) -> None:
         while not self._stop.wait(0.001):
-            fills = self._plane.misses()
+            fills = self._edge.plane.misses()
             for fill in fills:
                 self._fill(fill)
             del fills
 
-    @staticmethod
-    def _fill(fill: Fill) -> None:
-        body = BODIES[fill.key.decode()]
+    def _fill(self, fill: Fill) -> None:
+        body, told = BODIES[fill.key.decode()], self._told()
         with contextlib.suppress(MemoryError):
             if not fill.begin(200, TYPE, length=-1, ttl_ms=60_000):
                 return
@@ -78,13 +80,22 @@ class Origin:
                 if not fill.append(body[start : start + 30_000]):
                     fill.fail(502)
                     return
+                self._until_more_than(told)
             fill.commit(etag=b"g")
+
+    def _told(self) -> int:
+        return self._edge.count("bytes_out") + self._edge.count("closed")
+
+    def _until_more_than(self, told: int) -> None:
+        deadline = time.monotonic() + TOLD_S
+        while self._told() == told and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 @pytest.fixture
 def edge(edges: Callable[..., Edge]) -> Iterator[Edge]:
     made = edges(heap_max_bytes=4096, fill_ms=2000)
-    origin = Origin(made.plane)
+    origin = Origin(made)
     yield made
     origin.close()
 
@@ -173,7 +184,7 @@ def test_the_first_request_finds_no_memory(edges: Callable[..., Edge], turn: int
     """An entry that was reserved for it stayed so when there was no memory for a hold on it: nobody
     had it filled, and all who asked for it later waited in vain."""
     edge = edges(heap_max_bytes=4096, fill_ms=500)
-    origin = Origin(edge.plane)
+    origin = Origin(edge)
     try:
         with failing("malloc", errno.ENOMEM, first=turn):
             asked(edge, "/grown")

@@ -79,6 +79,9 @@ class _Connection(asyncio.Protocol):
             self._last = self._last or not item.keep_alive
         if self._reader.state == "body" or self._reader.state != before:
             self._since = self._loop.time()
+        if self._reader.state != before:  # whose time may be shorter
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._patience(), self._tick)
         if self._queue:
             self._wakeup.set()
         if self._crowded() or self._last:
@@ -101,7 +104,7 @@ class _Connection(asyncio.Protocol):
         return {"head": limits.head_s, "body": limits.body_s}.get(state, limits.idle_s)
 
     def _tick(self) -> None:
-        """One lazy timer a connection: looks again when the current state would run out."""
+        """One timer a connection, lazy within a state: looks again when it would run out."""
         waiting = self._busy or self._queue or self._last
         left = self._since + self._patience() - self._loop.time()
         if not waiting and left <= 0:

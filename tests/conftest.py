@@ -32,6 +32,13 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """What is left is collected now, and not while the summary is made: as for each report."""
+    gc.collect()
+    gc.disable()
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     try:
         build = importlib.import_module("edgecache._core").BUILD

@@ -115,7 +115,8 @@ class Heir:
             packet = await _next(self._channel, "state", "end")
             try:
                 if packet.kind == "end":
-                    parts.verifier.recall(packet.value["nonces"])
+                    seen, since_s = packet.value["nonces"], packet.value.get("since", 0.0)
+                    parts.verifier.recall(seen, since_s)
                     return
                 unpacker.take(packet.value, packet.raw, packet.fds)
             except (ValueError, KeyError, TypeError) as error:
@@ -274,7 +275,9 @@ class Estate:
     async def _give_state(self, channel: Channel, wanted: bool) -> None:
         for batch in carry.pack(self._parts.plane, self._parts.receiver.keys) if wanted else ():
             await channel.send("state", batch.records, raw=bytes(batch.raw), fds=batch.fds)
-        await channel.send("end", {"nonces": self._parts.verifier.remembered()})
+        verifier = self._parts.verifier
+        told = {"nonces": verifier.remembered(), "since": verifier.since_s}
+        await channel.send("end", told)
         await _next(channel, "taken")
         await channel.send("go")
 

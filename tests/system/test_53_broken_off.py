@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgecache.signing import sign
-from tests.running import KID, ROOT, SECRET, Edge, ScriptedOrigin, ok, read_head
+from tests.running import KID, ROOT, SECRET, Edge, ScriptedOrigin, ask, ok, read_head
 from tests.sockets import free_port
 from tests.system.test_40_push_receiver import object_fields, push_part, push_version
 
@@ -29,7 +29,7 @@ def test_killed_in_mid_push_and_mid_fill_nothing_half_is_left(
     tmp_path: Path, origin: ScriptedOrigin
 ) -> None:
     """The next one on the same addresses, and beside the dead one's socket, begins empty."""
-    go, pushed = threading.Event(), "/live/k/a/v/init0.mp4"
+    go, pushed, again = threading.Event(), "/live/k/a/v/init0.mp4", "/live/k/a/v/init1.mp4"
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
     origin.says("/killed.m4s", head + BODY[:1000], go, BODY[1000:])
     options = [f"{door}.listen=127.0.0.1:{free_port()}" for door in ("http", "push", "admin")]
@@ -38,6 +38,8 @@ def test_killed_in_mid_push_and_mid_fill_nothing_half_is_left(
         viewer.sendall(b"GET /killed.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
         read_head(viewer)
         push_part(edge, "/live/k/a/v", 7, 0)
+        overheard = object_fields(BODY) | {"Authorization": signature(again)}
+        assert ask(edge.push, "PUT", again, overheard, BODY).status == 201
         with edge.raw(edge.push) as half:
             half.sendall(half_a_push(pushed))
             edge.settled("edge_push_connections", 1)
@@ -45,6 +47,7 @@ def test_killed_in_mid_push_and_mid_fill_nothing_half_is_left(
             edge.process.wait()
     go.set()
     with Edge(options) as edge:
+        assert ask(edge.push, "PUT", again, overheard, BODY).status == 503, "a replay (battery G2)"
         assert edge.metrics()["edge_store_entries_now"] == 0
         assert edge.get("/killed.m4s").body == BODY
         assert [edge.get(path).status for path in (pushed, "/live/k/a/v/7.0.m4s")] == [404, 404]
@@ -53,10 +56,13 @@ def test_killed_in_mid_push_and_mid_fill_nothing_half_is_left(
         assert edge.stop() == 0
 
 
+def signature(path: str) -> str:
+    return sign("PUT", path, object_fields(BODY).items(), kid=KID, secret=SECRET.encode())
+
+
 def half_a_push(path: str) -> bytes:
-    fields = object_fields(BODY)
-    signed = sign("PUT", path, fields.items(), kid=KID, secret=SECRET.encode())
-    fields |= {"Authorization": signed, "Content-Length": str(len(BODY)), "Host": "pop"}
+    fields = object_fields(BODY) | {"Authorization": signature(path), "Host": "pop"}
+    fields["Content-Length"] = str(len(BODY))
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"PUT {path} HTTP/1.1\r\n{lines}\r\n".encode() + BODY[: len(BODY) // 2]
 

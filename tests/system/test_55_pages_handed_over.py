@@ -39,9 +39,9 @@ def test_what_is_handed_over_of_the_rest_and_what_is_not(
         origin.says(path, body)
     options = [*options, "cache.negative=2s"]
     path, fields = "/live/r/a/v/init0.mp4", object_fields(WHOLE)
-    signed = sign("PUT", path, fields.items(), kid=KID, secret=SECRET.encode())
-    signed_fields = {**fields, "Authorization": signed}
     with Edge(options) as old:
+        signed = sign("PUT", path, fields.items(), kid=KID, secret=SECRET.encode())
+        signed_fields = {**fields, "Authorization": signed}
         assert ask(old.push, "PUT", path, signed_fields, WHOLE).status == 201
         for _ in range(2):
             assert [old.get("/site/page").status, old.get("/gone.m4s").status] == [200, 404]

@@ -173,14 +173,14 @@ def check_offset(item: Item, offsets: dict[str, int]) -> None:
 
 
 def test_a_request_is_signed_over_its_fields() -> None:
-    made = HandMade()
+    made, verifier = HandMade(), Verifier({"k": SECRET})
     for what in (made.init("v"), made.part("v"), made.version("v"), Removal("/live/cam/v.m3u8")):
         signer = functools.partial(sign, kid="k", secret=SECRET)
         head, body = render(what, host="pop:1", sign=signer)
         first, *lines = head.decode().split("\r\n")
         method, target, _ = first.split(" ")
         fields = dict(line.split(": ", 1) for line in lines if line)
-        assert Verifier({"k": SECRET}).verify(method, target, fields.items()) == "k"
+        assert verifier.verify(method, target, fields.items()) == "k"
         assert target == what.path
         assert sum(map(len, body)) == int(fields.get("Content-Length", "0"))
         assert sum(map(len, body)) == size_of(what) or "Edge-Coding" in fields

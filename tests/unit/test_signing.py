@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 import pytest
 from hypothesis import given
@@ -23,16 +24,19 @@ class Clock:
 
 
 def verifier(clock: Clock, max_nonces: int = 100, **secrets: bytes) -> Verifier:
-    return Verifier(
+    """One that began an hour ago."""
+    made = Verifier(
         secrets or {"a": SECRET},
         max_nonces=max_nonces,
         wall_s=lambda: clock.wall_s,
         monotonic_s=lambda: clock.monotonic_s,
     )
+    made.since_s -= 3600
+    return made
 
 
 def signed(
-    *, kid: str = "a", secret: bytes = SECRET, at: int = 1_000_000, nonce: str | None = None
+    *, kid: str = "a", secret: bytes = SECRET, at: float = 1_000_000, nonce: str | None = None
 ) -> list[tuple[str, str]]:
     value = sign("PUT", "/a?b", FIELDS, kid=kid, secret=secret, now_s=at, nonce=nonce)
     return [*FIELDS, ("Authorization", value)]
@@ -107,6 +111,38 @@ def test_a_nonce_counts_once_within_its_window() -> None:
     clock.wall_s += 2
     clock.monotonic_s += 2
     assert refused(check, early) == (403, "stale")
+
+
+def test_what_a_dead_process_may_have_taken_is_not_taken_again() -> None:
+    """Signed before this one began; a wall clock that is set meanwhile changes nothing."""
+    clock = Clock()
+    check = verifier(clock)
+    check.recall({}, clock.monotonic_s)
+    old, new = signed(at=999_999.998), signed(at=1_000_000.001)
+    for step_s in (0, 5, 20):
+        clock.monotonic_s += step_s
+        clock.wall_s += step_s
+        assert refused(check, old) == (503, "before_start")
+    assert check.verify("PUT", "/a?b", new) == "a"
+    assert refused(check, new) == (403, "replayed")
+    clock.wall_s -= 3600
+    assert check.verify("PUT", "/a?b", signed(at=clock.wall_s)) == "a"
+
+
+def test_who_takes_over_remembers_since_when() -> None:
+    clock = Clock()
+    first, second = verifier(clock), verifier(clock)
+    first.recall({}, clock.monotonic_s - 10)
+    taken = signed()
+    first.verify("PUT", "/a?b", taken)
+    second.recall(first.remembered(), first.since_s)
+    assert refused(second, taken) == (403, "replayed")
+    assert refused(second, signed(at=999_989)) == (503, "before_start")
+    assert second.verify("PUT", "/a?b", signed(at=999_991)) == "a"
+
+
+def test_a_stamp_has_milliseconds() -> None:
+    assert re.search(r",ts=\d+\.\d{3},", sign("PUT", "/", kid="a", secret=SECRET))
 
 
 def test_a_full_table_refuses_rather_than_forgets() -> None:

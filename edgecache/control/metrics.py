@@ -23,6 +23,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from ..histogram import Histogram
+from . import kernel
 
 if TYPE_CHECKING:
     from .._core import Plane
@@ -70,6 +71,7 @@ class EdgeCollector(Collector):
         yield self._parts()
         for prefix, counts in self._counts.items():
             yield from _control(prefix, counts())
+        yield from _control("kernel", kernel.counts())
         yield from _upstreams(self._origins())
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(f"edge_{name}", f"{name} (control plane)", value=value)

@@ -155,6 +155,7 @@ def test_a_queue_that_overflows(origin: ScriptedOrigin) -> None:
             viewer.settimeout(LIMIT_S)
             assert asked(viewer) == 200
         metrics = edge.metrics()
+        assert metrics["edge_kernel_listen_overflows_total"] > before
         assert metrics["edge_accepted_total"] == metrics["edge_connections_now"] == 100
         assert edge.stop() == 0
 

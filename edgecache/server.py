@@ -24,6 +24,7 @@ from .config import EdgeConfig, load_secrets, load_token
 from .control import access, clock, congestion, manager, sockets
 from .control.admin import Admin, State
 from .control.broadcasters import Broadcasters
+from .control.dial import Ways
 from .control.dump import dump
 from .control.fill import Filler
 from .control.follow import Follower
@@ -91,8 +92,9 @@ class Daemon:
             limits=Limits(body_bytes=config.cache.object_max, connections=config.push.connections),
             admit=self._receiver.admit,
         )
+        self._ways = Ways(config.origin.ca_file, resolve_s=config.origin.resolve / 1000)
         self._interest = self._make_interest()
-        self._ingest = Broadcasters(config, self._sign)
+        self._ingest = Broadcasters(config, self._sign, self._ways)
         if uploads := self._ingest.uploads:
             self._hosting.uploads = uploads.take
         self._admin = self._make_admin()
@@ -122,12 +124,9 @@ class Daemon:
             return None
         port = self._sockets["push"][0].getsockname()[1]
         interest = Interest(
-            self._plane,
-            self._config.interest,
-            pop=self._config.pop.name,
-            push_url=self._config.push_url(port),
-            sign=self._sign,
-        )
+            self._plane, self._config.interest, pop=self._config.pop.name,
+            push_url=self._config.push_url(port), sign=self._sign, ways=self._ways,
+        )  # fmt: skip
         interest.origins = self._config.origin.urls
         return interest
 
@@ -268,6 +267,7 @@ class Daemon:
             await self._follower.close()
             await self._filler.close()
             await self._routes.close()
+            self._ways.close()
             await self._admin.close(0.1)
         finally:
             asyncio.get_running_loop().remove_reader(self._plane.event_fd)

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ..errors import EdgeError, Source, UpstreamError
 from .breaker import Breaker
+from .dial import Ways
 from .put import Answer, post
 
 Sign = Callable[[str, str], str]
@@ -62,19 +63,22 @@ class Admitted:
 
 
 class Admission:
-    """`data_centres`: base URLs, the nearest first."""
+    """`data_centres`: base URLs, the nearest first. `ways`: to them, and to where they send us;
+    None: as the system trusts."""
 
     def __init__(
         self,
         *,
         data_centres: Sequence[str],
         sign: Sign,
+        ways: Ways | None = None,
         timeout_s: float = 2.0,
         remember_s: float = 300.0,
         remembered: int = 4096,
     ) -> None:
         self._data_centres = {base: Breaker(1, _OPEN_S) for base in data_centres}
         self._sign = sign
+        self.ways = ways or Ways()
         self._timeout_s = timeout_s
         self._remember_s = remember_s
         self._remembered = remembered
@@ -139,7 +143,7 @@ class Admission:
             ("Authorization", self._sign("POST", urlsplit(url).path)),
             ("Content-Type", "application/json"),
         )
-        return await post(url, body, fields, timeout_s=self._timeout_s)
+        return await post(url, body, fields, ways=self.ways, timeout_s=self._timeout_s)
 
     def _remember(self, name: bytes, admitted: Admitted) -> None:
         now = asyncio.get_running_loop().time()

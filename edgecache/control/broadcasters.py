@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from ..config import EdgeConfig
 from ..errors import ConfigError
 from .admission import Admission
+from .dial import Ways
 from .ingest import IngestRouter, limits_of
 from .passage import SignFields
 from .srt import SrtRouter
@@ -29,12 +30,12 @@ class Broadcasters:
     """await start(listening), then drain() and stop(). `uploads` is None where the configuration
     keeps HTTP closed. Raises ConfigError for a certificate that cannot be used."""
 
-    def __init__(self, config: EdgeConfig, sign: SignFields) -> None:
+    def __init__(self, config: EdgeConfig, sign: SignFields, ways: Ways) -> None:
         def plain(method: str, target: str) -> str:
             return sign(method, target, ())
 
         centres = config.ingest.data_centres or config.origin.urls
-        admission = Admission(data_centres=centres, sign=plain)
+        admission = Admission(data_centres=centres, sign=plain, ways=ways)
         limits = limits_of(config.ingest)
         self._router = IngestRouter(admission=admission, sign=plain, limits=limits)
         self._srt = SrtRouter(admission=admission)

@@ -5,7 +5,7 @@ own deadline. Addresses count for `resolve_s`; past it they are used on while ne
 up, and stay when there are none. They are tried in their order, each a moment after the one before
 it or once that failed (RFC 8305, in its simple form); where all of them fail the name may have
 moved, and is looked up again. Nothing is sent to a host whose certificate is not good. Bounds:
-addresses of a name. The caller brings the deadline. Does not know HTTP.
+addresses of a name, hosts that are remembered. The caller brings the deadline. Does not know HTTP.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from pathlib import Path
 from time import monotonic
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from ..errors import UpstreamError
-from ..tls import Client
+from ..tls import Client, client
 
 log = logging.getLogger(__name__)
 
 P = TypeVar("P", bound=asyncio.Protocol)
 _ADDRESSES: Final = 8
+_HOSTS: Final = 64
 _HEAD_START_S: Final = 0.25  # RFC 8305 5: recommended
 _AGAIN_S: Final = 1.0  # a name that nobody is found under is not looked up more often
 
@@ -168,3 +172,34 @@ class Way:
 
     def close(self) -> None:
         self._name.close()
+
+
+class Ways:
+    """To hosts that URLs name, which may come from a data centre: the newest are remembered.
+    `ca_file`: who may sign their certificates (tls.py). Raises ConfigError."""
+
+    def __init__(self, ca_file: Path | None = None, *, resolve_s: float = 30.0) -> None:
+        self._tls = client(ca_file)
+        self._resolve_s = resolve_s
+        self._known: OrderedDict[tuple[str, str], Way] = OrderedDict()  # by scheme and host:port
+
+    def to(self, url: str) -> Way:
+        """Raises UpstreamError("bad_url")."""
+        parts = urlsplit(url)
+        safe = parts.scheme == "https"
+        if not (safe or parts.scheme == "http") or not parts.hostname:
+            allowed = "allowed is http://host… or https://host…"
+            raise UpstreamError("bad_url", f"found {url!r}, {allowed}", retryable=False)
+        name = (parts.scheme, parts.netloc)
+        if name not in self._known:
+            port = parts.port or (443 if safe else 80)
+            tls = self._tls if safe else None
+            self._known[name] = Way(parts.hostname, port, tls=tls, resolve_s=self._resolve_s)
+            if len(self._known) > _HOSTS:
+                self._known.popitem(last=False)[1].close()
+        self._known.move_to_end(name)
+        return self._known[name]
+
+    def close(self) -> None:
+        while self._known:
+            self._known.popitem()[1].close()

@@ -234,6 +234,7 @@ class _Publisher(asyncio.Protocol):
             admitted = await self._router.admission.ask(key, self._address)
             relay_ = Relay(
                 admitted,
+                ways=self._router.admission.ways,
                 sign=self._router.sign,
                 limits=self._limits.relay,
                 counts=self._counts,

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..config import Interest as InterestConfig
 from ..errors import UpstreamError
 from . import policy
+from .dial import Ways
 from .put import post
 
 if TYPE_CHECKING:
@@ -216,9 +217,17 @@ class Interest:
     failures.<reason>."""
 
     def __init__(
-        self, plane: Plane, config: InterestConfig, *, pop: str, push_url: str, sign: SignFields
+        self,
+        plane: Plane,
+        config: InterestConfig,
+        *,
+        pop: str,
+        push_url: str,
+        sign: SignFields,
+        ways: Ways,
     ) -> None:
         self._plane = plane
+        self._ways = ways
         self._lease_ms = config.lease
         self._pop = pop
         self._push_url = push_url
@@ -329,7 +338,7 @@ class Interest:
         fields.append(("Authorization", self._sign("POST", TARGET, fields)))
         fields.append(("Content-Type", "application/json"))
         self.counts["asked"] += 1
-        answer = await post(origin + TARGET, body, fields, timeout_s=_TIMEOUT_S)
+        answer = await post(origin + TARGET, body, fields, ways=self._ways, timeout_s=_TIMEOUT_S)
         if answer.status != 200:
             raise UpstreamError(f"status_{answer.status}", f"origin answered {answer.status}")
         try:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from .. import signing
 from ..errors import UpstreamError
 from .admission import Admitted, RefusedError
+from .dial import Ways
 from .put import Answer, Put, connect, head
 
 _REASONS: Final = {
@@ -59,6 +60,7 @@ class Passage:
         admitted: Admitted,
         fields: Sequence[tuple[str, str]],
         *,
+        ways: Ways,
         sign: SignFields,
         limits: Limits,
     ) -> Passage:
@@ -71,7 +73,7 @@ class Passage:
                 (taken.clear if is_paused else taken.set)()
 
             with contextlib.suppress(UpstreamError):
-                put = await connect(url, timeout_s=limits.connect_s, on_pause=paused)
+                put = await connect(url, ways=ways, timeout_s=limits.connect_s, on_pause=paused)
                 passage = cls(put, limits, taken)
                 try:
                     await passage._introduce(url, fields, sign)

@@ -1,9 +1,10 @@
 """One HTTP/1.1 request to a data centre on its own connection; its body may be sent piece by piece.
 
-Law: the connection carries this request only. An answer may come line by line while the body is
-still being sent (`on_line`). Bounds: the answer's head and body (ANSWER_BYTES), or one line of it
-(LINE_BYTES); what is written and not yet taken by the kernel is reported (`paused`), and the writer
-must stop then. Deadlines belong to the caller. Does not know what it carries.
+Law: the connection carries this request only, by http or https (dial.py). An answer may come line
+by line while the body is still being sent (`on_line`). Bounds: the answer's head and body
+(ANSWER_BYTES), or one line of it (LINE_BYTES); what is written and not yet taken by the kernel is
+reported (`paused`), and the writer must stop then. Deadlines belong to the caller. Does not know
+what it carries.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from ..errors import UpstreamError
+from .dial import Ways
 
 ANSWER_BYTES: Final = 64 << 10
 LINE_BYTES: Final = 512 << 10
@@ -135,32 +137,28 @@ def _ignore(paused: bool) -> None:
 async def connect(
     url: str,
     *,
+    ways: Ways,
     timeout_s: float,
     on_pause: Callable[[bool], None] = _ignore,
     on_line: Callable[[bytes], None] | None = None,
 ) -> Put:
-    """A connection to the host of an http:// URL. Raises UpstreamError."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise UpstreamError("bad_url", f"found {url!r}, allowed is http://host…", retryable=False)
-    loop = asyncio.get_running_loop()
+    """A connection to the host of a URL, which has shown its certificate if that is https. Raises
+    UpstreamError."""
+    way, netloc = ways.to(url), urlsplit(url).netloc
     try:
         async with asyncio.timeout(timeout_s):
-            _, put = await loop.create_connection(
-                lambda: Put(on_pause, on_line), parts.hostname, parts.port or 80
-            )
+            return await way.connect(lambda: Put(on_pause, on_line))
     except TimeoutError:
-        raise UpstreamError("connect_timeout", f"no connection to {parts.netloc}") from None
+        raise UpstreamError("connect_timeout", f"no connection to {netloc}") from None
     except OSError as error:
-        raise UpstreamError("refused", f"no connection to {parts.netloc}: {error}") from None
-    return put
+        raise UpstreamError("refused", f"no connection to {netloc}: {error}") from None
 
 
 async def post(
-    url: str, body: bytes, fields: Iterable[tuple[str, str]], *, timeout_s: float
+    url: str, body: bytes, fields: Iterable[tuple[str, str]], *, ways: Ways, timeout_s: float
 ) -> Answer:
     """One POST and its answer. Raises UpstreamError."""
-    put = await connect(url, timeout_s=timeout_s)
+    put = await connect(url, ways=ways, timeout_s=timeout_s)
     try:
         length = ("Content-Length", str(len(body)))
         put.write(head("POST", url, (*fields, length, ("Connection", "close"))) + body)

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from ..errors import UpstreamError
 from ..flv import Tag
 from .admission import Admitted, RefusedError, Sign
+from .dial import Ways
 from .held import Body, Held
 from .put import Answer, Put, connect, head, post
 
@@ -64,6 +65,7 @@ class Relay:
         self,
         admitted: Admitted,
         *,
+        ways: Ways,
         sign: Sign,
         limits: Limits,
         counts: Counter[str],
@@ -71,6 +73,7 @@ class Relay:
         on_failed: Callable[[RefusedError], None],
     ) -> None:
         self._admitted = admitted
+        self._ways = ways
         self._sign = sign
         self._limits = limits
         self._counts = counts
@@ -132,6 +135,7 @@ class Relay:
                 await self._hand_over(url)
                 put = await connect(
                     url,
+                    ways=self._ways,
                     timeout_s=self._limits.connect_s,
                     on_pause=self._paused,
                     on_line=self._told,
@@ -160,7 +164,8 @@ class Relay:
             ("Authorization", self._sign("POST", urlsplit(url).path)),
             ("Content-Type", "application/json"),
         )
-        answer = await post(url, self._past, fields, timeout_s=self._limits.connect_s)
+        timeout_s = self._limits.connect_s
+        answer = await post(url, self._past, fields, ways=self._ways, timeout_s=timeout_s)
         self._counts[f"handed_over.{answer.status}"] += 1
 
     async def _introduce(self, put: Put, url: str) -> None:

@@ -221,7 +221,10 @@ class Uploads:
         fields = [("Content-Type", kind), ("Edge-Publisher", request.remote or "")]
         if title:
             fields.append(("Edge-Title", quote(title[:_TITLE_CHARS])))
-        way = await Passage.open(admitted, fields, sign=self._sign, limits=self._limits.passage)
+        way = await Passage.open(
+            admitted, fields,
+            ways=self._admission.ways, sign=self._sign, limits=self._limits.passage,
+        )  # fmt: skip
         log.info("publisher on", extra={"stream": admitted.stream, "addr": request.remote})
         return admitted, way
 

@@ -15,6 +15,7 @@ from edgecache._core import Plane
 from edgecache.config import Interest as InterestConfig
 from edgecache.config import load_config
 from edgecache.control import interest as interest_module
+from edgecache.control.dial import Ways
 from edgecache.control.interest import Interest, Watch
 from edgecache.signing import Verifier, sign
 from tests.looped import eventually, looped
@@ -208,7 +209,7 @@ async def asking(
     await site.start()
     plane = Plane(name=b"edge", budget_bytes=16 << 20)
     interest = Interest(
-        plane, config("lease=1s"), pop="pop-1", push_url=push_url,
+        plane, config("lease=1s"), pop="pop-1", push_url=push_url, ways=Ways(),
         sign=lambda method, target, fields: sign(method, target, fields, kid="k", secret=SECRET),
     )  # fmt: skip
     interest.origins = [f"http://127.0.0.1:{runner.addresses[0][1]}"]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from edgecache.control.admission import Admitted, RefusedError
+from edgecache.control.dial import Ways
 from edgecache.control.passage import Limits, Passage
 from edgecache.signing import Fields, Verifier, sign
 from tests.looped import looped
@@ -26,6 +27,7 @@ class Centre:
     """Says 100 or `refusal` to a head, then reads while `reads`; answers `last` at the end."""
 
     def __init__(self) -> None:
+        self._verifier = Verifier({"k": SECRET})
         self.refusal = b""
         self.last = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         self.reads = True
@@ -39,7 +41,7 @@ class Centre:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             fields = [(name, value) for name, _, value in (x.partition(": ") for x in lines[1:])]
-            Verifier({"k": SECRET}).verify("PUT", "/ingest/cam", fields)
+            self._verifier.verify("PUT", "/ingest/cam", fields)
             self.titles.append(dict(fields)["Edge-Title"])
             writer.write(self.refusal or b"HTTP/1.1 100 Continue\r\n\r\n")
             while self.reads and not self.body.endswith(b"0\r\n\r\n"):
@@ -65,7 +67,9 @@ async def centre() -> AsyncIterator[Centre]:
 
 
 async def opened(*urls: str) -> Passage:
-    return await Passage.open(Admitted("cam", urls), FIELDS, sign=signed, limits=LIMITS)
+    return await Passage.open(
+        Admitted("cam", urls), FIELDS, ways=Ways(), sign=signed, limits=LIMITS
+    )
 
 
 async def sending(way: Passage, data: bytes) -> None:

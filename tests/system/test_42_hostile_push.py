@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,6 +128,40 @@ def test_an_older_version_changes_nothing(edge: Edge) -> None:
     for version in ("9.0.6", "8.5.6", "0.0.0"):
         assert push_version(edge, path, b"#EXTM3U old\n", version).status == 204
     assert edge.get(path).body == b"#EXTM3U 9\n"
+
+
+def test_two_origins_that_disagree_are_never_mixed(edge: Edge, origin: ScriptedOrigin) -> None:
+    """D12: other bytes under one name are a conflict, whoever came first, and counted as one; who
+    is in the middle of the one body is not given a byte of the other."""
+    pulled, pushed, go = os.urandom(200_000), os.urandom(200_000), threading.Event()
+    first, second, late = (f"/live/split/a/v/{number}.m4s" for number in range(3))
+    whole = ok(pulled, "Cache-Control: max-age=600")
+    origin.says(first, whole)
+    origin.says(second, whole)
+    origin.says(late, whole[:100_000], go, whole[100_000:])
+    conflicts = 'edge_push_refused_total{reason="conflict"}'
+    before = edge.metrics().get(conflicts, 0)
+
+    assert edge.get(first).body == pulled
+    edge.complete(first)
+    assert edge.put(first, pushed, object_fields(pushed)).status == 409
+    assert edge.put(first, pulled, object_fields(pulled)).status == 200
+    assert edge.put(second, pushed, object_fields(pushed)).status == 201
+    assert edge.put(second, pulled, object_fields(pulled)).status == 409
+    assert [edge.get(path).body for path in (first, second)] == [pulled, pushed]
+    assert origin.count(second) == 0
+    assert edge.metrics()[conflicts] == before + 2
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(edge.get, late)
+        while not origin.count(late):
+            time.sleep(0.005)
+        assert edge.put(late, pushed, object_fields(pushed)).status == 201
+        assert edge.get(late).body == pushed
+        go.set()
+        assert watching.result().body in (pulled, pushed)
+    edge.settled("edge_fills_running", 0)
+    assert edge.get(late).body == pushed
 
 
 def test_secrets_are_nowhere(edge: Edge, origin: ScriptedOrigin) -> None:

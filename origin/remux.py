@@ -1,7 +1,8 @@
 """A publisher's container -> FLV bytes: MPEG-TS, MP4 and Matroska go on as if they came by RTMP.
 
 Laws: one ffmpeg a body, confined like an encoder, told which demuxer to use and able to open
-nothing. Nothing is decoded but sound that FLV does not carry, which becomes AAC; a picture that FLV
+nothing. Nothing is decoded but what FLV does not carry: sound, which becomes AAC, and VP8, which
+becomes H.264 and is encoded once more than others, as cheaply as can be. Any other picture that FLV
 does not carry, even with a newer ffmpeg, is an error for the publisher, as is whatever cannot be
 read. Bounds: what waits for ffmpeg (`input_bytes`: the publisher is slowed down), what waits for
 our reader (`output_bytes`: ffmpeg is), what is held for a second attempt (`held_bytes`: there is
@@ -34,6 +35,14 @@ CONTAINERS: Final = {  # media type -> ffmpeg's demuxer
 # What ffmpeg looked at to know the codecs comes out at once. Taken as one, its first GOP says how
 # late it is; else the dates of all that follows would be half a second ahead.
 _BURST_S: Final = 0.05
+# All that some browsers record. A frame of delay and nearly all of the quality; a key frame a
+# second where VP8 has one in a hundred, so that an encoder may begin anew.
+_DECODED: Final = frozenset(("vp8",))
+_AS_H264: Final = (
+    *("libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-threads:v", "1", "-crf", "18"),
+    *("-pix_fmt", "yuv420p", "-fps_mode", "vfr", "-enc_time_base", "1:1000"),
+    *("-g", "1000", "-force_key_frames", "expr:gte(t,n_forced)"),
+)
 _NAMES: Final = {"mpegts": "MPEG-TS", "mov": "fragmented MP4", "matroska": "Matroska or WebM"}
 _REFUSED: Final = re.compile(r"(Audio|Video) codec (\S+) not compatible with flv")
 
@@ -58,15 +67,18 @@ class Limits:
     stall_s: float = 8.0
 
 
-def argv(ffmpeg: Ffmpeg, container: str, *, sound: str, fd: int) -> list[str]:
+def argv(
+    ffmpeg: Ffmpeg, container: str, *, sound: str, fd: int, picture: Sequence[str] = ("copy",)
+) -> list[str]:
     """The command that reads `container` (a value of CONTAINERS) on stdin. sound: `copy` or
-    `aac`."""
+    `aac`; picture: likewise an encoder and its options."""
     return [
         *(ffmpeg.path, "-hide_banner", "-loglevel", "error", "-nostats", "-nostdin"),
         *ladder.GUARDED,
         *("-probesize", "200000", "-analyzeduration", "500000", "-fpsprobesize", "0"),
-        *("-f", container, "-i", "pipe:0", "-map", "0:v:0?", "-map", "0:a:0?"),
-        *("-c:v", "copy", "-c:a", sound, "-b:a", "160k", "-ar", "48000"),
+        # frame threads of a decoder are frames of delay
+        *("-threads", "1", "-f", container, "-i", "pipe:0", "-map", "0:v:0?", "-map", "0:a:0?"),
+        *("-c:v", *picture, "-c:a", sound, "-b:a", "160k", "-ar", "48000"),
         # A second at most is waited for a sound that stopped; by default it is ten.
         *("-max_interleave_delta", "1000000"),
         *("-f", "flv", "-flvflags", "no_duration_filesize", "-flush_packets", "1", f"pipe:{fd}"),
@@ -107,6 +119,7 @@ class _Remuxer:
         self._container = container
         self._tool = ffmpeg
         self._sound = "copy"
+        self._picture: Sequence[str] = ("copy",)
         self._limits = limits
         self._held: list[bytes] | None = []  # for another attempt; None: there will be none
         self._held_bytes = 0
@@ -157,7 +170,13 @@ class _Remuxer:
 
     def _start(self) -> Child:
         def command(fds: Sequence[int]) -> list[str]:
-            return argv(self._tool, self._container, sound=self._sound, fd=fds[0])
+            return argv(
+                self._tool,
+                self._container,
+                sound=self._sound,
+                fd=fds[0],
+                picture=self._picture,
+            )
 
         try:
             return Child(
@@ -218,9 +237,11 @@ class _Remuxer:
 
     def _adapt(self) -> bool:
         """Is there another way for what FLV does not carry in this one?"""
-        kind, _ = self._refused()
+        kind, codec = self._refused()
         if kind == "Audio" and self._sound == "copy":
             self._sound = "aac"
+        elif kind == "Video" and codec in _DECODED:
+            self._picture = _AS_H264
         elif kind == "Video" and self._tool.newer is not None:
             self._tool = self._tool.newer
         else:

@@ -30,10 +30,13 @@ SOURCE = (
     *("-re", "-f", "lavfi", "-i", "sine=1000:r=48000"),
 )
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15")
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-g", "100")  # as browsers without H.264 do
+CLUSTERS = ("-cluster_time_limit", "250", "-live", "1")
 FORMS = {
     "video/mp2t": (*H264, "-c:a", "aac", "-f", "mpegts"),
     "video/mp4": (*H264, "-c:a", "aac", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov"),
     "video/x-matroska": (*H264, "-c:a", "libopus", "-f", "matroska"),
+    "video/webm": (*VP8, "-c:a", "libopus", "-f", "webm"),
 }
 
 
@@ -173,17 +176,24 @@ async def test_each_form_is_a_publisher_like_any_other(at: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def matroska(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Three seconds as a browser records them: H.264 and Opus, clusters a quarter second long."""
-    path = tmp_path_factory.mktemp("recorded") / "sample.mkv"
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Three seconds as browsers record them, by type: clusters a quarter second long."""
+    folder = tmp_path_factory.mktemp("recorded")
     source = [part for part in SOURCE if part != "-re"]
-    form = (*FORMS["video/x-matroska"], "-cluster_time_limit", "250", "-live", "1")
-    command = [FFMPEG, "-loglevel", "error", *source, "-t", "3", *form, str(path)]
+    files = {kind: folder / kind.replace("/", ".") for kind in ("video/x-matroska", "video/webm")}
+    outputs = [
+        part
+        for kind, path in files.items()
+        for part in ("-map", "0", "-map", "1", "-t", "3", *FORMS[kind], *CLUSTERS, str(path))
+    ]
+    command = [FFMPEG, "-loglevel", "error", *source, *outputs]
     subprocess.run(command, check=True, timeout=30, stdin=subprocess.DEVNULL)
-    return Path(path).read_bytes()
+    return {kind: path.read_bytes() for kind, path in files.items()}
 
 
-def test_a_page_says_who_it_is_and_sends_messages(matroska: bytes) -> None:
+def test_a_page_says_who_it_is_and_sends_messages(recorded: dict[str, bytes]) -> None:
+    matroska = recorded["video/x-matroska"]
+
     async def said(ws: aiohttp.ClientWebSocketResponse) -> dict[str, object]:
         return dict(json.loads((await ws.receive(10)).data))
 
@@ -198,13 +208,21 @@ def test_a_page_says_who_it_is_and_sends_messages(matroska: bytes) -> None:
                 await ws.send_str("nonsense")
                 assert (await said(ws))["again"] is False
             async with http.ws_connect(at.url) as ws:
+                await ws.send_json({**hello, "type": "video/webm;codecs=vp8,opus"})
+                assert await said(ws) == {"stream": "cam"}
+                await ws.send_bytes(recorded["video/webm"])
+                await eventually(lambda: len(at.parts) > 4)
+                assert at.live.describe()["source"] == "avc1 160x90, aac"
+            await eventually(lambda: at.live.state == "reconnecting")
+            before = len(at.parts)
+            async with http.ws_connect(at.url) as ws:
                 await ws.send_json(hello)
                 assert await said(ws) == {"stream": "cam"}
                 for begin in range(0, len(matroska), 5000):
                     await ws.send_bytes(matroska[begin : begin + 5000])
                 await ws.send_str("17")
                 assert await said(ws) == {"t": "17", "received": len(matroska)}
-                await eventually(lambda: len(at.parts) > 8)
+                await eventually(lambda: len(at.parts) > before + 8)
                 async with http.get(f"http://{at.edge.http}/api/streams") as answer:
                     assert (await answer.json())["streams"][0]["title"] == "Über uns"
                 async with http.ws_connect(at.url) as second:

@@ -26,6 +26,8 @@ SAMPLES = {
     "mov": (*H264, "-c:a", "aac", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov"),
     "opus": (*H264, "-c:a", "libopus", "-f", "matroska"),
     "vp8": ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus", "-f", "webm"),
+    "long": ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus", "-f", "webm"),
+    "mjpeg": ("-c:v", "mjpeg", "-c:a", "aac", "-f", "matroska"),
     "hevc": ("-c:v", "libx265", "-preset", "ultrafast", "-c:a", "aac", "-f", "mpegts"),
 }
 FFMPEG = find()
@@ -33,13 +35,16 @@ FFMPEG = find()
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A second of 15 pictures, and its sound, in each form."""
+    """A second of 15 pictures, and its sound, in each form; `long` is two."""
     folder = tmp_path_factory.mktemp("samples")
     inputs = ("-f", "lavfi", "-i", "testsrc2=s=160x90:r=15", "-f", "lavfi", "-i", "sine")
     outputs = [
         part
         for name, options in SAMPLES.items()
-        for part in ("-map", "0", "-map", "1", "-t", "1", *options, str(folder / name))
+        for part in (
+            *("-map", "0", "-map", "1", "-t", "2" if name == "long" else "1"),
+            *(*options, str(folder / name)),
+        )
     ]
     command = [FFMPEG.path, "-loglevel", "error", *inputs, *outputs]
     subprocess.run(command, check=True, timeout=30, stdin=subprocess.DEVNULL)
@@ -80,7 +85,8 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "container"), [("mpegts", "mpegts"), ("mov", "mov"), ("opus", "matroska")]
+    ("name", "container"),
+    [("mpegts", "mpegts"), ("mov", "mov"), ("opus", "matroska"), ("vp8", "matroska")],
 )
 @looped
 async def test_all_pictures_and_the_sound_arrive(
@@ -94,6 +100,17 @@ async def test_all_pictures_and_the_sound_arrive(
     assert sum(tag.kind == VIDEO for tag in coded) == 15
     assert 42 <= sum(tag.kind == AUDIO for tag in coded) <= 50  # 44.1 or 48 kHz, and priming
     assert alive() == []
+
+
+@looped
+async def test_vp8_has_a_key_frame_a_second_and_keeps_its_times(samples: dict[str, bytes]) -> None:
+    """MediaRecorder writes one in a hundred frames as such; times are milliseconds."""
+    found = [tag for tag in await tags(cut(samples["long"]), "matroska") if tag.kind == VIDEO]
+    assert {tag.codec for tag in found} == {"avc1"}
+    times = [(tag.timestamp, tag.is_keyframe) for tag in found if tag.packet == CODED]
+    first = times[0][0]
+    assert [round((at - first) / 1000 * 15) for at, _ in times] == list(range(30))
+    assert [at - first for at, key in times if key] == [0, 1000]
 
 
 @looped
@@ -116,9 +133,8 @@ async def test_what_came_while_it_looked_for_codecs_is_one_piece_a_gop_long(
 
 @looped
 async def test_a_picture_that_flv_does_not_carry_is_named(samples: dict[str, bytes]) -> None:
-    assert FFMPEG.newer is not None
-    with pytest.raises(RemuxError, match="vp8 cannot be taken on; send H"):
-        await tags(cut(samples["vp8"]), "matroska")
+    with pytest.raises(RemuxError, match="mjpeg cannot be taken on; send H"):
+        await tags(cut(samples["mjpeg"]), "matroska")
     with pytest.raises(RemuxError, match="hevc cannot be taken on"):
         await tags(cut(samples["hevc"]), "mpegts", replace(FFMPEG, newer=None))
 

@@ -46,7 +46,7 @@ function missing() {
     return "Browsers give cameras to pages from https:// or localhost only. Open it there.";
   }
   if (!window.MediaRecorder) return "It has no MediaRecorder. A current browser has one.";
-  return typeOf() ? "" : "It does not record H.264. A current Chrome, Edge or Safari does.";
+  return typeOf() ? "" : "It does not record H.264 or VP8. Current browsers do.";
 }
 
 // -- what to show

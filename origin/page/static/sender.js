@@ -11,6 +11,7 @@ export const TYPES = [
   "video/webm;codecs=h264,opus", // the same bytes, by Chromium's older name
   "video/mp4;codecs=avc1.42E01F,mp4a.40.2",
   "video/mp4;codecs=avc1,opus",
+  "video/webm;codecs=vp8,opus", // the data centre encodes it once more
 ];
 const CHUNK_MS = 250;
 const KEY_FRAMES_MS = 2000;

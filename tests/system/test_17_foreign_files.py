@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,8 @@ def dash_media(body: bytes) -> list[str]:
 
 
 def watch(edge: Edge, text: str, read: Read, poll_s: float) -> list[str]:
-    """Cache-Status of each media request of all players; the first second is not counted."""
+    """Cache-Status of each media request of all players; what a player's first text names, which
+    may be the POP's first as well, is not counted."""
     until = time.monotonic() + WATCHED_S
     start = threading.Barrier(PLAYERS)
 
@@ -51,13 +54,12 @@ def watch(edge: Edge, text: str, read: Read, poll_s: float) -> list[str]:
         known: set[str] = set()
         start.wait(10)
         time.sleep(poll_s * number / PLAYERS)
-        joined = time.monotonic()
         while time.monotonic() < until:
             names = read(edge.get(text).body)
             for name in [name for name in names if name not in known][-3:]:
                 answer = edge.get(name)
                 assert answer.status == 200, name
-                if time.monotonic() > joined + 1:
+                if known:
                     found.append(answer.fields["cache-status"])
             known |= set(names)
             time.sleep(poll_s)
@@ -67,41 +69,78 @@ def watch(edge: Edge, text: str, read: Read, poll_s: float) -> list[str]:
         return [status for found in pool.map(player, range(PLAYERS)) for status in found]
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    (tmp_path / "www").mkdir()
-    (tmp_path / "nginx").mkdir()
-    return tmp_path / "www"
+@dataclass(frozen=True)
+class Kind:
+    """What is watched, who writes it, and what a player reads in it."""
+
+    text: str
+    muxer: str
+    read: Read
 
 
-@pytest.fixture
-def nginx(directory: Path, tmp_path: Path) -> Iterator[Nginx]:
-    server = Nginx(directory, tmp_path / "nginx", gzip=True)
+KINDS = {
+    "hls": Kind("/hls/v.m3u8", HLS, hls_media),
+    "dash-timeline": Kind("/dash/v.mpd", DASH + " -use_timeline 1", dash_media),
+    "dash-duration": Kind(
+        "/dash/v.mpd", DASH + " -use_timeline 0 -utc_timing_url http://127.0.0.1/", dash_media
+    ),
+    "rtmp-hls": Kind("/hls/v.m3u8", RTMP, hls_media),
+    "rtmp-dash": Kind("/dash/v.mpd", RTMP, dash_media),
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    statuses: list[str]  # Cache-Status of each media request
+    asked: Counter[str]  # what the origin answered with 200, by target
+
+
+@contextmanager
+def nginx_in(home: Path) -> Iterator[tuple[Nginx, Path]]:
+    """It serves the directory."""
+    directory, scratch = home / "www", home / "nginx"
+    directory.mkdir(parents=True)
+    scratch.mkdir()
+    server = Nginx(directory, scratch, gzip=True)
     with server.running():
-        yield server
+        yield server, directory
 
 
-@pytest.mark.parametrize(
-    ("text", "muxer", "read"),
-    [
-        ("/hls/v.m3u8", HLS, hls_media),
-        ("/dash/v.mpd", DASH + " -use_timeline 1", dash_media),
-        ("/dash/v.mpd", DASH + " -use_timeline 0 -utc_timing_url http://127.0.0.1/", dash_media),
-        ("/hls/v.m3u8", RTMP, hls_media),
-        ("/dash/v.mpd", RTMP, dash_media),
-    ],
-    ids=["hls", "dash-timeline", "dash-duration", "rtmp-hls", "rtmp-dash"],
-)
-def test_players_do_not_wait_for_the_origin(
-    directory: Path, nginx: Nginx, text: str, muxer: str, read: Read, measured: Callable[..., None]
-) -> None:
-    path = directory / text.removeprefix("/")
-    target = nginx.rtmp if muxer == RTMP else ""
-    with writing(path, muxer, target), Edge((f"origin.urls={nginx.url}", "http.workers=2")) as edge:
+@contextmanager
+def in_front(home: Path) -> Iterator[tuple[Edge, Nginx, Path]]:
+    """A POP of its own."""
+    with (
+        nginx_in(home) as (nginx, directory),
+        Edge((f"origin.urls={nginx.url}", "http.workers=2")) as edge,
+    ):
+        yield edge, nginx, directory
+
+
+def play(kind: Kind, edge: Edge, nginx: Nginx, directory: Path) -> Watched:
+    path = directory / kind.text.removeprefix("/")
+    with writing(path, kind.muxer, nginx.rtmp if kind.muxer == RTMP else ""):
         time.sleep(3)  # a few segments, as in a stream that runs
-        statuses = watch(edge, text, read, 0.5)
+        statuses = watch(edge, kind.text, kind.read, 0.5)
         asked = Counter(target for target, status in nginx.asked() if status == 200)
         assert edge.stop() == 0
+    return Watched(statuses, asked)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Watched]:
+    """All kinds at the same time: most of it is waiting for segments."""
+    home = tmp_path_factory.mktemp("kinds")
+    with ExitStack() as stack, ThreadPoolExecutor(len(KINDS)) as pool:
+        served = {name: stack.enter_context(in_front(home / name)) for name in KINDS}
+        plays = {name: pool.submit(play, kind, *served[name]) for name, kind in KINDS.items()}
+        return {name: each.result() for name, each in plays.items()}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_players_do_not_wait_for_the_origin(
+    watched: dict[str, Watched], name: str, measured: Callable[..., None]
+) -> None:
+    statuses, asked, text = watched[name].statuses, watched[name].asked, KINDS[name].text
     media = {target: n for target, n in asked.items() if target != text}
     waited = sum("fwd=" in status for status in statuses)
     measured(media_requests=len(statuses), waited=waited, origin_media=len(media))
@@ -111,7 +150,14 @@ def test_players_do_not_wait_for_the_origin(
     assert asked[text] <= 2 * WATCHED_S + 4
 
 
-def test_vod_is_filled_on_demand(directory: Path, nginx: Nginx) -> None:
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Nginx, Path]]:
+    with nginx_in(tmp_path) as found:
+        yield found
+
+
+def test_vod_is_filled_on_demand(served: tuple[Nginx, Path]) -> None:
+    nginx, directory = served
     media = directory / "vod"
     media.mkdir()
     (media / "all.mp4").write_bytes(bytes(range(256)) * 40)

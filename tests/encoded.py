@@ -10,8 +10,20 @@ import time
 from functools import cache
 from typing import Final
 
+from origin.model import Rendition
+
 SECONDS: Final = 10.5
 TRACKS: Final = ("180p", "90p", "audio")  # in the order of the pipes
+PLAN: Final = tuple(
+    Rendition(
+        track=track,
+        kind="audio" if track == "audio" else "video",
+        bandwidth=300_000,
+        average_bandwidth=200_000,
+        key_bandwidth=125_000 if track == "180p" else 0,
+    )
+    for track in TRACKS
+)
 Chunks = tuple[tuple[str, bytes], ...]
 
 

@@ -14,24 +14,14 @@ from origin import names
 from origin.chronicle import Row, told
 from origin.entries import Entries
 from origin.handover import UNKNOWN, published, take_over
-from origin.model import PartObject, PlaylistVersion, Rendition
+from origin.model import PartObject, PlaylistVersion
 from origin.presentation import Presentation
 from origin.resume import Reach
 from origin.timing import NS
-from tests.encoded import TRACKS, encode
+from tests.encoded import PLAN, TRACKS, encode
 
 UNIX_S = 1_763_800_000
 REACH = Reach(window_s=6.0, dvr_s=0.0)
-PLAN = tuple(
-    Rendition(
-        track=track,
-        kind="audio" if track == "audio" else "video",
-        bandwidth=300_000,
-        average_bandwidth=200_000,
-        key_bandwidth=125_000 if track == "180p" else 0,
-    )
-    for track in TRACKS
-)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from origin.resume import Reach, take_up
 from origin.store import Store
 from origin.timeline import Timeline
 from origin.timing import NS
+from tests import encoded
 from tests.encoded import TRACKS, encode
 from tests.hand_made import fill, flush
 from tests.looped import looped
@@ -39,19 +40,7 @@ REACH: Final = Reach(window_s=WINDOW_S, dvr_s=60.0)
 TEXT: Final = Rendition(
     track="text-en", kind="text", bandwidth=9, average_bandwidth=9, codecs="wvtt"
 )
-PLAN: Final = (
-    *(
-        Rendition(
-            track=track,
-            kind="audio" if track == "audio" else "video",
-            bandwidth=300_000,
-            average_bandwidth=200_000,
-            key_bandwidth=125_000 if track == "180p" else 0,
-        )
-        for track in TRACKS
-    ),
-    TEXT,
-)
+PLAN: Final = (*encoded.PLAN, TEXT)
 
 
 @dataclass
@@ -166,7 +155,11 @@ def test_rows_give_the_same_playlists_at_any_time(disk: Disk) -> None:
         compared += 1
 
     show.presentation = Presentation(
-        "cam", epoch=names.epoch_of(UNIX_S), renditions=PLAN, window_s=WINDOW_S, dvr_s=WINDOW_S
+        "cam",
+        epoch=names.epoch_of(UNIX_S),
+        renditions=PLAN,
+        window_s=WINDOW_S,
+        dvr_s=WINDOW_S,
     )
     for _ in range(2):
         for count, _ in enumerate(show.encode(until_s=9.0)):

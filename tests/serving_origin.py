@@ -78,11 +78,14 @@ async def child(*command: str, **options: Any) -> AsyncIterator[asyncio.subproce
         yield process
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        if process.stderr is not None:
+            await process.stderr.read()  # uvloop's wait() needs its pipes read to the end
         await process.wait()
 
 
-async def listening(port: int, within_s: float = 10.0) -> None:
+async def listening(port: int, within_s: float = 30.0) -> None:
     """Until a process that was started takes connections."""
     async with asyncio.timeout(within_s):
         while True:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 import uvloop
@@ -20,6 +21,7 @@ from origin import ffmpeg, testpattern
 from origin.config import Config
 from origin.model import PartObject, PlaylistVersion, Publication
 from origin.server import Origin
+from tests.serving_origin import child
 
 SECRET = "0123456789abcdef0123456789abcdef"
 RUNG = {"width": 160, "height": 90, "bitrate": "100kbps", "preset": "ultrafast"}
@@ -102,19 +104,8 @@ async def site(*, slate: str = "nothing", **live: object) -> AsyncIterator[Site]
         await origin.stop()
 
 
-@contextlib.asynccontextmanager
-async def publisher(url: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *testpattern.argv(ffmpeg.find(), url, PATTERN), stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        assert process.stderr is not None
-        await process.stderr.read()
-        await process.wait()
+def publisher(url: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    return child(*testpattern.argv(ffmpeg.find(), url, PATTERN), stderr=asyncio.subprocess.PIPE)
 
 
 @on_loop

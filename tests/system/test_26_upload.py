@@ -8,6 +8,7 @@ import functools
 import json
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from origin.server import Origin
 from origin.stream import LiveStream
 from tests.looped import eventually, looped
 from tests.running import KID, SECRET, Edge
-from tests.serving_origin import config
+from tests.serving_origin import child, config
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -116,20 +117,9 @@ def more_than(parts: list[PartObject], count: int) -> bool:
     return len(parts) > count
 
 
-@contextlib.asynccontextmanager
-async def publisher(*output: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    command = (FFMPEG, "-hide_banner", "-loglevel", "error", *SOURCE, *output)
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        assert process.stderr is not None
-        await process.stderr.read()
-        await process.wait()
+def publisher(*output: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    command = (FFMPEG, "-hide_banner", "-loglevel", "error", "-nostdin", *SOURCE, *output)
+    return child(*command, stderr=asyncio.subprocess.DEVNULL)
 
 
 @site_of

@@ -161,10 +161,17 @@ async def site(home: Path, *, hot: bool, resumes: bool = True) -> AsyncIterator[
                     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.mark.parametrize("hot", [True, False])
 @patiently
-async def test_killed_and_back_it_goes_on_where_it_was(hot: bool, tmp_path: Path) -> None:
-    async with site(tmp_path, hot=hot) as here:
+async def test_killed_and_back_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    """At a POP that is pushed to and at one that pulls, each with an origin of its own."""
+    homes = {hot: tmp_path / str(hot) for hot in (True, False)}
+    for home in homes.values():
+        home.mkdir()
+    await asyncio.gather(*(killed_and_back(home, hot=hot) for hot, home in homes.items()))
+
+
+async def killed_and_back(home: Path, *, hot: bool) -> None:
+    async with site(home, hot=hot) as here:
         old = [(await player.until_epoch("", START_S))[-1] for player in here.players]
         failed = [len(player.failures) for player in here.players]  # before there was a stream
         await here.kill_origin()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import time
@@ -231,10 +232,13 @@ def whole(site: Site, seen: list[str]) -> int:
     return len(places)
 
 
-@pytest.mark.parametrize("hot", [True, False])
-@looped
-async def test_a_pop_that_was_killed_is_filled_again(hot: bool) -> None:
-    """Pushed to or not: its viewers ask again, and get every part."""
+@functools.partial(looped, limit_s=50.0)
+async def test_a_pop_that_was_killed_is_filled_again() -> None:
+    """Pushed to or not, both at once: its viewers ask again, and get every part."""
+    await asyncio.gather(killed(hot=True), killed(hot=False))
+
+
+async def killed(*, hot: bool) -> None:
     async with site(hot=hot) as here:
         await here.goes_on(0.5)
         seen: list[str] = []

@@ -103,6 +103,11 @@ class Tag:
         """A picture that decoding can start with."""
         return self.kind == VIDEO and self.packet == CODED and (self.body[0] >> 4) & 7 == _KEYFRAME
 
+    def is_entry(self, *, has_picture: bool) -> bool:
+        """May decoding begin here? has_picture: there is video among these tags; without, any
+        sound will do."""
+        return self.is_keyframe if has_picture else self.kind == AUDIO and self.packet == CODED
+
     @property
     def codec(self) -> str:
         """Four-character code or a short name; "" for script data and empty bodies."""

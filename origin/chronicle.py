@@ -129,7 +129,9 @@ def told(timeline: Timeline, planned: Sequence[Rendition], *, until_msn: int) ->
     whole before segment `until_msn`. It has none of the bytes, and needs to know no sizes."""
     known, tracks = Chronicle(timeline), timeline.tracks.items()
     begin_ns = timeline.end_ns - timeline.timing.live_ns
-    rows = [head(timeline, planned, discontinuities=0), *known._marked()]
+    begun = head(timeline, planned, discontinuities=0)
+    begun.data["running"] = timeline.running
+    rows = [begun, *known._marked()]
     rows += [Row("generation", "", g.number, 0, _generation(g)) for g in timeline.generations]
     for name, track in tracks:
         for number, path in track.inits.items():
@@ -166,6 +168,11 @@ class Past:
         for row in kinds.get("part", []):
             self.parts.setdefault((row.track, row.number), []).append(row)
         self.markers: Data = kinds["markers"][0].data if "markers" in kinds else {}
+
+    @property
+    def running(self) -> bool:
+        """More may have been published than rows say."""
+        return bool(self.head.get("running", True))
 
     @property
     def first_msn(self) -> int:

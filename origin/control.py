@@ -239,6 +239,8 @@ class Control:
             await asyncio.wait([telling])
         end = (403, REVOKED) if seat.revoked else (result.status, result.reason)
         with contextlib.suppress(ConnectionError):
+            if splice.left:
+                await response.write(_line(keep=splice.keep, past=splice.past))
             await response.write(_line(end=end[0], reason=end[1]))
         return response
 

@@ -33,6 +33,11 @@ class Settings:
     encoder: encoder.Limits = field(default_factory=encoder.Limits)
     health: health.Limits = field(default_factory=health.Limits)
 
+    def first_msn(self, least: int | None, now_s: float) -> int | None:
+        """Of the next broadcast of a stream, whose numbers begin with `least` at least. Versions of
+        a playlist grow across epochs, too; repeated GOPs may have run ahead of the clock."""
+        return None if least is None else max(least, int(now_s / self.plan.segment_s))
+
     def fit(self, made: Presentation) -> bool:
         """Could this one go on with what another process made?"""
         timing, plan = made.timing, self.plan

@@ -3,7 +3,8 @@
 Laws: a segment counts as published when every track has begun the one after it, a part later: by
 then it is on its way to the POPs also if this process is killed. Who goes on leaves out `UNKNOWN`
 numbers: the segment that was begun, and the one after it, of which a part may have been published
-before that could be told. They are gaps, whose media is made again behind them. Sans-IO.
+before that could be told. They are gaps, whose media is made again behind them. Of a timeline that
+was left in order, between encoders, everything is known, and no number is left out. Sans-IO.
 """
 
 from __future__ import annotations
@@ -70,6 +71,12 @@ class Teller:
         return Safe(tag, told(presentation.timeline, presentation.planned, until_msn=msn))
 
 
+def whole(presentation: Presentation) -> list[Row]:
+    """What had been published, of a timeline that is left between two encoders."""
+    timeline = presentation.timeline
+    return told(timeline, presentation.planned, until_msn=timeline.next_msn)
+
+
 def take_over(stream: str, rows: Sequence[Row], reach: Reach) -> Taken:
     """The stream as another data centre left it. Raises ValueError, LookupError or TypeError for
     rows that are not usable."""
@@ -77,9 +84,9 @@ def take_over(stream: str, rows: Sequence[Row], reach: Reach) -> Taken:
     presentation = presentation_of(stream, past, reach)
     timeline = presentation.timeline
     rebuild(past, timeline, lambda _path, _size: True)
-    next_msn = timeline.next_msn + UNKNOWN
+    next_msn = timeline.next_msn
     for track in timeline.tracks.values():
-        timeline.skip(track, next_msn, timeline.generations[-1])
+        timeline.skip(track, next_msn + UNKNOWN * past.running, timeline.generations[-1])
     window = Window(stream)
     window.epoch = timeline.epoch
     window.epochs = {timeline.epoch, *(g.epoch for g in timeline.generations)}
@@ -89,6 +96,7 @@ def take_over(stream: str, rows: Sequence[Row], reach: Reach) -> Taken:
         presentation=presentation,
         chronicle=Chronicle(timeline, known=True),
         publications=presentation.take_up({}),
+        next_msn=next_msn,
         discontinuities=past.head["discontinuities"],
         newest_s=max(ends) / NS,
     )

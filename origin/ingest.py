@@ -4,7 +4,8 @@ Laws: no framework; a body is any asynchronous iterator of bytes. Bounds: stream
 publisher or wait for one (beyond: 503), silence inside a body (`idle_s`). A second publisher of a
 stream is refused (409), or takes it over (`takeover`): then the first is refused (410). A publisher
 whose POP tells its session goes on with another body within `hold_s` of a lost connection, and
-yields to any other until then. Every session ends in one counted result, whatever happens to it.
+yields to any other until then. Before a stop, sessions whose POP knows another data centre are
+handed over; all others end. Every session ends in one counted result, whatever happens to it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Literal
 
 from edgecache.errors import EdgeError, Source
 
@@ -24,11 +25,12 @@ from .broker import BrokerError
 from .chronicle import Chronicle, Row, head
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
-from .handover import UNKNOWN
+from .handover import whole
 from .ledger import Tally
 from .model import Publication
+from .notes import Discontinuities
 from .presentation import Presentation
-from .receive import Result, receive
+from .receive import Body, Result, receive
 from .resume import Reach, Taken
 from .showing import Showing
 from .slate import Slate
@@ -43,14 +45,6 @@ Record = Callable[[str, list[Row]], None]
 OnState = Callable[[str, Literal["live", "ended"]], None]
 
 
-class Discontinuities(Protocol):
-    """How many a stream has had, kept beyond this process: a player that outlives it must not see
-    their number go back (RFC 8216bis 6.2.2)."""
-
-    def discontinuities(self, stream: str) -> int: ...
-    def set_discontinuities(self, stream: str, count: int) -> None: ...
-
-
 class RefusedError(EdgeError):
     """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy), 410 (taken over)
     or 503 (no room)."""
@@ -63,15 +57,10 @@ class RefusedError(EdgeError):
         self.reason = reason
 
 
-class Body(Protocol):
-    """What an HTTP server hands over; aiohttp's StreamReader is one."""
-
-    def iter_any(self) -> AsyncIterator[bytes]: ...
-
-
 class Ingest:
     """All live streams. `publish(stream, publication)` gets everything, in truth order; `record`
-    then what the next process needs of it, None: nobody goes on with it."""
+    then what the next process needs of it, None: nobody goes on with it. `pushed()` returns when
+    POPs have what was published, or cannot be waited for."""
 
     def __init__(
         self,
@@ -80,6 +69,7 @@ class Ingest:
         ffmpeg: Ffmpeg,
         publish: Publish,
         on_state: OnState,
+        pushed: Callable[[], Awaitable[None]],
         record: Record | None = None,
         had: Discontinuities | None = None,
         streams: int = 16,
@@ -93,6 +83,7 @@ class Ingest:
         self._ffmpeg = ffmpeg
         self._publish = publish
         self._on_state = on_state
+        self._pushed = pushed
         self._record = record
         self._chronicles: dict[str, Chronicle] = {}
         self._had = had
@@ -161,10 +152,20 @@ class Ingest:
                 live,
                 receive(live, media, idle_s=self._idle_s, publisher=publisher, backlog_s=late_s),
             )
+            if splice.left:
+                result = await self._left(live, splice, result.received)
         finally:
             if self._splices.get(stream) is splice:
                 del self._splices[stream]
             splice.end(result)
+
+    async def _left(self, live: LiveStream, splice: Splice, received: int) -> Result:
+        """Another data centre goes on, when its viewers have all that this one made."""
+        await self._pushed()
+        if live.presentation is not None:
+            splice.leave_off(whole(live.presentation))
+        log.info("handed over", extra={"stream": live.name})
+        return Result(503, received, "this data centre stops; another one goes on")
 
     async def serve(
         self, stream: str, body: Body, *, publisher: str, container: str = "", title: str = ""
@@ -290,7 +291,7 @@ class Ingest:
             return False
         if known is not None and known.state != "ended":
             had = known.presentation.timeline.next_msn if known.presentation else 0
-            if known.broker is not None or had + UNKNOWN > made.timeline.next_msn:
+            if known.broker is not None or had > taken.next_msn:
                 return False
             known.state = "ended"  # without a word: it goes on
         restore(taken.window)
@@ -299,10 +300,20 @@ class Ingest:
         log.info("taken over", extra={"stream": stream, "msn": made.timeline.next_msn})
         return self.resume(stream, taken)
 
-    async def end(self, stream: str) -> None:
-        """End it when its publisher is gone, without waiting for the publisher's return."""
-        if known := self._streams.get(stream):
-            await known.end()
+    async def hand_over(self, within_s: float) -> None:
+        """Before stop(): let go of the publishers whose POPs know where else to go, each at its
+        next keyframe. The streams of those that have none by then go on, too, less smoothly."""
+        self._stopping = True
+        leaving = {name: splice for name, splice in self._splices.items() if splice.others}
+        for splice in leaving.values():
+            splice.leave()
+        if leaving:
+            await asyncio.wait([one.result for one in leaving.values()], timeout=within_s)
+        for name, live in self._streams.items():
+            if name in leaving:
+                live.state = "ended"  # without a word: it goes on
+            elif live.state != "ended":
+                log.warning("ends here: no other data centre is known", extra={"stream": name})
 
     async def stop(self) -> None:
         """Cut all publishers and end all streams. Bounded by the encoders' stop_s."""
@@ -321,8 +332,10 @@ class Ingest:
         self._titles.pop(stream, None)
         return self._make(
             stream,
-            epoch=names.epoch_of(self._epoch_s(known)),
-            first_msn=self._first_msn(known),
+            epoch=names.epoch_after(known.epoch if known else None, time.time()),
+            first_msn=self._settings.first_msn(
+                known.next_first_msn if known else None, time.time()
+            ),
             first_discontinuity=self._had.discontinuities(stream) if self._had else 0,
         )
 
@@ -384,17 +397,3 @@ class Ingest:
         before = live.first_discontinuity
         first = head(made.timeline, made.planned, discontinuities=before)
         return [first, *known.rows(publications)]
-
-    @staticmethod
-    def _epoch_s(before: LiveStream | None) -> int:
-        """Names never repeat: a stream that ends and begins within a second gets the next one."""
-        now_s = int(time.time())
-        return now_s if before is None else max(now_s, names.epoch_seconds(before.epoch) + 1)
-
-    def _first_msn(self, before: LiveStream | None) -> int | None:
-        """Versions of a playlist grow across epochs, too; repeated GOPs may have run ahead of the
-        clock."""
-        least = before.next_first_msn if before else None
-        if least is None:
-            return None
-        return max(least, int(time.time() / self._settings.plan.segment_s))

@@ -39,6 +39,12 @@ def epoch_of(unix_s: int) -> str:
             return digits
 
 
+def epoch_after(before: str | None, now_s: float) -> str:
+    """The next timeline of a stream. Names never repeat: one that begins within the second of the
+    one `before` it gets the next one."""
+    return epoch_of(max(int(now_s), epoch_seconds(before) + 1 if before else 0))
+
+
 def epoch_seconds(epoch: str) -> int:
     """Unix seconds of an epoch name. Raises ValueError when it is not base 36."""
     if not re.fullmatch(r"[0-9a-z]{1,12}", epoch):

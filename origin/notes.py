@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from .catalog import Catalog
 from .rows import AwayError, CatalogError
@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 2.0
+
+
+class Discontinuities(Protocol):
+    """How many a stream has had, kept beyond this process: a player that outlives it must not see
+    their number go back (RFC 8216bis 6.2.2)."""
+
+    def discontinuities(self, stream: str) -> int: ...
+    def set_discontinuities(self, stream: str, count: int) -> None: ...
 
 
 class Notes:

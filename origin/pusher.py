@@ -113,13 +113,17 @@ class PopPusher:
 
     async def stop(self, drain_s: float = 0.0) -> None:
         """Give what is queued `drain_s` to be acknowledged, then close. Idempotent."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain_s):
-                await self._idle.wait()
+        await self.settled(drain_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+
+    async def settled(self, within_s: float) -> None:
+        """Until all that is queued has been acknowledged, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
 
     def subscribe(self, stream: str, tracks: Iterable[str] | None = None) -> None:
         """From now on `stream` goes to this POP, of its parts those of `tracks` (None: all; see

@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from edgecache.flv import FlvError
 
 from .broker import BrokerError
 from .stream import BusyError, LiveStream
+
+
+class Body(Protocol):
+    """What an HTTP server hands over; aiohttp's StreamReader is one."""
+
+    def iter_any(self) -> AsyncIterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,13 +39,15 @@ class Reach:
 @dataclass(frozen=True, kw_only=True)
 class Taken:
     """window: what had been published, `publications` is what follows on that, in truth order, and
-    `chronicle` tells of it. discontinuities: how many the stream had had before all this. newest_s:
-    unix time of its newest media."""
+    `chronicle` tells of it. next_msn: of the first segment of which nothing is known.
+    discontinuities: how many the stream had had before all this. newest_s: unix time of its newest
+    media."""
 
     window: Window
     presentation: Presentation
     chronicle: Chronicle
     publications: list[Publication]
+    next_msn: int
     discontinuities: int
     newest_s: float
 
@@ -70,6 +72,7 @@ def take_up(disk: Disk, stream: str, reach: Reach) -> Taken:
         publications=presentation.take_up(
             {name: b"".join(part.body for part in filler.begun[name]) for name in begun}
         ),
+        next_msn=timeline.next_msn,
         discontinuities=discontinuities,
         newest_s=max(segment.wall_ns + segment.duration_ns for segment in newest) / NS,
     )
@@ -77,11 +80,10 @@ def take_up(disk: Disk, stream: str, reach: Reach) -> Taken:
 
 def presentation_of(stream: str, past: Past, reach: Reach) -> Presentation:
     """Empty, on the grid of `past`; new media in it gets names of a new epoch."""
-    before_s = names.epoch_seconds(past.head["epoch"])
     segment_s = past.head["segment_ms"] / 1000
     return Presentation(
         stream,
-        epoch=names.epoch_of(max(int(time.time()), before_s + 1)),
+        epoch=names.epoch_after(past.head["epoch"], time.time()),
         renditions=past.planned,
         segment_s=segment_s,
         part_s=segment_s / past.head["parts"],

@@ -112,6 +112,7 @@ class Origin:
             ffmpeg=self._ffmpeg,
             publish=self.publish,
             on_state=self._turned,
+            pushed=lambda: self._subscriptions.settled(self._drain_s),
             record=self._disk.record if self._disk and config.live.resume else None,
             had=self._notes,
             streams=config.encoder.streams,
@@ -317,6 +318,7 @@ class Origin:
         if self._runner:
             await asyncio.gather(*(site.stop() for site in self._runner.sites))
             await self._srt.stop()
+            await self._ingest.hand_over(self._drain_s)
             await self._ingest.stop()
             await self._subscriptions.stop(self._drain_s)
             await self._hooks.stop(self._drain_s)

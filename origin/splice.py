@@ -1,8 +1,9 @@
 """One publisher's session over as many bodies as it takes: a lost connection is no end of it.
 
 Laws: tags come out once, in the order of their numbers, whatever bodies repeat; `chunks` is one FLV
-stream. A newer body ends the one before. Without a body for `hold_s` the session is cut. Bound:
-`_AHEAD` chunks are read before the stream takes them. Does not know streams, HTTP or media.
+stream. A newer body ends the one before. Without a body for `hold_s` the session is cut. One that
+is to leave() ends before the next tag with which another data centre can begin. Bound: `_AHEAD`
+chunks are read before the stream takes them. Does not know streams, HTTP or media.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from edgecache.flv import HEADER, FlvError, FlvReader
+from edgecache.flv import HEADER, VIDEO, FlvError, FlvReader, Tag
 
 from .chronicle import Row
 from .handover import Safe, Teller
@@ -28,12 +29,14 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Of a body in a session: its first `head` tags are configuration, and have no numbers; the
-    others are numbered from `first` on. The oldest of those came to the POP `age_s` ago."""
+    others are numbered from `first` on. The oldest of those came to the POP `age_s` ago. It knows
+    so many `others` where the session could go on."""
 
     session: str
     first: int = 0
     head: int = 0
     age_s: float = 0.0
+    others: int = 0
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self | None:
@@ -42,7 +45,7 @@ class Place:
             return None
         if not _SESSION.fullmatch(query["session"]):
             raise ValueError(f"session: allowed {_SESSION.pattern}")
-        told = {name: query.get(name, "0") for name in ("first", "head", "age")}
+        told = {name: query.get(name, "0") for name in ("first", "head", "age", "others")}
         for name, value in told.items():
             if not _NUMBER.fullmatch(value):
                 raise ValueError(f"{name}: found {value[:40]!r}, allowed a number")
@@ -51,6 +54,7 @@ class Place:
             first=int(told["first"]),
             head=int(told["head"]),
             age_s=int(told["age"]) / 1000,
+            others=int(told["others"]),
         )
 
 
@@ -64,6 +68,7 @@ class Splice:
 
     def __init__(self, place: Place, *, hold_s: float) -> None:
         self.session = place.session
+        self.others = place.others
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.keep = 0  # number of the first tag that another data centre would need
         self.past: list[Row] = []  # and what it would go on from
@@ -76,6 +81,9 @@ class Splice:
         self._feeding: asyncio.Task[bool] | None = None
         self._changed = Signal()  # something is ready, or a body came or went
         self._is_new = True
+        self._has_picture = False
+        self._leaving = False
+        self.left = False  # before a tag to begin with: all before that one came out
 
     @property
     def waits(self) -> bool:
@@ -93,6 +101,14 @@ class Splice:
         self.keep = self._begin.first + max(0, safe.tag - self._begin.head)
         self.past = safe.past
         self._news.fire()
+
+    def leave(self) -> None:
+        """The session is to go on elsewhere."""
+        self._leaving = True
+
+    def leave_off(self, past: list[Row]) -> None:
+        """All that came out has been published: `past` is the end of it."""
+        self.keep, self.past = self._taken, past
 
     async def news(self, told: list[Row]) -> list[Row]:
         """The newest `past`, when there is another one than was told."""
@@ -162,13 +178,25 @@ class Splice:
                 tags = reader.feed(data)
                 fresh = tags[skipped:]
                 skipped -= len(tags) - len(fresh)
+                fresh = self._before_leaving(fresh)
                 self._taken += max(0, len(fresh) - head)
                 head = max(0, head - len(fresh))
                 if fresh:
                     await self._put(b"".join(tag.encode() for tag in fresh))
+                if self.left:
+                    break
             await self._put(None)
         except FlvError as error:
             await self._put(error)
         except Exception:  # whatever the server's body raises when its connection breaks
             return False
         return True
+
+    def _before_leaving(self, tags: list[Tag]) -> list[Tag]:
+        """Those that still belong to this session's stream."""
+        for index, tag in enumerate(tags):
+            self._has_picture |= tag.kind == VIDEO
+            if self._leaving and tag.is_entry(has_picture=self._has_picture):
+                self.left = True
+                return tags[:index]
+        return tags

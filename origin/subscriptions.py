@@ -100,6 +100,11 @@ class Subscriptions:
         await asyncio.gather(*(pop.pusher.stop(drain_s) for pop in pops.values()))
         await asyncio.gather(*self._leaving)
 
+    async def settled(self, within_s: float) -> None:
+        """Until every POP that can be reached has all of what was published, or the time is
+        over."""
+        await asyncio.gather(*(pop.pusher.settled(within_s) for pop in self._pops.values()))
+
     def configure(self, hot: Mapping[str, HotPop]) -> None:
         """The configuration's POPs, now; may be called again with others."""
         for name, pop in list(self._pops.items()):

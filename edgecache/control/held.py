@@ -15,7 +15,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import islice
 
-from ..flv import AUDIO, CODED, CONFIG, HEADER, MAX_TRACKS, SCRIPT, VIDEO, Tag
+from ..flv import CONFIG, HEADER, MAX_TRACKS, SCRIPT, VIDEO, Tag
 
 _METADATA = b"\x02\x00\x0aonMetaData"
 
@@ -68,7 +68,7 @@ class Held:
             self._given = self.next + 1
         self._tags.append((tag, now_s))
         self.bytes += len(tag.body)
-        if len(self._tags) == 1 and not self._begins(tag):
+        if len(self._tags) == 1 and not tag.is_entry(has_picture=self._has_picture):
             self._pop()
             return
         while self.bytes > self._limit_bytes or now_s - self._tags[0][1] > self._span_s:
@@ -108,7 +108,7 @@ class Held:
 
     def _drop_gop(self) -> None:
         self._pop()
-        while self._tags and not self._begins(self._tags[0][0]):
+        while self._tags and not self._tags[0][0].is_entry(has_picture=self._has_picture):
             self._pop()
 
     def _pop(self, became: str = "") -> None:
@@ -121,11 +121,6 @@ class Held:
             became = "passed" if self.first < self._given else "dropped"
         self._counts[f"held.{became}"] += 1
         self.first += 1
-
-    def _begins(self, tag: Tag) -> bool:
-        if self._has_picture:
-            return tag.is_keyframe
-        return tag.kind == AUDIO and tag.packet == CODED
 
 
 def _configures(tag: Tag) -> bool:

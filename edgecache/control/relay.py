@@ -4,10 +4,10 @@ Laws: media is never looked into; what no data centre has made safe is held (hel
 target says which session of a publisher it belongs to and where in it it begins, so that a data
 centre that is still there goes on as if nothing had happened; the lines of its answer say what it
 needs no more. A lost connection is tried again where it was for `move_s`, then at the others, too,
-while tags go on being held; a data centre that takes over is told first what the one before had
-published. After `away_s` without any, or when one refuses, `on_failed` is called once. One that
-takes no more stops the publisher (`on_pause(True)`) for `stall_s` at most, then it is lost. Does
-not know RTMP or keys.
+while tags go on being held; where a data centre stops in order, the others are tried at once. One
+that takes over is told first what the one before had published. After `away_s` without any, or when
+one refuses, `on_failed` is called once. One that takes no more stops the publisher
+(`on_pause(True)`) for `stall_s` at most, then it is lost. Does not know RTMP or keys.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Relay:
     async def _begin(self, urls: Sequence[str]) -> Put:
         """A PUT that has been given what is held and may be written to, at the first of these data
         centres that takes it."""
-        failure = UpstreamError("refused", "no data centre")
+        failure: UpstreamError | RefusedError = UpstreamError("refused", "no data centre")
         for url in urls:
             try:
                 await self._hand_over(url)
@@ -145,14 +145,16 @@ class Relay:
                 continue
             try:
                 await self._introduce(put, url)
+                return put
             except UpstreamError as error:
-                put.abort()
                 failure = error
-                continue
-            except BaseException:
-                put.abort()
-                raise
-            return put
+            except RefusedError as error:
+                if error.reason != "full":
+                    raise
+                failure = error
+            finally:
+                if self._put is not put:
+                    put.abort()
         raise failure
 
     async def _hand_over(self, url: str) -> None:
@@ -171,7 +173,7 @@ class Relay:
     async def _introduce(self, put: Put, url: str) -> None:
         self._ended = None
         body = self._held.body(self._loop.time())
-        at = f"{url}?{_place(self._session, body)}"
+        at = f"{url}?{_place(self._session, body)}&others={len(self._others(url))}"
         parts = urlsplit(at)
         fields = (
             ("Authorization", self._sign("PUT", f"{parts.path}?{parts.query}")),
@@ -191,22 +193,30 @@ class Relay:
         self._url, self._put = url, put
         put.chunk(data)
 
+    def _others(self, url: str) -> list[str]:
+        """Where the stream could go from there."""
+        return [other for other in self._admitted.urls if other != url]
+
     async def _watch(self, put: Put) -> None:
         """Until the publisher ends: replace the connection whenever it is lost."""
         try:
             while True:
-                await self._lost(put)
-                put = await self._again()
+                put = await self._again(await self._lost(put))
                 self._counts["reconnects"] += 1
         except RefusedError as error:
             if not self._ending:
                 self._on_failed(error)
 
-    async def _lost(self, put: Put) -> None:
-        """Returns when the connection is lost; raises RefusedError when the data centre says no."""
+    async def _lost(self, put: Put) -> float:
+        """Until the connection is lost: for how long nobody but the same data centre is worth
+        asking. Raises RefusedError when it says no."""
         try:
             answer = await asyncio.shield(put.answered)
             _judge(self._ended or answer)
+        except RefusedError as error:
+            if error.reason != "full":  # which in mid-stream means that it is going away
+                raise
+            return 0.0
         except UpstreamError as error:
             if not self._ending:
                 told = {"stream": self._admitted.stream, "reason": error.reason}
@@ -216,15 +226,15 @@ class Relay:
             if not self._ending:
                 self._put = None
                 self._paused(False)
+        return self._limits.move_s
 
-    async def _again(self) -> Put:
+    async def _again(self, alone_s: float) -> Put:
         began_s = self._loop.time()
         had, delay_s = self._url, _RETRY_S
-        others = [url for url in self._admitted.urls if url != had]
         while True:
             away_s = self._loop.time() - began_s
             try:
-                put = await self._begin([had] if away_s < self._limits.move_s else [*others, had])
+                put = await self._begin([had] if away_s < alone_s else [*self._others(had), had])
                 self._counts["moved"] += self._url != had
                 return put
             except UpstreamError as error:

@@ -336,6 +336,7 @@ async def test_streams_are_bounded_and_epochs_follow(tool: ffmpeg.Ffmpeg) -> Non
         ffmpeg=tool,
         publish=lambda stream, item: seen.append((stream, item)),
         on_state=lambda stream, state: states.append((stream, state)),
+        pushed=functools.partial(asyncio.sleep, 0),
         streams=1,
     )
 

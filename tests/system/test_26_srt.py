@@ -24,7 +24,7 @@ from edgecache.signing import sign
 from origin import libsrt
 from origin.config import Config
 from origin.ffmpeg import find
-from origin.ingest import Body
+from origin.receive import Body
 from origin.server import Origin
 from tests.looped import eventually, looped
 from tests.srt import Caller, Network, calling, refused

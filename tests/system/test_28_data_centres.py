@@ -1,9 +1,11 @@
-"""A data centre is killed in mid-broadcast, and another one goes on: what viewers at a POP miss."""
+"""A data centre is killed or stopped in mid-broadcast, and another one goes on: what viewers at a
+POP miss."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import re
 import shutil
@@ -98,13 +100,14 @@ class Viewer:
                 self.changed.clear()
                 await self.changed.wait()
 
-    def stamps(self) -> list[int]:
-        """When each picture that was seen had been made, ms."""
-        seen: list[int] = []
+    def stamps(self) -> list[list[int]]:
+        """When each picture that was seen had been made, ms, by data centre in turn."""
+        seen: dict[str, list[int]] = {}
         for init in dict.fromkeys(self.maps.values()):
             segments = [self.media[name] for name, mapped in self.maps.items() if mapped == init]
-            seen += pictures(self.media[init] + b"".join(segments))
-        return seen
+            found = pictures(self.media[init] + b"".join(segments))
+            seen.setdefault(init.partition("/")[0], []).extend(found)
+        return [*seen.values()]
 
 
 def pictures(movie: bytes) -> list[int]:
@@ -216,20 +219,38 @@ async def test_another_one_goes_on_with_nothing_lost(tmp_path: Path) -> None:
         await at.viewer.until(2, 3)
         async with at.first.serving():  # it is back, and has an old past of this stream
             await at.viewer.until(2, 6)
-            lost = lost_s(pictures((tmp_path / "sent.flv").read_bytes()), at.viewer.stamps())
+            assert at.second.process is not None
+            at.second.process.terminate()
+            await at.viewer.until(3, 3)
+            assert await asyncio.wait_for(at.second.process.wait(), START_S) == 0
+            stamps = at.viewer.stamps()
+            sent = pictures((tmp_path / "sent.flv").read_bytes())
+            lost = lost_s(sent, [*itertools.chain(*stamps)])
             sys.stderr.write(f"\nmeasured: {lost:.2f} s of video lost\n")
             assert at.publisher.returncode is None
             at.publisher.terminate()
             await at.viewer.until_end()
         assert lost == 0.0
-        assert len(at.viewer.epochs()) == 2
+        assert len(at.viewer.epochs()) == 3
+        assert max(stamps[1]) < min(stamps[2])  # stopped in order: nothing comes twice
+        assert between(at.viewer, 1, 2) == ["#EXT-X-DISCONTINUITY"]
         assert {status for _, status in at.viewer.failures[failed:]} <= {503}
         goes_on([*map(positions, at.viewer.texts)])
         counts = at.counts()
         became = {name: count for name, count in counts.items() if "_held_" in name}
         assert sum(became.values()) == counts["edge_ingest_tags_total"]
         assert not [name for name in became if "dropped" in name]
-        assert counts["edge_ingest_moved_total"] == 1
+        assert counts["edge_ingest_moved_total"] == 2
+
+
+def between(viewer: Viewer, before: int, after: int) -> list[str]:
+    """What players are told of where one epoch follows another, but for inits and dates."""
+    one, other = (f"{viewer.epochs()[index]}/" for index in (before, after))
+    lines = next(text for text in viewer.texts if f"\n{other}" in text).splitlines()
+    named = [n for n, line in enumerate(lines) if line.startswith(one)]
+    then = next(n for n, line in enumerate(lines) if line.startswith(other))
+    usual = ("#EXT-X-MAP", "#EXT-X-PROGRAM-DATE-TIME", "#EXTINF", "#EXT-X-PART:")
+    return [line for line in lines[named[-1] + 1 : then] if not line.startswith(usual)]
 
 
 def positions(text: str) -> dict[str, int]:

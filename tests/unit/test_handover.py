@@ -13,10 +13,11 @@ from edgecache.flv import AUDIO, VIDEO, Tag
 from origin import names
 from origin.chronicle import Row, told
 from origin.entries import Entries
-from origin.handover import UNKNOWN, published, take_over
+from origin.handover import UNKNOWN, published, take_over, whole
 from origin.model import PartObject, PlaylistVersion
 from origin.presentation import Presentation
 from origin.resume import Reach
+from origin.timeline import Segment
 from origin.timing import NS
 from tests.encoded import PLAN, TRACKS, encode
 
@@ -27,6 +28,10 @@ REACH = Reach(window_s=6.0, dvr_s=0.0)
 @pytest.fixture(scope="module")
 def first() -> Presentation:
     """Killed in its fourth segment."""
+    return begun()
+
+
+def begun() -> Presentation:
     made = Presentation(
         "cam", epoch=names.epoch_of(UNIX_S), renditions=PLAN, window_s=REACH.window_s
     )
@@ -42,8 +47,11 @@ def first() -> Presentation:
 def past(first: Presentation) -> tuple[int, list[Row]]:
     found = published(first.timeline)
     assert found is not None
-    rows = told(first.timeline, first.planned, until_msn=found[0])
-    return found[0], [Row(*each) for each in json.loads(json.dumps(rows))]  # as it travels
+    return found[0], travelled(told(first.timeline, first.planned, until_msn=found[0]))
+
+
+def travelled(rows: list[Row]) -> list[Row]:
+    return [Row(*each) for each in json.loads(json.dumps(rows))]
 
 
 def test_published_is_what_all_tracks_have_followed_on(first: Presentation) -> None:
@@ -64,9 +72,22 @@ def test_it_lists_what_was_published_and_leaves_out_what_is_not_known(first: Pre
         assert whole
         for segment in whole:
             same = before[segment.msn]
-            assert (segment.path, segment.start_ns, segment.end_ns, segment.wall_ns) == (
-                same.path, same.start_ns, same.end_ns, same.wall_ns,
-            )  # fmt: skip
+            assert places(segment) == places(same)
+
+
+def test_of_one_that_was_left_in_order_nothing_is_left_out() -> None:
+    left = begun()
+    left.end_generation()
+    timeline = take_over("cam", travelled(whole(left)), REACH).presentation.timeline
+    assert timeline.next_msn == left.timeline.next_msn
+    for name, track in timeline.tracks.items():
+        listed = [*map(places, track.segments)]
+        assert listed[-1][-1] is False  # no gap
+        assert listed == [*map(places, left.timeline.tracks[name].segments)][-len(listed) :]
+
+
+def places(segment: Segment) -> tuple[object, ...]:
+    return segment.path, segment.start_ns, segment.end_ns, segment.wall_ns, segment.gap
 
 
 def test_what_it_makes_follows_behind_a_discontinuity(first: Presentation) -> None:

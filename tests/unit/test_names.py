@@ -53,3 +53,10 @@ def test_bad_epochs(epoch: str) -> None:
 def test_no_epoch_before_1970() -> None:
     with pytest.raises(ValueError, match="-1"):
         names.epoch_of(-1)
+
+
+def test_an_epoch_follows_on_another_within_a_second() -> None:
+    first = names.epoch_after(None, 1000.9)
+    assert names.epoch_seconds(first) == 1000
+    assert names.epoch_seconds(names.epoch_after(first, 1000.95)) == 1001
+    assert names.epoch_seconds(names.epoch_after(first, 1007.2)) == 1007

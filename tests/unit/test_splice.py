@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from edgecache.flv import HEADER, VIDEO, FlvError, FlvReader, Tag
+from edgecache.flv import AUDIO, HEADER, VIDEO, FlvError, FlvReader, Tag
 from origin.chronicle import Row
 from origin.handover import Safe
 from origin.receive import Result
@@ -18,6 +18,8 @@ from tests.looped import looped
 SESSION = "0123456789abcdef"
 CONFIG = Tag(VIDEO, 0, b"\x17\x00\x00\x00\x00config")
 TAGS = [Tag(VIDEO, at, b"\x27\x01\x00\x00\x00" + bytes(at)) for at in range(9)]
+KEYFRAME = Tag(VIDEO, 7, b"\x17\x01\x00\x00\x00")
+SOUND = Tag(AUDIO, 7, b"\xaf\x01")
 DONE = Result(200, 0, "")
 
 
@@ -99,6 +101,27 @@ async def test_a_newer_body_ends_the_one_before() -> None:
     assert taking.tags == TAGS
 
 
+@pytest.mark.parametrize("picture", [True, False])
+@looped
+async def test_who_leaves_ends_before_what_another_one_can_begin_with(picture: bool) -> None:
+    splice = Splice(place(3, 1), hold_s=5.0)
+    taking, body = Taking(splice), Body()
+    out = asyncio.create_task(taking.run())
+    one = asyncio.create_task(splice.attach(body.iter_any(), place(3, 1)))
+    before = [CONFIG, *TAGS[3:6], KEYFRAME, SOUND] if picture else [SOUND] * 6
+    body.send(before)
+    await splice._changed.wait_until(lambda: splice._taken == 8, 5.0)
+    splice.leave()
+    between = [SOUND, TAGS[6]] if picture else []
+    body.send([*between, KEYFRAME if picture else SOUND, TAGS[8]], begin=False)
+    await out
+    assert splice.left
+    assert taking.tags == [*before, *between]
+    splice.leave_off([Row("head", "", 0, 0, {})])
+    assert splice.keep == 8 + len(between)
+    assert await one == DONE
+
+
 @looped
 async def test_without_a_body_it_is_cut() -> None:
     splice = Splice(place(0), hold_s=0.05)
@@ -147,6 +170,6 @@ def test_a_place_that_is_none(query: dict[str, str]) -> None:
 
 
 def test_a_place() -> None:
-    query = {"session": SESSION, "first": "7", "head": "2", "age": "1500"}
-    assert Place.of(query) == Place(session=SESSION, first=7, head=2, age_s=1.5)
+    query = {"session": SESSION, "first": "7", "head": "2", "age": "1500", "others": "1"}
+    assert Place.of(query) == Place(session=SESSION, first=7, head=2, age_s=1.5, others=1)
     assert Place.of({}) is None

@@ -169,6 +169,9 @@ class Ingest(Section):
     # oldest GOP goes, counted; the publisher is not slowed down.
     hold: DurationMs = Field(20 * SECOND_MS, ge=SECOND_MS, le=600 * SECOND_MS)
     hold_bytes: Size = Field(16 * MIB, ge=MIB)
+    # One that says nothing for this long, which it does twice a second, is lost like one whose
+    # connection breaks, and the next one is asked at once.
+    silence: DurationMs = Field(3 * SECOND_MS, ge=SECOND_MS)
     # A data centre that is lost this long is replaced by the next one that takes the stream.
     move: DurationMs = Field(SECOND_MS, ge=0)
     # Without any for this long the publisher is told so and let go.

@@ -23,6 +23,7 @@ _PLACED: Final = ("path", "msn", "tagged", "start_ns", "end_ns", "key_bytes", "g
 
 Data = dict[str, Any]
 There = Callable[[str, int], bool]
+Record = Callable[[str, list["Row"]], None]
 
 
 class Row(NamedTuple):
@@ -122,6 +123,37 @@ class Chronicle:
         data["generation"] = segment.generation.number
         data |= self._whole.pop((name, segment.msn), {"size": 0, "digest": ""})
         return Row("segment", name, segment.msn, 0, data)
+
+
+class Chronicles:
+    """Of all streams of a process. `record` gets what the next one needs of each; None: nobody goes
+    on with them."""
+
+    def __init__(self, record: Record | None) -> None:
+        self._record = record
+        self._known: dict[str, Chronicle] = {}
+
+    def resume(self, stream: str, chronicle: Chronicle) -> None:
+        self._known[stream] = chronicle
+
+    def tell(
+        self,
+        stream: str,
+        timeline: Timeline,
+        planned: Sequence[Rendition],
+        publications: Sequence[Publication],
+        *,
+        discontinuities: int,
+    ) -> None:
+        """What is new with `publications`; all of it when the timeline is."""
+        if self._record is None:
+            return
+        known, rows = self._known.get(stream), list[Row]()
+        if known is None or known.timeline is not timeline:
+            known = self._known[stream] = Chronicle(timeline)
+            rows = [head(timeline, planned, discontinuities=discontinuities)]
+        if rows := [*rows, *known.rows(publications)]:
+            self._record(stream, rows)
 
 
 def told(timeline: Timeline, planned: Sequence[Rendition], *, until_msn: int) -> list[Row]:

@@ -28,11 +28,12 @@ from .catalog import Catalog, Opened
 from .chronicle import Row
 from .config import Url
 from .handover import take_over
-from .ingest import Ingest, RefusedError
+from .ingest import Ingest
 from .overview import Overview
 from .publishers import REVOKED, Publishers, Seat
+from .receive import RefusedError
 from .remux import CONTAINERS
-from .splice import Place, Splice
+from .splice import NOTHING, Place, Splice
 from .store import Store, StoreError
 from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
 
@@ -40,6 +41,7 @@ BODY_MAX: Final = 1 << 20  # a subscription to MAX_STREAMS streams of the longes
 _FLV: Final = ("video/x-flv", "application/octet-stream")
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _TITLE_CHARS: Final = 100
+_ALIVE_S: Final = 0.5  # between two lines that a POP hears
 _KID: Final = web.RequestKey("kid", str)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
@@ -228,7 +230,8 @@ class Control:
     async def _follow(
         self, request: web.Request, splice: Splice, place: Place, seat: Seat
     ) -> web.StreamResponse:
-        """Take the body, and tell line by line which tags need not be held any more."""
+        """Take the body, and tell line by line which tags need not be held any more, or that we are
+        there."""
         response = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
         await response.prepare(request)
         telling = asyncio.create_task(self._tell(response, splice))
@@ -246,11 +249,14 @@ class Control:
 
     @staticmethod
     async def _tell(response: web.StreamResponse, splice: Splice) -> None:
-        past: list[Row] = []
+        told = NOTHING
         with contextlib.suppress(ConnectionError):
             while True:
-                past = await splice.news(past)
-                await response.write(_line(keep=splice.keep, past=past))
+                past = await splice.news(told, _ALIVE_S)
+                await response.write(
+                    _line() if past is told else _line(keep=splice.keep, past=past)
+                )
+                told = past
 
     async def subscribe(self, request: web.Request) -> web.Response:
         """A POP's lease on streams, and their states."""

@@ -18,11 +18,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Literal
 
-from edgecache.errors import EdgeError, Source
-
 from . import names, remux
 from .broker import BrokerError
-from .chronicle import Chronicle, Row, head
+from .chronicle import Chronicles, Record, Row
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
 from .handover import whole
@@ -30,7 +28,7 @@ from .ledger import Tally
 from .model import Publication
 from .notes import Discontinuities
 from .presentation import Presentation
-from .receive import Body, Result, receive
+from .receive import Body, RefusedError, Result, receive
 from .resume import Reach, Taken
 from .showing import Showing
 from .slate import Slate
@@ -41,20 +39,7 @@ from .window import Window
 log = logging.getLogger(__name__)
 
 Publish = Callable[[str, Publication], None]
-Record = Callable[[str, list[Row]], None]
 OnState = Callable[[str, Literal["live", "ended"]], None]
-
-
-class RefusedError(EdgeError):
-    """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy), 410 (taken over)
-    or 503 (no room)."""
-
-    source: Source = "downstream"
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class Ingest:
@@ -85,7 +70,7 @@ class Ingest:
         self._on_state = on_state
         self._pushed = pushed
         self._record = record
-        self._chronicles: dict[str, Chronicle] = {}
+        self._chronicles = Chronicles(record)
         self._had = had
         self._limit = streams
         self._idle_s = idle_s
@@ -99,6 +84,7 @@ class Ingest:
             slate, ffmpeg, reconnect_s=settings.reconnect_s, bodies=self._bodies
         )
         self._replaced: set[asyncio.Task[Result]] = set()
+        self._elsewhere: dict[str, asyncio.Task[None]] = {}  # what is being let go, or was
         self._splices: dict[str, Splice] = {}
         self._sessions: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -257,7 +243,7 @@ class Ingest:
         made = taken.presentation
         if not self._settings.fit(made):
             return False
-        self._chronicles[stream] = taken.chronicle
+        self._chronicles.resume(stream, taken.chronicle)
         self._make(
             stream,
             epoch=made.timeline.epoch,
@@ -274,8 +260,23 @@ class Ingest:
         return live is not None and live.resumed
 
     def dormant(self, stream: str) -> bool:
-        """It has been taken up and its publisher has not come: perhaps it goes on elsewhere."""
-        return self.continues(stream) and self._streams[stream].fed_by is None
+        """It goes on elsewhere, or may: it has been taken up and its publisher has not come."""
+        waits = self.continues(stream) and self._streams[stream].fed_by is None
+        return waits or stream in self._elsewhere
+
+    def epoch(self, stream: str) -> str:
+        """Of what is made of it here, "" for nothing."""
+        return self._streams[stream].epoch if stream in self._streams else ""
+
+    def let_go(self, stream: str, epoch: str) -> None:
+        """Of this epoch, since a newer one is shown: its publisher is told, if it still has one."""
+        live = self._streams.get(stream)
+        if live is None or live.epoch != epoch or live.state == "ended":
+            return
+        log.warning("goes on in another data centre", extra={"stream": stream, "epoch": epoch})
+        live.state = "ended"  # without a word
+        replacing = asyncio.create_task(self._replace(self._bodies_of(stream)))
+        self._elsewhere[stream] = replacing
 
     @property
     def reach(self) -> Reach:
@@ -322,7 +323,8 @@ class Ingest:
         for task in bodies:
             task.cancel()
         await self._showing.stop()
-        await asyncio.gather(*bodies, *self._sessions, return_exceptions=True)
+        leaving = self._elsewhere.values()
+        await asyncio.gather(*bodies, *self._sessions, *leaving, return_exceptions=True)
         await asyncio.gather(*(live.end() for live in self._streams.values()))
 
     def _live(self, stream: str) -> LiveStream:
@@ -348,6 +350,7 @@ class Ingest:
         first_msn: int | None = None,
         resumed: Presentation | None = None,
     ) -> LiveStream:
+        self._elsewhere.pop(stream, None)
         live = self._streams[stream] = LiveStream(
             stream,
             epoch=epoch,
@@ -375,8 +378,13 @@ class Ingest:
         for publication in publications:
             self._publish(stream, publication)
         self._acknowledge(stream)
-        if self._record is not None and (rows := self._rows(stream, publications)):
-            self._record(stream, rows)
+        live = self._streams[stream]
+        made = live.presentation
+        assert made is not None, "published without a presentation"
+        before = live.first_discontinuity
+        self._chronicles.tell(
+            stream, made.timeline, made.planned, publications, discontinuities=before
+        )
 
     def _acknowledge(self, stream: str) -> None:
         """Tell the publisher's POP what it need not hold any more."""
@@ -386,14 +394,3 @@ class Ingest:
             return  # what comes out is of a session that has ended
         if (safe := splice.teller.news(broker, made)) is not None:
             splice.acknowledge(safe)
-
-    def _rows(self, stream: str, publications: Sequence[Publication]) -> list[Row]:
-        live, known = self._streams[stream], self._chronicles.get(stream)
-        made = live.presentation
-        assert made is not None, "published without a presentation"
-        if known is not None and known.timeline is made.timeline:
-            return known.rows(publications)
-        known = self._chronicles[stream] = Chronicle(made.timeline)
-        before = live.first_discontinuity
-        first = head(made.timeline, made.planned, discontinuities=before)
-        return [first, *known.rows(publications)]

@@ -39,6 +39,7 @@ _BACKOFF_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
 _QUIET_S: Final = 10.0  # between two log lines about refusals of one status
 _LATER: Final = frozenset({401, 403, 503})  # nothing will be taken now: leave it alone
+_SUPERSEDED: Final = 412
 
 Backfill = Callable[[str], list[Publication]]
 Gone = Callable[[], list[tuple[str, str]]]
@@ -57,8 +58,10 @@ class Limits:
 
 class PopPusher:
     """Pushes to the POP at `url`. `backfill(stream)` says what a newcomer needs, in order;
-    `continues(stream)`, whether its playlists go on from what another process has pushed; `gone()`,
-    what it must forget, should it have been away: (stream, path) of what was deleted."""
+    `continues(stream)`, whether its playlists go on from what another process has pushed;
+    `epoch(stream)`, which timeline they are of, and `superseded(stream, epoch)` is called when the
+    POP has a newer one; `gone()`, what it must forget, should it have been away: (stream, path) of
+    what was deleted."""
 
     def __init__(
         self,
@@ -69,6 +72,8 @@ class PopPusher:
         backfill: Backfill,
         limits: Limits,
         continues: Callable[[str], bool] = lambda _stream: False,
+        epoch: Callable[[str], str] = lambda _stream: "",
+        superseded: Callable[[str, str], None] = lambda _stream, _epoch: None,
         gone: Gone = list,
     ) -> None:
         parts = urlsplit(url)
@@ -79,6 +84,8 @@ class PopPusher:
         self._sign = sign
         self._backfill = backfill
         self._continues = continues
+        self._epoch = epoch
+        self._superseded = superseded
         self._gone = gone
         self._forgotten: set[str] = set()  # of `gone`, what this POP has acknowledged
         self._limits = limits
@@ -172,19 +179,20 @@ class PopPusher:
         if wanted is not None and wanted.takes(publication):
             self._enqueue(stream, publication)
 
-    def remove(self, stream: str, path: str) -> None:
-        """Let the POP forget what it has under `path`. One that is away learns it from `gone`, or
-        keeps it for its lifetime."""
+    def remove(self, stream: str, path: str, epoch: str = "") -> None:
+        """Let the POP forget what it has under `path`, unless that is of a newer `epoch`. One that
+        is away learns it from `gone`, or keeps it for its lifetime."""
         lane = self._lanes.get((stream, track_of(path)), 0)
         self._playlists.pop(path, None)
         if self._links[lane] is None:
             self.counters["away"] += 1
             return
-        self._remove(stream, path, lane)
+        self._remove(stream, path, lane, epoch)
         self._pump(lane)
 
-    def _remove(self, stream: str, path: str, lane: int) -> None:
-        item = Item(what=Removal(path), stream=stream, lane=lane, born_s=self._now())
+    def _remove(self, stream: str, path: str, lane: int, epoch: str = "") -> None:
+        now_s = self._now()
+        item = Item(what=Removal(path), stream=stream, lane=lane, born_s=now_s, epoch=epoch)
         self._queue.push(item)
         self._idle.clear()
 
@@ -233,8 +241,9 @@ class PopPusher:
         if self._links[lane] is None:
             self.counters["away"] += 1
             return
+        epoch, now_s = self._epoch(stream), self._now()
         for what in self._with_removal(stream, publication):
-            item = Item(what=what, stream=stream, lane=lane, born_s=self._now())
+            item = Item(what=what, stream=stream, lane=lane, born_s=now_s, epoch=epoch)
             self._queue.push(item)
         self._idle.clear()
         self._pump(lane)
@@ -256,7 +265,7 @@ class PopPusher:
     def _pump(self, lane: int) -> None:
         link = self._links[lane]
         while link and link.room and (item := self._queue.take(lane)):
-            head, body = render(item.what, host=self._host, sign=self._sign)
+            head, body = render(item.what, host=self._host, sign=self._sign, epoch=item.epoch)
             item.sent_s = self._now()
             link.send(item, head, body)
 
@@ -284,6 +293,8 @@ class PopPusher:
                 status,
                 extra={"pop": self.name, "path": item.what.path, "refused": self.statuses[status]},
             )
+        if status == _SUPERSEDED:
+            self._superseded(item.stream, item.epoch)
         if status in _LATER and (link := self._links[item.lane]):
             link.abort()
 

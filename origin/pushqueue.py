@@ -24,12 +24,13 @@ TrackKey = tuple[str, str]
 @dataclass(eq=False, slots=True, kw_only=True)
 class Item:
     """What is to be sent. born_s, sent_s: monotonic times of its publication, and when it was
-    written to the connection."""
+    written to the connection. epoch: of the timeline that it speaks of, "" for none."""
 
     what: Pushed
     stream: str
     lane: int
     born_s: float
+    epoch: str = ""
     sent_s: float = 0.0
     serial: int = 0
     size: int = 0

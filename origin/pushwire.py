@@ -87,8 +87,11 @@ def _timing(hops: Hops | None) -> list[Field]:
     return [("Edge-Timing", hops.timing), ("Edge-Ready", f"{1000 * hops.ready_s:.1f}")]
 
 
-def render(item: Pushed, *, host: str, sign: Sign) -> tuple[bytes, Sequence[bytes]]:
-    """The head of the request and the buffers of its body."""
+def render(
+    item: Pushed, *, host: str, sign: Sign, epoch: str = ""
+) -> tuple[bytes, Sequence[bytes]]:
+    """The head of the request and the buffers of its body. epoch: of the timeline that a playlist
+    or its removal speaks of."""
     fields: list[Field] = []
     body: Sequence[bytes] = ()
     method = "PUT"
@@ -99,6 +102,8 @@ def render(item: Pushed, *, host: str, sign: Sign) -> tuple[bytes, Sequence[byte
         fields, body = _object_fields(item), [item.body]
     else:
         method = "DELETE"
+    if epoch and not isinstance(item, MediaObject):
+        fields.append(("Edge-Epoch", epoch))
     lines = [f"{method} {item.path} HTTP/1.1", f"Host: {host}"]
     if method == "PUT":
         lines.append(f"Content-Length: {sum(map(len, body))}")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from edgecache.errors import EdgeError, Source
 from edgecache.flv import FlvError
 
 from .broker import BrokerError
@@ -21,6 +22,18 @@ class Body(Protocol):
     """What an HTTP server hands over; aiohttp's StreamReader is one."""
 
     def iter_any(self) -> AsyncIterator[bytes]: ...
+
+
+class RefusedError(EdgeError):
+    """Ingest says no; `status` is 400 (not encodable), 408 (silent), 409 (busy), 410 (taken over)
+    or 503 (no room)."""
+
+    source: Source = "downstream"
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

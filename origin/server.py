@@ -158,6 +158,8 @@ class Origin:
             sign=self._sign,
             backfill=functools.partial(self.store.backfill, segments=push.backfill),
             continues=self._ingest.continues,
+            epoch=self._ingest.epoch,
+            superseded=self._ingest.let_go,
             gone=self._catalog.gone,
             limits=Limits(
                 queue_bytes=push.queue_bytes,
@@ -244,7 +246,7 @@ class Origin:
         """A recording takes over from what was left of the live window."""
         gone = self.store.release(row.stream, began_s=row.began_s, kept_s=row.kept_s)
         if not self._ingest.dormant(row.stream):
-            self._subscriptions.remove(row.stream, gone)
+            self._subscriptions.remove(row.stream, gone, row.epoch)
 
     def _purge(self, stream: str, paths: Iterable[str]) -> None:
         """A recording is gone; what stands under the playlists' paths may be a live stream's."""

@@ -21,6 +21,7 @@ from .handover import Safe, Teller
 from .receive import Result
 from .signals import Signal
 
+NOTHING: Final[list[Row]] = []  # has been published
 _AHEAD: Final = 4
 _SESSION: Final = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -71,7 +72,7 @@ class Splice:
         self.others = place.others
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.keep = 0  # number of the first tag that another data centre would need
-        self.past: list[Row] = []  # and what it would go on from
+        self.past: list[Row] = NOTHING  # and what it would go on from
         self.teller = Teller()
         self._news = Signal()  # they are other ones
         self._begin = place
@@ -110,12 +111,9 @@ class Splice:
         """All that came out has been published: `past` is the end of it."""
         self.keep, self.past = self._taken, past
 
-    async def news(self, told: list[Row]) -> list[Row]:
-        """The newest `past`, when there is another one than was told."""
-        while not self.past or self.past is told:
-            await self._news.wait_until(
-                lambda: bool(self.past) and self.past is not told, self._hold_s
-            )
+    async def news(self, told: list[Row], within_s: float) -> list[Row]:
+        """The newest `past`, when there is another one than was `told`; else that, in the end."""
+        await self._news.wait_until(lambda: self.past is not told, within_s)
         return self.past
 
     def end(self, result: Result) -> None:

@@ -22,9 +22,10 @@ from . import libsrt
 from .catalog import Opened
 from .config import Config
 from .doors import StartError
-from .ingest import Ingest, RefusedError
+from .ingest import Ingest
 from .libsrt import Caller, LibraryError, Listener, Verdict
 from .publishers import Publishers
+from .receive import RefusedError
 from .secretfiles import passphrases_of
 
 log = logging.getLogger(__name__)

@@ -159,11 +159,11 @@ class Subscriptions:
                 else:
                     pop.subscribe(stream)  # its back-fill has this publication too
 
-    def remove(self, stream: str, paths: Iterable[str]) -> None:
-        """Let every POP forget these paths."""
+    def remove(self, stream: str, paths: Iterable[str], epoch: str = "") -> None:
+        """Let every POP forget these paths, unless what it has is of a newer epoch."""
         for path in paths:
             for pop in self._pops.values():
-                pop.pusher.remove(stream, path)
+                pop.pusher.remove(stream, path, epoch)
 
     def pushers(self) -> list[PopPusher]:
         return [pop.pusher for pop in self._pops.values()]

@@ -46,6 +46,7 @@ def limits_of(config: Config) -> Limits:
         relay=relay.Limits(
             hold_bytes=config.hold_bytes,
             hold_s=config.hold / 1000,
+            silence_s=config.silence / 1000,
             move_s=config.move / 1000,
             away_s=config.away / 1000,
         )

@@ -1,11 +1,11 @@
 """The receiver of pushes: authenticated, checked whole, then visible at once.
 
 Law: nothing is visible before its digest matched; the first write wins, other bytes for a known
-name are a conflict (409) and never an overwrite. Parts grow their segment: a part that is ahead of
-its segment waits for the one before it, at most `push.gap`; then it is stored alone and the segment
-is left to be pulled. Bounds: body size (413 at the head), what a stream holds (429), parts waiting
-(409), segments growing and their silence (dropped). Does not know viewers, nor who subscribed to
-what.
+name are a conflict (409) and never an overwrite; of a playlist the newest epoch counts (412). Parts
+grow their segment: a part that is ahead of its segment waits for the one before it, at most
+`push.gap`; then it is stored alone and the segment is left to be pulled. Bounds: body size (413 at
+the head), what a stream holds (429), parts waiting (409), segments growing and their silence
+(dropped). Does not know viewers, nor who subscribed to what.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from ..errors import SignatureError
 from ..histogram import Histogram
 from ..signing import Verifier
 from . import policy
+from .epochs import Epochs
 from .http1 import Request, Response, refusal
-from .pushed import Object, Part, PushError, Version, key_of, parse
+from .pushed import Object, Part, PushError, Version, epoch_of, key_of, parse
 from .quota import Quota
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class PushReceiver:
         self._on_stored = on_stored
         self.on_target: Callable[[bytes, int], None] = lambda _key, _seconds: None
         self._segments: dict[bytes, _Segment] = {}
+        self._epochs = Epochs()
         self._waiting = 0
         self._put_answers = _put_answers()
         self._quota = Quota(config.push.stream or config.cache.memory // 2)
@@ -129,7 +131,7 @@ class PushReceiver:
     async def _handle(self, request: Request) -> Response:
         try:
             if request.method == "DELETE":
-                return self._remove(request.target)
+                return self._remove(request.target, epoch_of(request))
             if request.method != "PUT":
                 raise PushError(405, "method", f"{request.method} is not a push")
             pushed = parse(request, now_ms=time.time() * 1000)
@@ -154,6 +156,7 @@ class PushReceiver:
         silent = [name for name, seen in self.streams.items() if now - seen > 4 * _SILENT_S]
         for stream in silent:
             del self.streams[stream]
+            self._epochs.forget(stream)
         return silent
 
     @property
@@ -210,9 +213,15 @@ class PushReceiver:
     def _charge(self, key: bytes, size: int, ttl_ms: int) -> None:
         self._quota.charge(policy.stream_of(key), key, size, ttl_ms)
 
-    def _remove(self, target: str) -> Response:
+    def _fence(self, key: bytes, epoch: int, *, ended: bool = False) -> None:
+        """Raises PushError for what a data centre says of a stream that goes on in another one."""
+        if not self._epochs.admits(policy.stream_of(key), epoch, ended=ended):
+            raise PushError(412, "epoch", "edge-epoch: the stream goes on in a newer one")
+
+    def _remove(self, target: str, epoch: int) -> Response:
         """One path, or all below one that ends with a slash. Raises PushError."""
         key = key_of(target.removesuffix("/"))
+        self._fence(key, epoch)
         if target.endswith("/"):
             self._plane.purge_prefix(key + b"/")
         else:
@@ -228,6 +237,8 @@ class PushReceiver:
         return self._answer(result, kind, pushed)
 
     def _publish(self, version: Version) -> Response:
+        """Raises PushError."""
+        self._fence(version.key, version.epoch, ended=version.ended)
         msn, parts, last_parts = version.number
         result = self._plane.publish(
             version.key, msn=msn, parts=parts, last_parts=last_parts, hold_ms=version.hold_ms,

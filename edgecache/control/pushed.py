@@ -26,6 +26,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 _VALUE: Final = re.compile(r"[\x20-\x7e]{0,256}", re.ASCII)
 _TIMING: Final = re.compile(r"(?:[a-z]{1,16}=[0-9]{1,7}\.[0-9],?){1,8}", re.ASCII)
 _CLOCK: Final = re.compile(r"[0-9]{1,14}\.[0-9]", re.ASCII)  # unix ms
+_EPOCH: Final = re.compile(r"[0-9a-z]{1,12}", re.ASCII)  # unix s, in base 36
 _UNPACKED_MAX: Final = 4 << 20  # of a playlist version: hours of parts
 
 
@@ -69,6 +70,7 @@ class Version:
     VARIANTS."""
 
     key: bytes
+    epoch: int  # see epoch_of
     ttl_ms: int
     number: tuple[int, int, int]
     hold_ms: int
@@ -93,6 +95,14 @@ def _number(request: Request, name: str, default: str = "") -> int:
     if not _NUMBER.fullmatch(text):
         raise PushError(400, "field", f"{name}: found {text[:40]!r}, allowed a decimal number")
     return int(text)
+
+
+def epoch_of(request: Request) -> int:
+    """Of the timeline whose playlists are spoken of; 0: nobody said."""
+    text = request.get("edge-epoch", "0")
+    if not _EPOCH.fullmatch(text):
+        raise PushError(400, "field", f"edge-epoch: found {text[:40]!r}, allowed base 36")
+    return int(text, 36)
 
 
 def _digest(request: Request, name: str) -> bytes:
@@ -196,6 +206,7 @@ def _version(request: Request, key: bytes, whole: bytes, now_ms: float) -> Versi
 
     return Version(
         key=key,
+        epoch=epoch_of(request),
         ttl_ms=_number(request, "edge-ttl"),
         number=_version_number(request),
         hold_ms=_number(request, "edge-hold", "0"),

@@ -4,10 +4,11 @@ Laws: media is never looked into; what no data centre has made safe is held (hel
 target says which session of a publisher it belongs to and where in it it begins, so that a data
 centre that is still there goes on as if nothing had happened; the lines of its answer say what it
 needs no more. A lost connection is tried again where it was for `move_s`, then at the others, too,
-while tags go on being held; where a data centre stops in order, the others are tried at once. One
-that takes over is told first what the one before had published. After `away_s` without any, or when
-one refuses, `on_failed` is called once. One that takes no more stops the publisher
-(`on_pause(True)`) for `stall_s` at most, then it is lost. Does not know RTMP or keys.
+while tags go on being held; where a data centre stops in order, or says nothing for `silence_s`,
+the others are tried at once. One that takes over is told first what the one before had published.
+After `away_s` without any, or when one refuses, `on_failed` is called once. One that takes no more
+stops the publisher (`on_pause(True)`) for `stall_s` at most, then it is lost. Does not know RTMP or
+keys.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class Limits:
     hold_bytes: int = 16 << 20
     hold_s: float = 20.0
     connect_s: float = 1.0
-    proceed_s: float = 1.0  # RFC 9110 10.1.1: a server may say nothing to Expect
+    proceed_s: float = 2.0  # until it says whether it takes the media
     stall_s: float = 5.0  # the data centre takes nothing: as bad as a lost connection
+    silence_s: float = 3.0  # it says nothing more, which it does twice a second
     move_s: float = 1.0
     away_s: float = 30.0
     finish_s: float = 3.0
@@ -87,6 +89,8 @@ class Relay:
         self._ended: Answer | None = None  # why the data centre ends, in its last line
         self._put: Put | None = None
         self._stall: asyncio.TimerHandle | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._silent = False
         self._watcher: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -113,6 +117,7 @@ class Relay:
         """The publisher has ended: finish the body and wait for the answer, at most `finish_s`."""
         self._ending = True
         self._clear_stall()
+        self._hush()
         put, self._put = self._put, None
         if put is not None:
             put.end()
@@ -182,15 +187,17 @@ class Relay:
             ("Expect", "100-continue"),
         )
         put.write(head("PUT", at, fields))
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._limits.proceed_s):
                 await asyncio.shield(put.proceed)
+        except TimeoutError:
+            raise UpstreamError("silent", "the data centre says nothing") from None
         if put.answered.done():
             _judge(put.answered.result())
         data = self._held.give(body)
         if data is None:
             raise UpstreamError("late", "what was to be sent had to go meanwhile")
-        self._url, self._put = url, put
+        self._url, self._put, self._silent = url, put, False
         put.chunk(data)
 
     def _others(self, url: str) -> list[str]:
@@ -223,10 +230,11 @@ class Relay:
                 log.warning("data centre lost", extra=told)
         finally:
             put.abort()
+            self._hush()
             if not self._ending:
                 self._put = None
                 self._paused(False)
-        return self._limits.move_s
+        return 0.0 if self._silent else self._limits.move_s
 
     async def _again(self, alone_s: float) -> Put:
         began_s = self._loop.time()
@@ -251,6 +259,8 @@ class Relay:
 
     def _told(self, line: bytes) -> None:
         """One line of a data centre's answer."""
+        if self._put is not None:
+            self._listen()
         try:
             told = json.loads(line)
             self._held.keep(int(told.get("keep", 0)))
@@ -260,6 +270,28 @@ class Relay:
                 self._ended = Answer(int(told["end"]), str(told["reason"]).encode())
         except (ValueError, TypeError, KeyError, AttributeError):
             self._counts["malformed"] += 1
+
+    def _listen(self) -> None:
+        """To the data centre, which was heard just now. In two halves: a pause of this process that
+        is longer than the time is followed by what came meanwhile, not by the end of it."""
+        half_s = self._limits.silence_s / 2
+        self._hush()
+        self._silence = self._loop.call_later(half_s, self._listen_on, half_s)
+
+    def _listen_on(self, left_s: float) -> None:
+        self._silence = self._loop.call_later(left_s, self._unheard)
+
+    def _unheard(self) -> None:
+        assert self._put is not None, "nobody listened to"
+        self._silent = True
+        self._counts["silent"] += 1
+        self._put.abort()
+
+    def _hush(self) -> None:
+        """Listen no more."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
 
     def _paused(self, paused: bool) -> None:
         self._clear_stall()

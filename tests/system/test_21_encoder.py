@@ -18,9 +18,9 @@ import uvloop
 
 from origin import encoder, ffmpeg, ladder, testpattern
 from origin.encoding import Settings
-from origin.ingest import Ingest, RefusedError
+from origin.ingest import Ingest
 from origin.model import PartObject, PlaylistVersion, Publication
-from origin.receive import Result, receive
+from origin.receive import RefusedError, Result, receive
 from origin.stream import LiveStream
 
 SMALL = ladder.Plan(

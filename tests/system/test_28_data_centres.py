@@ -1,5 +1,5 @@
-"""A data centre is killed or stopped in mid-broadcast, and another one goes on: what viewers at a
-POP miss."""
+"""A data centre is killed, stands still or is stopped in mid-broadcast, and another one goes on:
+what viewers at a POP miss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -173,6 +174,13 @@ class Site:
     viewer: Viewer
     publisher: asyncio.subprocess.Process
 
+    async def until_refused(self) -> None:
+        """A data centre has told the POP what it must not, and knows it."""
+        name = 'edge_push_refused_total{reason="epoch"}'
+        async with asyncio.timeout(START_S):
+            while not (await asyncio.to_thread(self.pop.metrics)).get(name):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+
     def counts(self) -> dict[str, float]:
         """Of the POP's broadcasters' door."""
         return {name: value for name, value in self.pop.metrics().items() if "ingest" in name}
@@ -217,12 +225,19 @@ async def test_another_one_goes_on_with_nothing_lost(tmp_path: Path) -> None:
         assert at.first.process is not None
         at.first.process.kill()
         await at.viewer.until(2, 3)
-        async with at.first.serving():  # it is back, and has an old past of this stream
+        async with (
+            at.first.serving() as at.first.process
+        ):  # it is back, and has an old past of this stream
             await at.viewer.until(2, 6)
             assert at.second.process is not None
-            at.second.process.terminate()
+            at.second.process.send_signal(signal.SIGSTOP)  # connected, and silent
             await at.viewer.until(3, 3)
-            assert await asyncio.wait_for(at.second.process.wait(), START_S) == 0
+            at.second.process.send_signal(signal.SIGCONT)  # it has what came meanwhile to publish
+            await at.until_refused()
+            assert at.first.process is not None
+            at.first.process.terminate()
+            await at.viewer.until(4, 3)
+            assert await asyncio.wait_for(at.first.process.wait(), START_S) == 0
             stamps = at.viewer.stamps()
             sent = pictures((tmp_path / "sent.flv").read_bytes())
             lost = lost_s(sent, [*itertools.chain(*stamps)])
@@ -231,16 +246,17 @@ async def test_another_one_goes_on_with_nothing_lost(tmp_path: Path) -> None:
             at.publisher.terminate()
             await at.viewer.until_end()
         assert lost == 0.0
-        assert len(at.viewer.epochs()) == 3
-        assert max(stamps[1]) < min(stamps[2])  # stopped in order: nothing comes twice
-        assert between(at.viewer, 1, 2) == ["#EXT-X-DISCONTINUITY"]
+        assert len(at.viewer.epochs()) == 4
+        assert max(stamps[2]) < min(stamps[3])  # stopped in order: nothing comes twice
+        assert between(at.viewer, 2, 3) == ["#EXT-X-DISCONTINUITY"]
         assert {status for _, status in at.viewer.failures[failed:]} <= {503}
         goes_on([*map(positions, at.viewer.texts)])
         counts = at.counts()
         became = {name: count for name, count in counts.items() if "_held_" in name}
         assert sum(became.values()) == counts["edge_ingest_tags_total"]
         assert not [name for name in became if "dropped" in name]
-        assert counts["edge_ingest_moved_total"] == 2
+        assert counts["edge_ingest_moved_total"] == 3
+        assert counts["edge_ingest_silent_total"] == 1
 
 
 def between(viewer: Viewer, before: int, after: int) -> list[str]:

@@ -235,3 +235,22 @@ async def test_removal(plane: Plane) -> None:
     assert plane.lookup(b"/a.mp4") is None
     asked = Request(method="GET", target="/a.mp4", fields=[], length=0)
     assert (await door.handle(asked)).status == 405
+
+
+@looped
+async def test_what_an_older_epoch_says_of_a_playlist_is_refused(plane: Plane) -> None:
+    door = receiver(plane)
+
+    def version(msn: int, epoch: str, body: bytes) -> Request:
+        told = {"edge_version": f"{msn}.0.1", "edge_hold": "3000", "edge_epoch": epoch}
+        told["edge_variants"] = f"full={len(body)}"
+        return request("/live/cam/v.m3u8", body, **told)
+
+    assert (await door.handle(version(5, "a1", b"one"))).status == 204
+    assert (await door.handle(version(7, "a2", b"two"))).status == 204
+    assert (await door.handle(version(9, "a1", b"one, late"))).status == 412
+    removal = [("edge-epoch", "a1")]
+    asked = Request(method="DELETE", target="/live/cam/v.m3u8", fields=removal, length=0)
+    assert (await door.handle(asked)).status == 412
+    assert looked(plane, b"/live/cam/v.m3u8")["state"] == b"live"
+    assert door.counts["refused.epoch"] == 2

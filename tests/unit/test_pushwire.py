@@ -10,15 +10,15 @@ import lz4.block
 import pytest
 
 from edgecache.control.http1 import Request
-from edgecache.control.pushed import Part, PushError, Version, parse
+from edgecache.control.pushed import Part, PushError, Version, epoch_of, parse
 from origin.model import Hops, PlaylistVersion, digest_of
 from origin.pushwire import Pushed, Removal, render
 from tests.hand_made import HandMade
 
 
-def sent(item: Pushed, **changed: Any) -> Request:
+def sent(item: Pushed, *, epoch: str = "", **changed: Any) -> Request:
     """`item` as the POP's door receives it; `changed`: fields to replace, body included."""
-    head, body = render(item, host="pop", sign=lambda *_: "EC1 signed")
+    head, body = render(item, host="pop", sign=lambda *_: "EC1 signed", epoch=epoch)
     lines = head.decode("latin-1").split("\r\n")
     method, target, _ = lines[0].split(" ")
     fields = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
@@ -53,6 +53,17 @@ def test_a_version_arrives_as_it_was_made_in_a_fraction_of_its_size() -> None:
     assert got.number == (7, 4, 6)
     assert (got.hold_ms, got.advance, got.ended) == (6000, 9, False)
     assert len(request.body) < len(made.body) / 3
+
+
+def test_a_playlist_and_its_removal_say_of_which_epoch_they_are() -> None:
+    got = parse(sent(version(), epoch="tp3nt8"))
+    assert isinstance(got, Version)
+    assert got.epoch == int("tp3nt8", 36)
+    assert epoch_of(sent(Removal("/live/cam/v.m3u8"), epoch="10")) == 36
+    assert epoch_of(sent(Removal("/live/cam/v.m3u8"))) == 0
+    assert "edge-epoch" not in dict(sent(HandMade().part("v"), epoch="10").fields)
+    with pytest.raises(PushError, match="edge-epoch"):
+        parse(sent(version(), edge_epoch="-1"))
 
 
 def test_absent_variants_stay_absent() -> None:

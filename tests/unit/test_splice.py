@@ -12,7 +12,7 @@ from edgecache.flv import AUDIO, HEADER, VIDEO, FlvError, FlvReader, Tag
 from origin.chronicle import Row
 from origin.handover import Safe
 from origin.receive import Result
-from origin.splice import CutError, Place, Splice
+from origin.splice import NOTHING, CutError, Place, Splice
 from tests.looped import looped
 
 SESSION = "0123456789abcdef"
@@ -151,13 +151,14 @@ async def test_nonsense_ends_the_session() -> None:
 @looped
 async def test_acknowledged_are_numbers_of_the_publisher() -> None:
     splice = Splice(place(100, 3), hold_s=5.0)
-    said, past = [], list[Row]()
+    said, past = [], NOTHING
     for tag in (0, 3, 7):
         splice.acknowledge(Safe(tag, [Row("head", "", tag, 0, {})]))
         said.append(splice.keep)
-        past = await splice.news(past)  # also of what was told before anybody asked
+        past = await splice.news(past, 5.0)  # also of what was told before anybody asked
         assert past[0].number == tag
     assert said == [100, 100, 104]
+    assert await splice.news(past, 0.0) is past
 
 
 @pytest.mark.parametrize(

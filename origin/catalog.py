@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
+from .names import is_newer
 from .rows import Rows, change
 from .streamkeys import KeyRow, Ring, mint, stream_of
 
@@ -28,7 +29,7 @@ _DELETIONS: Final = 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRow:
     """One stream; times in unix seconds. discontinuities: how many it has had, over all epochs.
-    home: the data centre where it was live last."""
+    home: the data centre where it was live last; epoch: the timeline that it made then."""
 
     name: str
     state: State = "idle"
@@ -37,6 +38,7 @@ class StreamRow:
     ended_s: int | None = None
     discontinuities: int = 0
     home: str = ""
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +152,25 @@ class Catalog:
 
     # -- streams
 
-    def set_state(self, stream: str, state: State) -> None:
-        """`stream` went live or ended here (created if need be). Raises AwayError."""
+    def set_state(self, stream: str, state: State, epoch: str = "") -> None:
+        """`stream` went live or ended here (created if need be); what another data centre has gone
+        on with in a newer `epoch` it has not. Raises AwayError."""
         now = int(time.time())
         when = {"live": "started_s"}.get(state, "ended_s")
         told: dict[str, Any] = {"state": state, when: now, "home": self._home}
-        self._stream(stream, lambda row: replace(row, **told))
+
+        def turned(row: StreamRow) -> StreamRow:
+            elsewhere = row.state == "live" and row.home not in ("", self._home)
+            if elsewhere and (state != "live" or is_newer(row.epoch, epoch)):
+                return row
+            return replace(row, **told, epoch=epoch or row.epoch)
+
+        self._stream(stream, turned)
+
+    def epoch(self, stream: str) -> str:
+        """Of its newest broadcast, anywhere; "" when nobody said."""
+        row = self._stream_of(stream)
+        return row.epoch if row else ""
 
     def discontinuities(self, stream: str) -> int:
         row = self._stream_of(stream)

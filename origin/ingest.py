@@ -268,6 +268,10 @@ class Ingest:
         """Of what is made of it here, "" for nothing."""
         return self._streams[stream].epoch if stream in self._streams else ""
 
+    def live(self) -> dict[str, str]:
+        """The epoch of each stream that has not ended."""
+        return {n: each.epoch for n, each in self._streams.items() if each.state != "ended"}
+
     def let_go(self, stream: str, epoch: str) -> None:
         """Of this epoch, since a newer one is shown: its publisher is told, if it still has one."""
         live = self._streams.get(stream)

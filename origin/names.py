@@ -52,6 +52,11 @@ def epoch_seconds(epoch: str) -> int:
     return int(epoch, 36)
 
 
+def is_newer(epoch: str, than: str) -> bool:
+    """Both may be "", which is older than any."""
+    return bool(epoch) and (not than or epoch_seconds(epoch) > epoch_seconds(than))
+
+
 def multivariant_path(stream: str) -> str:
     """Path of the playlist that lists all renditions."""
     return f"/live/{stream}/master.m3u8"

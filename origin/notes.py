@@ -37,7 +37,7 @@ class Notes:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._wake = threading.Condition()
-        self._states: OrderedDict[str, Literal["live", "ended"]] = OrderedDict()
+        self._states: OrderedDict[str, tuple[Literal["live", "ended"], str]] = OrderedDict()
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._resumed: Collection[str] = ()
         self._closing = False
@@ -48,9 +48,9 @@ class Notes:
         self._resumed = resumed
         self._thread.start()
 
-    def set_state(self, stream: str, state: Literal["live", "ended"]) -> None:
+    def set_state(self, stream: str, state: Literal["live", "ended"], epoch: str) -> None:
         with self._wake:
-            self._states[stream] = state
+            self._states[stream] = state, epoch
             self._wake.notify()
 
     def set_discontinuities(self, stream: str, count: int) -> None:
@@ -98,15 +98,19 @@ class Notes:
             else:
                 backoff_s, self._said = _BACKOFF_S, False
 
-    def _write(self, states: dict[str, Literal["live", "ended"]], counts: dict[str, int]) -> None:
+    def _write(
+        self,
+        states: dict[str, tuple[Literal["live", "ended"], str]],
+        counts: dict[str, int],
+    ) -> None:
         """Raises CatalogError; what is written by then is not noted any more."""
         for stream, count in counts.items():
             self._catalog.set_discontinuities(stream, count)
             with self._wake:
                 if self._counts.get(stream) == count:
                     del self._counts[stream]
-        for stream, state in states.items():
-            self._catalog.set_state(stream, state)
+        for stream, turned in states.items():
+            self._catalog.set_state(stream, *turned)
             with self._wake:
-                if self._states.get(stream) == state:
+                if self._states.get(stream) == turned:
                     del self._states[stream]

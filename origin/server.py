@@ -105,8 +105,6 @@ class Origin:
             purge=self._purge,
             ready=self._hooks.recorded,
         )
-        catch_up = self._keeper.catch_up if self._keeper else None
-        self._lookout = Lookout(self._catalog, self._publishers, catch_up)
         self._ingest = Ingest(
             settings=settings,
             ffmpeg=self._ffmpeg,
@@ -120,6 +118,8 @@ class Origin:
             slate=slate_of(config),
             resume_s=config.live.resume / 1000,
         )
+        catch_up = self._keeper.catch_up if self._keeper else None
+        self._lookout = Lookout(self._catalog, self._publishers, self._ingest, catch_up)
         self._srt = SrtDoor(
             config,
             ingest=self._ingest,
@@ -239,7 +239,7 @@ class Origin:
         return self._keeper is not None and self._keeper.shows(stream)
 
     def _turned(self, stream: str, state: Literal["live", "ended"]) -> None:
-        self._notes.set_state(stream, state)
+        self._notes.set_state(stream, state, self._ingest.epoch(stream))
         self._hooks.turned(stream, state, self._ingest.describe(stream).get("publisher"))
 
     def _release(self, row: RecordingRow) -> None:

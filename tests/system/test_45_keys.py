@@ -167,7 +167,7 @@ async def test_data_centres_share_streams_and_keys(
         key = made.stdout.strip()
         await eventually(lambda: west._catalog.open(key))
         assert await opens(http, key)
-        east._notes.set_state("cam", "live")
+        east._notes.set_state("cam", "live", "a1")
         await eventually(lambda: west._catalog.state("cam") == "live")
         nats.stop()
         try:
@@ -175,7 +175,7 @@ async def test_data_centres_share_streams_and_keys(
             publish(west, HandMade().opening("v"))
             async with http.get("/live/cam/v.m3u8") as answer:
                 assert answer.status == 200
-            east._notes.set_state("cam", "ended")
+            east._notes.set_state("cam", "ended", "a1")
             failed = await asyncio.to_thread(run, "keys", "create", "cam", **environ)
             assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
             assert failed.stderr.startswith("error: catalog.nats: found ")

@@ -179,6 +179,21 @@ def test_a_data_centre_settles_only_its_own() -> None:
     }
 
 
+def test_who_goes_on_with_a_stream_is_not_contradicted() -> None:
+    rows = SqliteRows(None)
+    east, west = Catalog(rows, home="east"), Catalog(rows, home="west")
+    east.set_state("cam", "live", "a1")
+    west.set_state("cam", "live", "a2")
+    for state in ("ended", "live"):  # late, since the catalogue was away
+        east.set_state("cam", state, "a1")
+        assert (west.state("cam"), west.epoch("cam")) == ("live", "a2")
+    east.set_state("cam", "live", "a3")
+    assert west.epoch("cam") == "a3"
+    east.set_state("cam", "ended")
+    west.set_state("cam", "live", "a0")  # another broadcast, by another clock
+    assert (east.state("cam"), east.epoch("cam")) == ("live", "a0")
+
+
 def test_a_lease_is_held_by_one(again: Again) -> None:
     with again() as east, again() as west:
         assert east.hold("work.cam", "east", 60.0)

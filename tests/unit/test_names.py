@@ -60,3 +60,11 @@ def test_an_epoch_follows_on_another_within_a_second() -> None:
     assert names.epoch_seconds(first) == 1000
     assert names.epoch_seconds(names.epoch_after(first, 1000.95)) == 1001
     assert names.epoch_seconds(names.epoch_after(first, 1007.2)) == 1007
+
+
+def test_epochs_are_ordered() -> None:
+    assert names.is_newer("10", "z")
+    assert names.is_newer("1", "")
+    assert not names.is_newer("z", "10")
+    assert not names.is_newer("z", "z")
+    assert not names.is_newer("", "")

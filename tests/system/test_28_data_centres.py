@@ -159,7 +159,8 @@ def centre(home: Path, port: int, pop: Edge) -> Centre:
     config = home / "o.toml"
     config.write_text(
         f'http = {{ listen = "127.0.0.1:{port}", drain = "1s" }}\nadmin.listen = ""\n'
-        f'data.dir = "{home}"\nlive.reconnect = "2s"\nkeys.{KID}.secret = "{SECRET}"\n'
+        f'data.dir = "{home}"\nlive.reconnect = "2s"\n'
+        f'live.segment = "1s"\nkeys.{KID}.secret = "{SECRET}"\n'
         f'ladder.v = {{ width = 320, height = 180, bitrate = "250kbps" }}\n'
         f'pops.pop = {{ push = "http://{pop.push}", hot = ["*"] }}\n'
     )

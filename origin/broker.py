@@ -26,6 +26,7 @@ from . import cues, subtitles
 from .entries import Entries
 from .gop import Gop, Head
 from .ledger import Arrivals
+from .orientation import ROTATION, told_turn, turn_of
 from .rebase import Timebase
 from .sides import Sides
 from .source import Source, told_size
@@ -94,6 +95,7 @@ class Broker:
         self._expects: frozenset[int] = frozenset((AUDIO, VIDEO))
         self._size = (0, 0)
         self._fps = 0.0
+        self._turn = 0
         self._codecs = {AUDIO: "", VIDEO: ""}
         self._newest = {AUDIO: -1, VIDEO: -1}  # ms; -1: none of that kind yet
         self._sound_config = b""  # the publisher's own, also while silence is in force
@@ -242,6 +244,7 @@ class Broker:
         self._expects = expects or self._expects
         fps = told.get("framerate")
         self._fps = float(fps) if isinstance(fps, float) and 0 < fps < _MAX_FPS else 0.0
+        self._turn = told_turn(told.get(ROTATION, self._turn))
         if self._size == (0, 0):
             self._size = told_size(told.get("width"), told.get("height"))
 
@@ -292,6 +295,8 @@ class Broker:
             return
         if kind == VIDEO:
             self._fill_silence(out)  # first, so that a GOP begins with its keyframe
+        if tag.is_keyframe and (turn := turn_of(tag)) is not None:
+            self._turn = turn
         if tag.is_keyframe or self._cut_without_picture(out):
             self._begin_gop()
             self._entries.add(tag, out, self.tags - 1)
@@ -326,6 +331,7 @@ class Broker:
             height=height,
             fps=self._fps if self._codecs[VIDEO] else 0.0,
             sides=self._sides.heard(self._timebase.newest),
+            turn=self._turn if self._codecs[VIDEO] else 0,
         )
 
     def _probe(self) -> None:

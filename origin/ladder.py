@@ -137,6 +137,15 @@ _CODECS: Final = {
     ),
     "av1": ("-c:v", "libsvtav1", "-svtav1-params", "pred-struct=1:rc=2:scd=0:lp=1"),
 }
+# Degrees clockwise -> filters. What said so is taken out: ffmpeg 9 would write it into the output,
+# and players would turn the picture once more.
+_TOLD: Final = "sidedata=mode=delete:type=DISPLAYMATRIX,"
+_TURNS: Final = {
+    0: "",
+    90: f"{_TOLD}transpose=clock,",
+    180: f"{_TOLD}hflip,vflip,",
+    270: f"{_TOLD}transpose=cclock,",
+}
 
 
 def plan_of(config: Config) -> Plan:
@@ -305,7 +314,7 @@ def argv(
     tool = (ffmpeg.since(source.since) if source else None) or ffmpeg
     command = [tool.path, *_input()]
     if plan.rungs:
-        command += ["-filter_complex", _filter(plan)]
+        command += ["-filter_complex", _filter(plan, source.turn if source else 0)]
     for index, rung in enumerate(plan.rungs):
         command += [*_video(plan, rung, index), *cmaf_output(fds[index], offset_s)]
     sent = [0, *(track for track, _ in source.sides)] if source else [0]
@@ -324,15 +333,16 @@ def _input() -> list[str]:
         # 0.39.
         *("-probesize", "100000", "-analyzeduration", "500000", "-fpsprobesize", "0"),
         *("-threads", "1"),  # decoder frame threads cost 66 ms
+        "-noautorotate",  # what is planned for is what is done, see _TURNS
         *("-f", "flv", "-i", "pipe:0"),
     ]
 
 
-def _filter(plan: Plan) -> str:
+def _filter(plan: Plan, turn: int = 0) -> str:
     # fps makes a constant rate of anything; start_time=0 puts the first frame exactly on the grid
     # (without it ffmpeg 9 is 33 ms off for good).
     outs = "".join(f"[s{index}]" for index in range(len(plan.rungs)))
-    chains = [f"[0:v:0]fps={plan.fps}:start_time=0,split={len(plan.rungs)}{outs}"]
+    chains = [f"[0:v:0]{_TURNS[turn]}fps={plan.fps}:start_time=0,split={len(plan.rungs)}{outs}"]
     for index, rung in enumerate(plan.rungs):
         # without the delay of another fps filter
         step = f"framestep={plan.step(rung)}," if plan.step(rung) > 1 else ""

@@ -4,7 +4,8 @@ Laws: one ffmpeg a body, confined like an encoder, told which demuxer to use and
 nothing. Nothing is decoded but what FLV does not carry: sound, which becomes AAC, and VP8, which
 becomes H.264 and is encoded once more than others, as cheaply as can be. Any other picture that FLV
 does not carry, even with a newer ffmpeg, is an error for the publisher, as is whatever cannot be
-read. Bounds: what waits for ffmpeg (`input_bytes`: the publisher is slowed down), what waits for
+read. FLV has no word for a picture that is to be turned (a phone's): it is put into the metadata.
+Bounds: what waits for ffmpeg (`input_bytes`: the publisher is slowed down), what waits for
 our reader (`output_bytes`: ffmpeg is), what is held for a second attempt (`held_bytes`: there is
 none then), and the time that it takes input without output (`stall_s`). An ffmpeg that dies ends
 the body: the containers do not begin anew in their middle. Does not know streams or sockets.
@@ -16,15 +17,17 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from edgecache.flv import HEADER, FlvReader
+from edgecache import amf
+from edgecache.flv import HEADER, SCRIPT, FlvReader
 
 from . import ladder
 from .broker import BrokerError
 from .child import Child
 from .ffmpeg import Ffmpeg
+from .orientation import ROTATION
 
 CONTAINERS: Final = {  # media type -> ffmpeg's demuxer
     "video/mp2t": "mpegts",
@@ -44,6 +47,7 @@ _AS_H264: Final = (
     *("-g", "1000", "-force_key_frames", "expr:gte(t,n_forced)"),
 )
 _NAMES: Final = {"mpegts": "MPEG-TS", "mov": "fragmented MP4", "matroska": "Matroska or WebM"}
+_MATRIX: Final = re.compile(r"(?:displaymatrix|Display Matrix): rotation of (-?[0-9.]+) degrees")
 _REFUSED: Final = re.compile(r"(Audio|Video) codec (\S+) not compatible with flv")
 
 
@@ -73,11 +77,13 @@ def argv(
     """The command that reads `container` (a value of CONTAINERS) on stdin. sound: `copy` or
     `aac`; picture: likewise an encoder and its options."""
     return [
-        *(ffmpeg.path, "-hide_banner", "-loglevel", "error", "-nostats", "-nostdin"),
+        # what it says of its input is told on the first lines
+        *(ffmpeg.path, "-hide_banner", "-loglevel", "info", "-nostats", "-nostdin"),
         *ladder.GUARDED,
         *("-probesize", "200000", "-analyzeduration", "500000", "-fpsprobesize", "0"),
         # frame threads of a decoder are frames of delay
-        *("-threads", "1", "-f", container, "-i", "pipe:0", "-map", "0:v:0?", "-map", "0:a:0?"),
+        *("-threads", "1", "-noautorotate", "-f", container, "-i", "pipe:0"),
+        *("-map", "0:v:0?", "-map", "0:a:0?"),
         *("-c:v", *picture, "-c:a", sound, "-b:a", "160k", "-ar", "48000"),
         # A second at most is waited for a sound that stopped; by default it is ten.
         *("-max_interleave_delta", "1000000"),
@@ -107,6 +113,25 @@ def _first_gop(data: bytes) -> int:
             return end
         end += len(tag.encode())
     return len(data)
+
+
+def _turn_told(log: Sequence[str]) -> int:
+    """Degrees clockwise, from what ffmpeg says of its input; it counts the other way."""
+    for line in log:
+        if match := _MATRIX.search(line):
+            return -round(float(match[1]) / 90) * 90 % 360
+    return 0
+
+
+def _turned(data: bytes, turn: int) -> bytes:
+    """The beginning of an FLV stream, its metadata saying `turn`, too."""
+    first = next(iter(FlvReader().feed(data)), None)
+    values = amf.decode(first.body) if first and first.kind == SCRIPT else []
+    if first is None or len(values) < 2 or not isinstance(values[1], dict):
+        return data
+    told = amf.encode(values[0], {**values[1], ROTATION: float(turn)})
+    rest = data[len(HEADER) + len(first.encode()) :]
+    return HEADER + replace(first, body=told).encode() + rest
 
 
 class _Remuxer:
@@ -151,6 +176,8 @@ class _Remuxer:
         if begins:
             await asyncio.sleep(_BURST_S)
         data = b"".join(self._out)
+        if begins and (turn := _turn_told(self._child.log)):
+            data = _turned(data, turn)
         end = _first_gop(data) if begins else len(data)
         self._out = [data[end:]] if end < len(data) else []
         self._child.hold(0, held=False)

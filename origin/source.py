@@ -16,7 +16,7 @@ _SOUND_CODES: Final = frozenset(("Opus", "ac-3", "ec-3", "fLaC"))
 class Source:
     """What the publisher sends. Codecs as in flv.Tag.codec, "" for none; sizes in pixels, 0 for
     none or unknown, fps: pictures a second as it says, 0.0 likewise. sides: (track, codec) of the
-    sounds beside the first."""
+    sounds beside the first. turn: degrees clockwise that make the picture upright."""
 
     video: str
     audio: str
@@ -24,16 +24,19 @@ class Source:
     height: int
     fps: float = 0.0
     sides: tuple[tuple[int, str], ...] = ()
+    turn: int = 0
 
     def __str__(self) -> str:
         picture = f"{self.video} {self.width}x{self.height}" if self.video else "no picture"
+        picture += f", turned by {self.turn}°" if self.turn else ""
         sides = "".join(f", {codec} as {track}" for track, codec in self.sides)
         return f"{picture}, {self.audio}{sides}"
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Of the picture, (0, 0) when unknown; None without one."""
-        return (self.width, self.height) if self.video else None
+        """Of the picture as it is shown, (0, 0) when unknown; None without one."""
+        upright = (self.height, self.width) if self.turn % 180 else (self.width, self.height)
+        return upright if self.video else None
 
     @property
     def codecs(self) -> tuple[object, ...]:

@@ -298,12 +298,13 @@ class LiveStream:
         return ladder.shape(self._plan, source.size or (0, 0))
 
     def _recode(self, source: Source) -> bool:
-        """Other codecs need another decoder, and what would come out in other sizes begins anew; a
-        new size that changes neither ffmpeg follows itself (False)."""
+        """Other codecs need another decoder, another turn needs another filter, and what would come
+        out in other sizes begins anew; another new size ffmpeg follows itself (False)."""
         assert self._encoder is not None
         before = self._source
         self._check_source(source)
-        if before and before.codecs == source.codecs and self._shape(source) == self._shaped:
+        alike = before and (before.codecs, before.turn) == (source.codecs, source.turn)
+        if alike and self._shape(source) == self._shaped:
             return False
         self._encoder.restart("source", its_fault=False)
         return True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,11 +13,11 @@ from typing import Any, Final
 
 import pytest
 
+from bench.demo import demo as running
 from tests.browser import chromium
 from tests.browser.chromium import Browser
 
-COMMAND: Final = Path(sys.executable).with_name("edgecache")
-STOP_S: Final = 25.0
+COMMAND: Final = Path(sys.executable).with_name("edgecache-origin")
 # How long a publisher may be away before its stream ends: well over the 3 s after which the page
 # says that the signal has stopped.
 RECONNECT_S: Final = 8
@@ -34,7 +33,7 @@ class Demo:
     def publish(self, stream: str) -> str:
         """Where to publish a stream that nobody has published yet: RTMP, at POP A."""
         (settings,) = self.home.glob("*/origin.toml")
-        command = [str(COMMAND.with_name("edgecache-origin")), "keys", "create", stream]
+        command = [str(COMMAND), "keys", "create", stream]
         made = subprocess.run(
             [*command, "-c", str(settings)], capture_output=True, text=True, check=True, timeout=30
         )
@@ -60,28 +59,8 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """Origin, two POPs, and the test pattern published over RTMP through POP A."""
     home = tmp_path_factory.mktemp("demo")
-    environ = {"TMPDIR": str(home), "ORIGIN__LIVE__RECONNECT": f"{RECONNECT_S}s"}
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(COMMAND), "demo", "--json"],
-            env={**os.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            assert line, (home / "log").read_text()
-            yield Demo(json.loads(line), home)
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_S)
-            finally:
-                process.kill()
-                process.communicate()
+    with running({"LIVE__RECONNECT": f"{RECONNECT_S}s"}, home=home) as facts:
+        yield Demo(facts, home)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -96,16 +75,23 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One for a file of tests that each open a page of their own, and leave nothing in it."""
+    with Browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+def picture(browser: Browser, folder: Path, name: str) -> None:
+    """The whole page, in that folder; or where EDGECACHE_SHOTS says, if it says."""
+    kept = os.environ.get("EDGECACHE_SHOTS")
+    path = (Path(kept).resolve() if kept else folder) / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    browser.ask("shot", path=str(path), whole=True)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.fixture
 def shot(browser: Browser, tmp_path: Path) -> Callable[[str], None]:
-    """shot(name): the whole page as a picture; kept where EDGECACHE_SHOTS says, if it says."""
-    kept = os.environ.get("EDGECACHE_SHOTS")
-    folder = Path(kept).resolve() if kept else tmp_path
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def take(name: str) -> None:
-        path = folder / f"{name}.png"
-        browser.ask("shot", path=str(path), whole=True)
-        assert path.read_bytes().startswith(b"\x89PNG")
-
-    return take
+    """shot(name): a picture of the page."""
+    return functools.partial(picture, browser, tmp_path)

@@ -7,8 +7,6 @@ the POP counted.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -19,16 +17,15 @@ from typing import Any
 
 import pytest
 
+from bench.demo import demo
 from bench.model.check import check
 from bench.swarm.build import build
 from origin.ffmpeg import find
 from tests.browser.live import origin_answers
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = Path(sys.executable).with_name("edgecache")
 VIEWERS = 200
 SECONDS = 10
-STOP_S = 25.0
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -37,23 +34,8 @@ pytestmark = pytest.mark.timeout(180)
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What `edgecache demo --json` says, while it runs."""
     build()
-    home = tmp_path_factory.mktemp("demo")
-    with subprocess.Popen(
-        [str(COMMAND), "demo", "--json"],
-        cwd=home,
-        env={**os.environ, "TMPDIR": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout
-        try:
-            line = process.stdout.readline()
-            assert line, "the demo did not start"
-            yield json.loads(line)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(STOP_S)
+    with demo({}, home=tmp_path_factory.mktemp("demo")) as said:
+        yield said
 
 
 def swarm(url: str, *arguments: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ every byte right, and the origin is asked once for each thing."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from bench.demo import demo
 from bench.swarm.build import build
 from tests.running import Edge
 from tests.sockets import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = Path(sys.executable).with_name("edgecache")
 VIEWERS, SECONDS = 100, 10
 
 pytestmark = pytest.mark.timeout(120)
@@ -30,21 +29,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     build()
     port = free_port()
     home = tmp_path_factory.mktemp("demo")
-    with subprocess.Popen(
-        [str(COMMAND), "demo", "--json", "--origin", str(port)],
-        env={**os.environ, "TMPDIR": str(home), "ORIGIN__LIVE__PARTS": "6"},
-        cwd=home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        assert process.stdout
-        try:
-            line = process.stdout.readline()
-            assert line, "the demo did not start"
-            yield {**json.loads(line), "origin": f"http://127.0.0.1:{port}"}
-        finally:
-            process.terminate()
-            process.wait(25)
+    with demo({"LIVE__PARTS": "6"}, ("--origin", str(port)), home=home) as said:
+        yield {**said, "origin": f"http://127.0.0.1:{port}"}
 
 
 def test_a_hundred_viewers_are_one(site: dict[str, Any], measured: Callable[..., None]) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +20,12 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from bench.demo import demo
 from bench.ledger import LAWS, ORIGIN_LAWS, broken, read
 from origin.ffmpeg import find
 from tests.looped import looped
 
-COMMAND: Final = Path(sys.executable).with_name("edgecache")
-CLASSIC_S: Final = 20  # tests/browser/test_clients.py watches for more than a minute
+CLASSIC_S: Final = 20  # tests/browser/classic.py watches for more than a minute
 VIEWERS: Final = 200
 VERSIONS: Final = 24
 
@@ -37,6 +35,8 @@ pytestmark = pytest.mark.timeout(180)
 @dataclass(frozen=True)
 class Broadcast:
     facts: dict[str, Any]
+    client: subprocess.Popen[bytes]  # a classic one, from the beginning
+    found: Path  # what it gets
 
     @property
     def master(self) -> str:
@@ -68,28 +68,11 @@ def samples(url: str) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def broadcast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broadcast]:
     home = tmp_path_factory.mktemp("demo")
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(COMMAND), "demo", "--json"],
-            env={**os.environ, "TMPDIR": str(home)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            assert line, (home / "log").read_text()
-            yield Broadcast(json.loads(line))
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                code = process.wait(30)
-            finally:
-                process.kill()
-                process.communicate()
-    assert code == 0
+    with (
+        demo({}, home=home) as facts,
+        classic(facts["playlists"][1], CLASSIC_S, home / "classic") as client,
+    ):
+        yield Broadcast(facts, client, home / "classic")
 
 
 def media_playlists(broadcast: Broadcast) -> dict[str, str]:
@@ -111,20 +94,28 @@ def listed(url: str, text: str) -> list[str]:
     return [urljoin(url, name) for name in names]
 
 
-def continuous(master: str, seconds: int) -> Iterator[dict[str, object]]:
-    """What ffmpeg, which knows no low latency, finds in so many seconds of picture and sound: each
-    frame begins where the one before ended."""
-    command = [str(find().path), "-hide_banner", "-loglevel", "warning", "-i", master]
+@contextmanager
+def classic(master: str, seconds: int, found: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """ffmpeg, which knows no low latency, writes what it gets of so many seconds of picture and
+    sound: whole segments from the same playlists."""
+    command = [str(find().path), "-hide_banner", "-loglevel", "warning", "-nostdin", "-i", master]
     command += ["-t", str(seconds), "-map", "0:v:0", "-map", "0:a:0", "-c", "copy"]
-    done = subprocess.run(
-        [*command, "-f", "framecrc", "-"], capture_output=True, text=True, timeout=150, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen([*command, "-f", "framecrc", str(found)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def continuous(found: Path, seconds: int) -> Iterator[dict[str, object]]:
+    """Each frame begins where the one before ended."""
+    text = found.read_text()
     for stream in (0, 1):
-        rows = [line.split(",") for line in done.stdout.splitlines() if line[0] == str(stream)]
+        rows = [line.split(",") for line in text.splitlines() if line[0] == str(stream)]
         times = [int(row[1]) for row in rows]
         steps = {later - earlier for earlier, later in pairwise(times)}
-        tick = re.search(rf"#tb {stream}: 1/(\d+)", done.stdout)
+        tick = re.search(rf"#tb {stream}: 1/(\d+)", text)
         assert tick
         took = (times[-1] - times[0]) / int(tick[1])
         assert took > seconds - 2
@@ -132,12 +123,28 @@ def continuous(master: str, seconds: int) -> Iterator[dict[str, object]]:
         yield {"stream": stream, "packets": len(times), "seconds": round(took, 2), "steps": steps}
 
 
-def test_a_classic_client_sees_continuous_timestamps(
-    broadcast: Broadcast, measured: Callable[..., None]
+def test_a_publisher_over_srt_is_watched_at_another_pop(
+    broadcast: Broadcast, tmp_path: Path
 ) -> None:
-    """It plays whole segments from the same playlists."""
-    for found in continuous(broadcast.master, CLASSIC_S):
-        measured(**found)
+    """As OBS sends it: B-frames, a key frame every 2 s. In through POP A, seen at POP B."""
+    command = [str(find().path), "-hide_banner", "-loglevel", "error", "-nostdin", "-re"]
+    command += ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=30", "-f", "lavfi", "-i", "sine=440"]
+    command += ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "60"]
+    command += ["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "160k", "-f", "mpegts"]
+    publisher = subprocess.Popen([*command, broadcast.facts["srt"]])
+    try:
+        master = broadcast.facts["own"]["playlists"][1]
+        deadline = time.monotonic() + 30
+        while fetch(master)[0] != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with classic(master, 6, tmp_path / "found") as client:
+            assert client.wait(60) == 0
+        assert len(list(continuous(tmp_path / "found", 6))) == 2
+        assert publisher.poll() is None
+    finally:
+        publisher.kill()
+        publisher.wait()
 
 
 class Viewer:
@@ -249,32 +256,25 @@ def test_every_ledger_closes(broadcast: Broadcast) -> None:
             time.sleep(0.1)
 
 
+def test_a_classic_client_saw_continuous_timestamps(
+    broadcast: Broadcast, measured: Callable[..., None]
+) -> None:
+    """It has watched since the beginning."""
+    assert broadcast.client.wait(60) == 0
+    for found in continuous(broadcast.found, CLASSIC_S):
+        measured(**found)
+
+
 def test_every_listed_uri_is_there(broadcast: Broadcast) -> None:
     """Last, when the window is full."""
-    playlists = media_playlists(broadcast)
-    assert len(playlists) == 3
-    for url, text in playlists.items():
-        uris = listed(url, text)
-        assert len(uris) > 30
-        answers = {uri: fetch(uri, "HEAD")[0] for uri in uris}
+    deadline = time.monotonic() + 30
+    while True:
+        uris = {url: listed(url, text) for url, text in media_playlists(broadcast).items()}
+        if min(map(len, uris.values())) > 30:
+            break
+        assert time.monotonic() < deadline, uris
+        time.sleep(0.2)
+    assert len(uris) == 3
+    for named in uris.values():
+        answers = {uri: fetch(uri, "HEAD")[0] for uri in named}
         assert set(answers.values()) == {200}, answers
-
-
-def test_a_publisher_over_srt_is_watched_at_another_pop(broadcast: Broadcast) -> None:
-    """As OBS sends it: B-frames, a key frame every 2 s. In through POP A, seen at POP B."""
-    command = [str(find().path), "-hide_banner", "-loglevel", "error", "-nostdin", "-re"]
-    command += ["-f", "lavfi", "-i", "testsrc2=s=320x180:r=30", "-f", "lavfi", "-i", "sine=440"]
-    command += ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "60"]
-    command += ["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "160k", "-f", "mpegts"]
-    publisher = subprocess.Popen([*command, broadcast.facts["srt"]])
-    try:
-        master = broadcast.facts["own"]["playlists"][1]
-        deadline = time.monotonic() + 30
-        while fetch(master)[0] != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert len(list(continuous(master, 6))) == 2
-        assert publisher.poll() is None
-    finally:
-        publisher.kill()
-        publisher.wait()

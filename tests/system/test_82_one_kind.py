@@ -150,7 +150,7 @@ async def manifest(here: Site, stream: str) -> dict[str, list[str]]:
 
 
 async def plays(here: Site, stream: str, kinds: set[str]) -> None:
-    """By HLS without a hole; by DASH ffmpeg goes by its clock (tests/browser/test_clients.py)."""
+    """By HLS without a hole; by DASH ffmpeg goes by its clock (tests/browser/classic.py)."""
     hls = await here.play(f"/live/{stream}/master.m3u8")
     dash = await here.play(f"/live/{stream}/manifest.mpd")
     assert set(hls) == set(dash) == kinds

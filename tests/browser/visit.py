@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
@@ -47,23 +48,36 @@ def runs(values: list[str]) -> str:
     return " > ".join(value for value, _ in groupby(values))
 
 
-def play(browser: Browser, measured: Callable[..., None], **more: str) -> dict[str, Any]:
-    """The figures after PLAY_S of the page that is open; it must have played on without a stall."""
+@dataclass(frozen=True)
+class Played:
+    """A visit of PLAY_S: the page's figures before and after, and since when, by its clock."""
+
+    browser: Browser
+    before: dict[str, Any]
+    after: dict[str, Any]
+    since: float
+    elapsed_s: float
+
+    def judge(self, measured: Callable[..., None], **more: str) -> None:
+        """It played on without a stall; says how, with the spread of samples in `more`."""
+        advanced = self.after["position"] - self.before["position"]
+        stalls = stalls_since(self.browser, self.since)
+        measured(
+            played=f"{advanced:.1f} s in {self.elapsed_s:.1f} s",
+            stalls=f"{len(stalls)} after the first {SETTLE_S:g} s",
+            dropped="{dropped} of {total} frames".format(**self.after["frames"]),
+            by_date=spread(samples(self.browser, "date", self.since)),
+            renditions=runs(samples(self.browser, "level", self.since)),
+            **{name: spread(samples(self.browser, key, self.since)) for name, key in more.items()},
+        )
+        assert stalls == []
+        assert advanced >= 0.95 * self.elapsed_s
+        assert self.browser.seen()["console"] == []
+
+
+def play(browser: Browser) -> Played:
+    """PLAY_S of the page that is open, once it has settled."""
     before = settle(browser)
     since, wall = now_in(browser), time.monotonic()
     time.sleep(PLAY_S)
-    after, elapsed = browser.figures(), time.monotonic() - wall
-    advanced = after["position"] - before["position"]
-    stalls = stalls_since(browser, since)
-    measured(
-        played=f"{advanced:.1f} s in {elapsed:.1f} s",
-        stalls=f"{len(stalls)} after the first {SETTLE_S:g} s",
-        dropped=f"{after['frames']['dropped']} of {after['frames']['total']} frames",
-        by_date=spread(samples(browser, "date", since)),
-        renditions=runs(samples(browser, "level", since)),
-        **{name: spread(samples(browser, key, since)) for name, key in more.items()},
-    )
-    assert stalls == []
-    assert advanced >= 0.95 * elapsed
-    assert browser.seen()["console"] == []
-    return after
+    return Played(browser, before, browser.figures(), since, time.monotonic() - wall)

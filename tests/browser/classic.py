@@ -1,8 +1,7 @@
-"""Players that are not ours, at POP B: shaka-player for two minutes, and meanwhile ffmpeg and
-GStreamer as classic clients, each by HLS and by DASH.
+"""Classic clients at POP B: ffmpeg and GStreamer, each by HLS and by DASH.
 
-The classic ones copy or drop what they get, so a tenth of a core is enough for all four; what they
-get has no hole and no repetition.
+They copy or drop what they get, so a tenth of a core is enough for all four; what they get has no
+hole and no repetition.
 
 ffmpeg's DASH has its own idea of what is next: of numbers as large as ours it holds every one for
 too old (its least number is startNumber + seconds since availabilityStartTime - the window), so it
@@ -14,10 +13,9 @@ that comes 1.02 s late is enough. So its hole is where it did not ask, and nowhe
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,20 +24,13 @@ from typing import Final
 import pytest
 
 from origin.ffmpeg import find
-from tests.browser.chromium import HERE, Browser
-from tests.browser.conftest import Demo
-from tests.browser.live import until_listed
-from tests.browser.visit import play
 
-SHAKA: Final = HERE / "node_modules/shaka-player/dist/shaka-player.dash.js"
 CLIENT_S: Final = 66  # a minute, and what a clock may pass over at the beginning
 AHEAD_S: Final = 20  # to find the stream and its live edge
 SEGMENT_S: Final = 2.0  # live.segment
 FRAME_S: Final = {"video": 1 / 30, "audio": 1024 / 48_000}
 GST_SINK: Final = "fakesink silent=false sync=false"
 GST_BUFFER: Final = re.compile(r"pts: (\d+):(\d\d):(\d\d\.\d+), duration: ")
-
-pytestmark = pytest.mark.timeout(200)
 
 
 def ffmpeg(url: str) -> list[str]:
@@ -99,18 +90,12 @@ def unasked(said: str, kind: str) -> list[int]:
     return [after - before - 1 for before, after in pairwise(asked) if after != before + 1]
 
 
-@pytest.fixture(scope="module")
-def classic(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Client]]:
+@contextmanager
+def watching(base: str, folder: Path) -> Iterator[dict[str, Client]]:
     """All of them, from now on."""
-    if shutil.which("gst-launch-1.0") is None:
-        pytest.skip("GStreamer is not installed: run scripts/setup test")
-    until_listed(
-        demo.b, "demo", 6
-    )  # they begin some segments back, and give up on what is not there
-    folder = tmp_path_factory.mktemp("clients")
     with ExitStack() as running:
         started: dict[str, Client] = {}
-        for name, command in clients(demo.b).items():
+        for name, command in clients(base).items():
             paths = [folder / f"{name.replace(' ', '-')}.{kind}" for kind in ("out", "err")]
             out, err = (running.enter_context(path.open("wb")) for path in paths)
             process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -120,24 +105,7 @@ def classic(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         yield started
 
 
-def test_shaka_player_plays_for_two_minutes(
-    demo: Demo, classic: dict[str, Client], browser: Browser, measured: Callable[..., None]
-) -> None:
-    """A second reader of the MPD, on a bare page of ours under the POP's address."""
-    files: dict[str, tuple[Path, str]] = {
-        "/harness?stream=demo": (HERE / "shaka.html", "text/html"),
-        "/harness/harness.js": (HERE / "shaka-harness.js", "text/javascript"),
-        "/harness/shaka.js": (SHAKA, "text/javascript"),
-    }
-    for path, (file, kind) in files.items():
-        browser.ask("serve", url=demo.b + path, path=str(file), type=kind)
-    browser.open(f"{demo.b}/harness?stream=demo")
-    assert play(browser, measured)["errors"] == []
-
-
-def test_classic_clients_get_continuous_timestamps(
-    classic: dict[str, Client], measured: Callable[..., None]
-) -> None:
+def assert_continuous(classic: dict[str, Client], measured: Callable[..., None]) -> None:
     for name, client in classic.items():
         if name.startswith("ffmpeg"):
             client.process.wait(CLIENT_S + AHEAD_S)

@@ -51,6 +51,11 @@ STALLS: Final = """(async () => {
 })()"""
 
 
+@pytest.fixture
+def browser(shared: Browser) -> Browser:
+    return shared
+
+
 def levels(browser: Browser, demo: Demo, late: str, seconds: int) -> list[int]:
     browser.open(f"{demo.b}/state")
     found: list[int] = browser.evaluate(RUN % (late, 1000 * seconds))

@@ -5,19 +5,47 @@ from __future__ import annotations
 import re
 import time
 import urllib.request
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
 
 import pytest
 
 from tests.browser.chromium import Browser
-from tests.browser.conftest import RECONNECT_S, Demo
+from tests.browser.conftest import RECONNECT_S, Demo, picture
 from tests.browser.live import encoder_pid, kill_encoder, publisher, state_of
 from tests.browser.visit import START_S, now_in, samples, settle, stalls_since
 
 PLAYERS: Final = ("hls", "dash")
+T = TypeVar("T")
 
 pytestmark = pytest.mark.timeout(150)
+
+
+@dataclass(frozen=True)
+class Both:
+    """A browser for each of the page's players."""
+
+    browsers: dict[str, Browser]
+
+    def each(self, case: Callable[[str, Browser], T]) -> dict[str, T]:
+        """At the same time, by player. Raises what the first that fails raises."""
+        with ThreadPoolExecutor(len(PLAYERS)) as pool:
+            found = pool.map(case, self.browsers.keys(), self.browsers.values())
+            return dict(zip(self.browsers, found, strict=True))
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    with ExitStack() as stack:
+        found = {}
+        for player in PLAYERS:
+            (tmp_path / player).mkdir()
+            found[player] = stack.enter_context(Browser(tmp_path / player))
+        yield Both(found)
 
 
 @pytest.mark.parametrize("player", PLAYERS)
@@ -60,11 +88,12 @@ def test_the_player_can_be_chosen_and_the_address_keeps_it(demo: Demo, browser: 
     assert browser.seen()["console"] == []
 
 
-@pytest.mark.parametrize("player", PLAYERS)
-def test_one_can_go_back_in_the_window_and_return(
-    demo: Demo, browser: Browser, shot: Callable[[str], None], player: str
-) -> None:
+def test_one_can_go_back_in_the_window_and_return(demo: Demo, both: Both, tmp_path: Path) -> None:
     """By the keyboard alone: the bar is a range, the way back a button."""
+    both.each(lambda player, browser: goes_back(demo, browser, tmp_path, player))
+
+
+def goes_back(demo: Demo, browser: Browser, folder: Path, player: str) -> None:
     browser.open(f"{demo.b}/watch/demo?player={player}")
     settle(browser)
     browser.until("document.querySelector('#seek').max >= 12", 20)
@@ -83,22 +112,23 @@ def test_one_can_go_back_in_the_window_and_return(
     assert browser.evaluate("document.querySelector('#seek').ariaValueText") != ""
     assert browser.evaluate("document.querySelector('#edge').ariaLabel") == "Go live"
     browser.ask("hover", selector="#stage")
-    shot(f"back-{player}")
+    picture(browser, folder, f"back-{player}")
     browser.evaluate("document.querySelector('#edge').focus()")
     browser.ask("press", key="Enter")
     browser.until_figures("(f.latency.edge ?? f.latency.date) < 4 && f.playing", 10)
     browser.until("document.querySelector('#edge').ariaLabel === 'Live'", 5)
 
 
-@pytest.mark.parametrize("player", PLAYERS)
-def test_it_fits_a_telephone(
-    demo: Demo, browser: Browser, shot: Callable[[str], None], player: str
-) -> None:
+def test_it_fits_a_telephone(demo: Demo, both: Both, tmp_path: Path) -> None:
+    both.each(lambda player, browser: fits(demo, browser, tmp_path, player))
+
+
+def fits(demo: Demo, browser: Browser, folder: Path, player: str) -> None:
     browser.ask("size", width=390, height=844)
     browser.open(f"{demo.b}/watch/demo?player={player}")
     browser.until_figures("f.phase === 'live' && f.frames.total > 30", START_S)
     browser.ask("hover", selector="#stage")
-    shot(f"telephone-{player}")
+    picture(browser, folder, f"telephone-{player}")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -116,21 +146,29 @@ def test_keys_do_what_the_buttons_do(demo: Demo, browser: Browser) -> None:
     browser.until_figures("f.latency.edge !== null && f.latency.edge < 3.5 && f.playing", 10)
 
 
-@pytest.mark.parametrize("player", PLAYERS)
 def test_the_encoder_is_killed_and_the_picture_goes_on(
-    demo: Demo, browser: Browser, measured: Callable[..., None], player: str
+    demo: Demo, both: Both, measured: Callable[..., None]
 ) -> None:
+    both.each(lambda player, browser: opens(demo, browser, player))
+    starts = both.each(lambda _, browser: (now_in(browser), browser.figures()["position"]))
+    victim = kill_encoder(demo.operators, "demo")
+    both.each(lambda player, browser: goes_on(browser, player, *starts[player], measured))
+    assert encoder_pid(demo.operators, "demo") not in (None, victim)
+
+
+def opens(demo: Demo, browser: Browser, player: str) -> None:
     browser.open(f"{demo.b}/watch/demo?player={player}")
     settle(browser)
-    since = now_in(browser)
-    before = browser.figures()
-    victim = kill_encoder(demo.operators, "demo")
-    browser.until_figures(f"f.playing && f.position > {before['position'] + 10}", 25)
+
+
+def goes_on(
+    browser: Browser, player: str, since: float, position: float, measured: Callable[..., None]
+) -> None:
+    browser.until_figures(f"f.playing && f.position > {position + 10}", 25)
     after = browser.figures()
     stalled = sum(each["seconds"] for each in stalls_since(browser, since))
     peak = max(samples(browser, "latency", since))
-    measured(stalled=f"{stalled:.2f} s", latency=f"at most {peak:.2f} s")
-    assert encoder_pid(demo.operators, "demo") not in (None, victim)
+    measured(player=player, stalled=f"{stalled:.2f} s", latency=f"at most {peak:.2f} s")
     assert after["phase"] == "live"
     assert stalled < 2.0
 

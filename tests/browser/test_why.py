@@ -29,6 +29,11 @@ JUST_BEGUN: Final = (  # parts, but no segment is whole yet
 )
 
 
+@pytest.fixture
+def browser(shared: Browser) -> Browser:
+    return shared
+
+
 @contextmanager
 def pop(status: int, body: str | Callable[[str], str] = "") -> Iterator[str]:
     """The page, and `status` for everything live; yields the address of the watch page."""

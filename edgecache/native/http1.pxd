@@ -47,6 +47,7 @@ from edgecache.native.stats cimport (
 )
 from edgecache.native.sys cimport SHUT_WR, close, shutdown
 from edgecache.native.target cimport Target, target_authority, target_parse
+from edgecache.native.turn cimport pass_spent
 from edgecache.native.types cimport Slice, cbyte, slice_of
 
 
@@ -423,6 +424,8 @@ cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
                 if not _await_input(ctx, conn, conn_recv(ctx, conn)):
                     return
                 continue
+            if conn.input_len - conn.input_off > head_len and pass_spent(ctx):
+                break                    # a pipeline waits like a long answer
             stat_add(&ctx.stats, C_requests, 1)
             progress = _request(ctx, conn, head_len) if ready == 1 else _refuse(ctx, conn, ready)
         if not http1_settle(ctx, conn, progress):

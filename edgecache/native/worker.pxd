@@ -56,6 +56,7 @@ from edgecache.native.types cimport Limits, Slice, slice_of
 cdef enum:
     EVENTS = 256
     ACCEPT_SLICE = 64
+    ACCEPT_LEAST = 8                     # of those, however little time a pass has left
     WAKE_SLICE = 32
     READY_SLICE = 16
     EXPIRED_SLICE = 64
@@ -131,21 +132,29 @@ cdef inline void _accept(Context *ctx) noexcept nogil:
                 _listen_pause(ctx)
             return
         _arrived(ctx, fd, address_of(&peer))
+        if _i + 1 >= ACCEPT_LEAST and pass_spent(ctx):
+            return                       # the listener is level-triggered: it is named again
 
 
 # ---------------------------------------------------------------- the parts of a turn
 
 cdef inline void _socket_event(Context *ctx, Conn *conn, uint32_t events) noexcept nogil:
-    if events & (EPOLLERR | EPOLLHUP):
-        http1_close(ctx, conn, -1)
-        return
-    if events & EPOLLRDHUP:
+    """Who leaves waits for no other: closing is urgent to nobody. What http1_turn() tries on a
+    broken connection fails, and that closes it."""
+    cdef uint32_t broken = events & (EPOLLERR | EPOLLHUP)
+    if broken | (events & EPOLLRDHUP):
         conn.flags |= CONN_PEER_DONE | CONN_READABLE
     if events & EPOLLIN:
         conn.flags |= CONN_READABLE
-    if events & EPOLLOUT:
+    if broken | (events & EPOLLOUT):
         conn.flags |= CONN_WRITABLE
-    if not conn.flags & CONN_QUEUED:
+    if conn.flags & CONN_QUEUED:
+        return
+    if conn.flags & CONN_PEER_DONE and pass_spent(ctx):
+        conn_queue(ctx, conn)
+    elif broken:
+        http1_close(ctx, conn, -1)
+    else:
         http1_turn(ctx, conn)
 
 

@@ -4,6 +4,7 @@ from edgecache.native.conn cimport conn_new, conn_pace
 from edgecache.native.context cimport (
     CONN_QUEUED, CONN_READABLE, CONN_WRITABLE, Conn, Context, Hold,
 )
+from edgecache.native.door cimport Door, door_destroy, door_init
 from edgecache.native.hold cimport (
     hold_drop, hold_find, hold_interest, hold_new, hold_of, hold_refresh, hold_sweep, hold_unuse,
     hold_use,
@@ -16,9 +17,11 @@ from edgecache.native.mailbox cimport (
     Bell, Post, bell_answer, bell_init, bell_ring, down_post, down_ready, up_post, up_take,
 )
 from edgecache.native.resolve cimport resolve_miss
-from edgecache.native.stats cimport C_bytes_out, C_misses
+from edgecache.native.stats cimport C_accepted, C_bytes_out, C_misses
 from edgecache.native.timer cimport wheel_init
-from edgecache.native.worker cimport _expired_slice, _mail, _shut, worker_free, worker_new
+from edgecache.native.worker cimport (
+    _accept, _expired_slice, _mail, _shut, _socket_event, worker_free, worker_new,
+)
 
 DOWN_SLOTS, UP_SLOTS = _DOWN, _UP
 
@@ -31,6 +34,7 @@ cdef class Worker:
     cdef Limits limits
     cdef Keep keep
     cdef Hosts hosts
+    cdef Door door
     cdef Post post
 
     def __cinit__(self, StoreOf store, int listen_fd, uint32_t max_holds=16384, int index=0):
@@ -45,11 +49,17 @@ cdef class Worker:
             raise MemoryError
         self.ctx.keep = &self.keep
         self.ctx.hosts = &self.hosts
+        self.ctx.door = &self.door
+        self.limits.max_connections = 1000
+        wheel_init(&self.ctx.wheel, 0)
+        if not door_init(&self.door):
+            raise MemoryError
 
     def close(self):
         if self.ctx != NULL:
             _shut(self.ctx)
             worker_free(self.ctx)
+            door_destroy(&self.door)
             close(self.bell.fd)
             self.ctx = NULL
 
@@ -135,8 +145,6 @@ cdef class Worker:
     def accept(self, int fd):
         """A connection that has sent nothing, with a deadline in the first tick of the wheel."""
         self.limits.first_byte_ms = 1
-        if self.ctx.wheel.tick == 0:
-            wheel_init(&self.ctx.wheel, self.ctx.now_ms)
         return conn_new(self.ctx, fd) != NULL
 
     def pace(self, uint64_t rate):
@@ -162,6 +170,19 @@ cdef class Worker:
         self.ctx.pass_until_us = 0 if spent else UINT64_MAX
         http1_turn(self.ctx, conn)
         return self.ctx.stats.c[C_bytes_out], bool(conn.flags & CONN_QUEUED)
+
+    def arrive(self, *, spent):
+        """The listener was named: how many have been accepted so far."""
+        self.ctx.pass_until_us = 0 if spent else UINT64_MAX
+        _accept(self.ctx)
+        return self.ctx.stats.c[C_accepted]
+
+    def named(self, uint32_t events, *, spent):
+        """epoll named the newest connection: (connections left, does it wait for its turn)."""
+        cdef Conn *conn = self.ctx.conns
+        self.ctx.pass_until_us = 0 if spent else UINT64_MAX
+        _socket_event(self.ctx, conn, events)
+        return self.ctx.conn_pool.used, self.ctx.ready_first != NULL
 
     # -- bell
 

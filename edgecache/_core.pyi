@@ -5,7 +5,7 @@ complete header lines, each ending CRLF; the core adds status, framing, ETag, CO
 on time. `etag` is the opaque value without quotes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypedDict
 
 BUILD: Final[dict[str, str]]  # compiler, debug flag
@@ -128,6 +128,12 @@ class Plane:
         them, or hangs. False: one hung the last time, and has not taken those. Raises ValueError
         when they do not fit, and leaves it as it was."""
 
+    def keep(self, fd: int, room: int, changed: Callable[[], None]) -> None:
+        """Another process keeps what we have for the one that comes after us: `fd` has `room` marks
+        (native/deposit.pxd). `changed` is called when noted() may have something, or a mark was
+        left. Before anything is stored, once."""
+
+    def keep_no_more(self) -> None: ...  # that process is gone
     def set_budget(self, budget_bytes: int) -> None: ...  # evict() and every write go by it
     def evict(self) -> bool:
         """Up to 64 objects, while there is more than the budget. False: there still is."""
@@ -234,8 +240,18 @@ class Holding:
     @property
     def fd(self) -> int: ...  # the memfd of its bytes, the store's; -1: they are on the heap
     def body(self) -> bytes: ...  # from the heap
+    @property
+    def slot(self) -> int: ...  # of the mark that it is kept under; -1: it is not
+    def keep(self, copied: int, slot: int = -1) -> int:
+        """Mark it as kept: in its slot, this one, or (-1) a free one, which is returned. `copied`:
+        bytes that stand a second time where it is kept. -1: it has left the index, or none is
+        free."""
+
     def facts(self) -> dict[str, Any]: ...  # as restore() takes them
     def version(self) -> dict[str, Any]: ...  # as Plane.publish() takes it
+
+def noted(plane: Plane, limit: int) -> list[Holding]:
+    """What changed since it was last here, in that order; after Plane.keep()."""
 
 def holdings(plane: Plane) -> list[Holding]:
     """All there is, views behind their parents, what would be evicted first in front."""

@@ -27,6 +27,7 @@ from edgecache.native.carry cimport (
     Facts, fill_grown, head_own_fields, plane_restore, plane_restore_growing, store_gather,
 )
 from edgecache.native.context cimport NAME_BYTES, RX_BYTES, Context
+from edgecache.native.deposit cimport Deposit, deposit_open
 from edgecache.native.door cimport DOOR_NETWORKS, door_trust
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
@@ -54,8 +55,8 @@ from edgecache.native.stats cimport (
 )
 from edgecache.native.store cimport (
     PUT_CREATED as _PUT_CREATED, PUT_CONFLICT as _PUT_CONFLICT, PUT_NO_SPACE as _PUT_NO_SPACE,
-    PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_budget, store_make_room,
-    store_purge_prefix, store_version,
+    PUT_SAME as _PUT_SAME, PUT_STALE as _PUT_STALE, store_budget, store_keep, store_make_room,
+    store_noted, store_purge_prefix, store_version,
 )
 from edgecache.native.sys cimport AF_INET, AF_INET6, close
 from edgecache.native.target cimport QUERY_BYTES, Target, target_parse

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from .config import EdgeConfig
 from .control import manager, sockets
+from .control.dial import Ways
+from .control.interest import Interest
 from .control.manager import Given, Sockets
+from .control.passage import SignFields
 from .control.routes import Routes
 from .errors import EdgeError
 
@@ -45,6 +48,24 @@ def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
         )
     except (ValueError, MemoryError) as error:
         raise StartError(f"the native core refuses to start: {error}") from None
+
+
+def make_interest(
+    config: EdgeConfig,
+    plane: Plane,
+    there: Sockets,
+    sign: SignFields | None,
+    ways: Ways,
+) -> Interest | None:
+    """None when nobody could push to us: without a door for that, or (`sign`) a key."""
+    if "push" not in there or sign is None:
+        return None
+    url = config.push_url(there["push"][0].getsockname()[1])
+    interest = Interest(
+        plane, config.interest, pop=config.pop.name, push_url=url, sign=sign, ways=ways
+    )
+    interest.origins = config.origin.urls
+    return interest
 
 
 def bind(

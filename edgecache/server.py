@@ -24,6 +24,7 @@ from .config import EdgeConfig, load_secrets, load_token
 from .control import access, clock, congestion, manager, sockets
 from .control.admin import Admin, State
 from .control.broadcasters import Broadcasters
+from .control.deposit import Deposit, connect
 from .control.dial import Ways
 from .control.dump import dump
 from .control.fill import Filler
@@ -31,14 +32,13 @@ from .control.follow import Follower
 from .control.hosting import Hosting
 from .control.http1 import Limits
 from .control.httpd import Door
-from .control.interest import Interest
 from .control.manager import Given
 from .control.metrics import EdgeCollector, Page
 from .control.overload import Overload
 from .control.push import PushReceiver
 from .control.routes import Routes
 from .errors import ConfigError
-from .making import bind, make_plane
+from .making import bind, make_interest, make_plane
 from .settings import Loaded, differences
 from .succession import Estate, Heir, Parts, claim
 
@@ -63,10 +63,12 @@ class Daemon:
         reload: Reload,
         heir: Heir | None = None,
         given: Given = ({}, {}),
+        deposit: Deposit | None = None,
     ) -> None:
         config = self._config = loaded.value
         self._reload = reload
         self._heir = heir
+        self._deposit = deposit
         self._secrets, self._token = load_secrets(config), load_token(config)
         self._redact()
         self._sockets, self._kept = bind(
@@ -93,7 +95,9 @@ class Daemon:
             admit=self._receiver.admit,
         )
         self._ways = Ways(config.origin.ca_file, resolve_s=config.origin.resolve / 1000)
-        self._interest = self._make_interest()
+        self._interest = make_interest(
+            config, self._plane, self._sockets, self._sign if self._secrets else None, self._ways
+        )
         self._ingest = Broadcasters(config, self._sign, self._ways)
         if uploads := self._ingest.uploads:
             self._hosting.uploads = uploads.take
@@ -117,18 +121,6 @@ class Daemon:
         """With the first key; without any, what is sent cannot be believed by anybody."""
         kid, secret = next(iter(self._secrets.items()), ("none", b""))
         return signing.sign(method, target, fields, kid=kid, secret=secret)
-
-    def _make_interest(self) -> Interest | None:
-        """None when nobody could push to us."""
-        if "push" not in self._sockets or not self._secrets:
-            return None
-        port = self._sockets["push"][0].getsockname()[1]
-        interest = Interest(
-            self._plane, self._config.interest, pop=self._config.pop.name,
-            push_url=self._config.push_url(port), sign=self._sign, ways=self._ways,
-        )  # fmt: skip
-        interest.origins = self._config.origin.urls
-        return interest
 
     def _make_admin(self) -> Door:
         counts = {
@@ -198,6 +190,8 @@ class Daemon:
     async def _start(self) -> None:
         """Doors get duplicates: what they close is open elsewhere, here and in our successor."""
         listening = self._sockets
+        if self._deposit is not None:
+            await self._deposit.take(self._plane, self._receiver, self._follower)
         if self._heir is not None:
             await self._heir.take(self._parts)
         await self._ingest.start(listening)
@@ -208,6 +202,7 @@ class Daemon:
         self._plane.start([item.fileno() for item in listening["http"]])
         running = [self._housekeeping(), self._overload.run()]
         running += [self._interest.run()] if self._interest is not None else []
+        running += [self._deposit.run()] if self._deposit is not None else []
         self._tasks += [asyncio.create_task(each) for each in running]
         for name in sorted(listening.keys() - self._kept):
             manager.keep(name, listening[name])
@@ -261,6 +256,8 @@ class Daemon:
             await self._ingest.stop()
             if self._heir is not None:
                 await self._heir.close()
+            if self._deposit is not None:
+                self._deposit.close()
             await self._hosting.close(1.0)
             await self._push.close(1.0)
             self._receiver.close()
@@ -394,7 +391,7 @@ def serve(loaded: Loaded[EdgeConfig], reload: Reload, given: Given) -> None:
 
     async def main() -> None:
         heir = await claim(config.takeover.socket)
-        await Daemon(loaded, reload, heir, given).run()
+        await Daemon(loaded, reload, heir, given, await connect()).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -87,12 +87,8 @@ class Heir:
     async def take(self, parts: Parts) -> None:
         """The state, into parts that do not run yet. Raises TakeoverError when the running process
         kept it."""
-        pulled: dict[bytes, carry.Record] = {}
         unpacker = carry.Unpacker(
-            parts.plane,
-            pushed=parts.receiver.stored,
-            pulled=pulled.__setitem__,
-            grows=parts.receiver.resume,
+            parts.plane, pushed=parts.receiver.stored, grows=parts.receiver.resume
         )
         try:
             await self._channel.send("ready", self._known)
@@ -101,8 +97,7 @@ class Heir:
             await _next(self._channel, "go")
         except (OSError, EOFError, TimeoutError) as error:
             raise TakeoverError(f"takeover.socket: the running process stopped: {error}") from None
-        for key, version in pulled.items():
-            parts.follower.resume(key, version)
+        unpacker.follow(parts.follower.resume)
         parts.receiver.told = self._tell
         facts = {"from": self._theirs, "entries": unpacker.taken, "left": unpacker.left}
         if self._known:
@@ -274,7 +269,7 @@ class Estate:
 
     async def _give_state(self, channel: Channel, wanted: bool) -> None:
         for batch in carry.pack(self._parts.plane, self._parts.receiver.keys) if wanted else ():
-            await channel.send("state", batch.records, raw=bytes(batch.raw), fds=batch.fds)
+            await channel.send("state", batch.sizes, raw=bytes(batch.raw), fds=batch.fds)
         verifier = self._parts.verifier
         told = {"nonces": verifier.remembered(), "since": verifier.since_s}
         await channel.send("end", told)

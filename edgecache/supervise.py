@@ -22,6 +22,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -31,6 +32,7 @@ from typing import Final
 
 from . import logs
 from .control import manager
+from .vault import Keeper
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +52,14 @@ class Supervisor:
         self._command = command
         self._kept: list[tuple[str, int]] = []  # (name, descriptor), in the order given
         self._serving = 0  # process id; 0: none
+        self._last = 0  # who served last
         self._ready = False  # was anyone, ever?
         self._leaving = False  # the one that serves ends in order
         self._failures = 0  # since one was ready
         self._over: asyncio.Future[int] | None = None
         self._standby: tuple[int, socket.socket] | None = None  # (process id, to tell it to serve)
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._keeper = Keeper()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -68,9 +72,11 @@ class Supervisor:
             told.bind("")  # a name that is no file
             told.setblocking(False)
             loop.add_reader(told, self._hear)
+            self._keeper.start()
             self._start()
             code = await self._over
             self._drop()
+            await self._keeper.close()
             loop.remove_reader(told)
         for _, fd in self._kept:
             os.close(fd)
@@ -86,6 +92,7 @@ class Supervisor:
             environ = os.environ | {
                 "NOTIFY_SOCKET": "@" + self._told.getsockname()[1:].decode(),
                 manager.STANDBY: "1",
+                manager.KEEPER: self._keeper.name,
             }
             actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), manager.FIRST_FD)]
             pid = os.posix_spawn(
@@ -116,7 +123,8 @@ class Supervisor:
 
     def _serves(self, pid: int) -> None:
         """From now on, until it ends."""
-        self._serving = pid
+        self._keeper.serves(pid, self._last)
+        self._serving = self._last = pid
         with contextlib.suppress(ProcessLookupError):
             fd = os.pidfd_open(pid)  # it may be a child of the one that it takes over from
             asyncio.get_running_loop().add_reader(fd, self._ended, pid, fd)
@@ -199,5 +207,7 @@ class Supervisor:
 def supervise() -> int:
     """Run this command without `--supervise`, again and again if need be. Returns the exit code."""
     logs.setup()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     arguments = [word for word in sys.orig_argv[1:] if word != "--supervise"]
     return asyncio.run(Supervisor([sys.executable, *arguments]).run())

@@ -15,7 +15,7 @@ PROMISES: Final = {
     "R2": ("An origin that breaks in mid-body truncates nobody while it can be asked again", "D3"),
     "R3": ("A hung origin costs one request a deadline; all who wait are answered together", "D1"),
     "R4": ("Reload under load: nobody is refused, reset or cut", "E2"),
-    "R5": ("kill -9 of what serves: open connections only, back at once, one fetch each", "E4"),
+    "R5": ("kill -9 of what serves: its own connections only, back at once, cache kept", "E4"),
     "R6": ("The control plane may hang, hits go on", "E6"),
     "R7": ("Memory is a budget; an idle connection costs next to nothing", "B4"),
     "R8": ("A slow or hostile client costs the others nothing", ""),

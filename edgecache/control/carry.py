@@ -1,16 +1,19 @@
-"""The cache as packets: what one process packs for its successor, and how that unpacks it.
+"""The cache as packets: what one process packs for the next, and how that unpacks it. The next one
+takes over from it while it lives (succession.py), or comes after it was killed (deposit.py).
 
 Law: bytes in memfds are passed, never copied; those on the heap (small ones, playlists) travel
 beside. What is half filled is only carried when a push fills it, and goes on there. A playlist that
-was pulled is given to whoever follows it. Bounds: descriptors and bytes a packet. FORMAT names all
-of this; who knows another one starts cold. Does not know how packets travel.
+was pulled is given to whoever follows it. An item says all that it is, times as of the monotonic
+clock, so it may wait. Bounds: descriptors, bytes and items a packet. FORMAT names all of this; who
+knows another one starts cold. Does not know how packets travel.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,33 +22,35 @@ from .channel import FDS_MAX
 if TYPE_CHECKING:
     from .._core import Fill, Holding, Plane
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _RAW_BYTES: Final = 4 << 20
-_RECORDS: Final = 4096
+_ITEMS: Final = 4096
 
 Record = dict[str, Any]
+Size = Sequence[int]  # (bytes of an item, 1 if a descriptor belongs to it)
 
 
 @dataclass
 class Batch:
-    """`records` point into `raw` and `fds`. `kept` holds what the descriptors belong to."""
+    """Items, one behind the other in `raw`, and their descriptors in `fds`. `kept` holds what
+    those belong to."""
 
-    records: list[Record] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
     raw: bytearray = field(default_factory=bytearray)
     fds: list[int] = field(default_factory=list)
     kept: list[Holding] = field(default_factory=list)
 
     @property
     def full(self) -> bool:
-        return (
-            len(self.fds) >= FDS_MAX or len(self.raw) >= _RAW_BYTES
-            or len(self.records) >= _RECORDS
-        )  # fmt: skip
+        return len(self.fds) >= FDS_MAX or len(self.raw) >= _RAW_BYTES or len(self.sizes) >= _ITEMS
 
-    def put(self, data: bytes) -> list[int]:
-        """Where it will be found."""
-        self.raw += data
-        return [len(self.raw) - len(data), len(data)]
+    def put(self, item: bytes, fd: int, holding: Holding | None = None) -> None:
+        self.sizes.append((len(item), int(fd >= 0)))
+        self.raw += item
+        if fd >= 0:
+            self.fds.append(fd)
+        if holding is not None:
+            self.kept.append(holding)
 
 
 def pack(plane: Plane, growing: Collection[bytes]) -> Iterator[Batch]:
@@ -54,33 +59,41 @@ def pack(plane: Plane, growing: Collection[bytes]) -> Iterator[Batch]:
 
     batch = Batch()
     for holding in holdings(plane):
-        if holding.state == b"filling" and holding.key not in growing:
+        if not carried(holding, growing):
             continue
-        if holding.state == b"failed":
-            continue
-        batch.kept.append(holding)
-        batch.records.append(_record(holding, batch))
+        batch.put(item_of(holding), holding.fd if holding.parent is None else -1, holding)
         if batch.full:
             yield batch
             batch = Batch()
     yield batch
 
 
-def _record(holding: Holding, batch: Batch) -> Record:
-    key = holding.key.decode("latin-1")
+def carried(holding: Holding, growing: Collection[bytes]) -> bool:
+    state = holding.state
+    return state in (b"complete", b"live") or (state == b"filling" and holding.key in growing)
+
+
+def item_of(holding: Holding) -> bytes:
+    """A line of JSON, then bytes from the heap."""
+    record: Record = {"key": holding.key.decode("latin-1")}
+    body = b""
     if holding.state == b"live":
-        version = holding.version()
-        version["bodies"] = [body and batch.put(body) for body in version["bodies"]]
-        return {"key": key, "live": _text(version)}
-    record: Record = {"key": key, "facts": _text(holding.facts())}
-    if holding.parent is not None:
-        return record | {"of": holding.parent.decode("latin-1")}
-    record["growing"] = holding.state == b"filling"
-    if holding.fd >= 0:
-        batch.fds.append(holding.fd)
+        version = record["live"] = holding.version()
+        now_ms = time.monotonic_ns() // 1_000_000
+        version["expires_ms"] = now_ms + version.pop("ttl_ms")
+        version["published_ms"] = now_ms - version.pop("age_ms")
+        body = b"".join(each or b"" for each in version["bodies"])
+        version["bodies"] = [each and len(each) for each in version["bodies"]]
+        record["live"] = _text(version)
     else:
-        record["body"] = batch.put(holding.body())
-    return record
+        record["facts"] = _text(holding.facts())
+        if holding.parent is not None:
+            record["of"] = holding.parent.decode("latin-1")
+        elif holding.fd >= 0:
+            record["growing"] = holding.state == b"filling"
+        else:
+            body = holding.body()
+    return json.dumps(record).encode() + b"\n" + body
 
 
 def _text(values: Record) -> Record:
@@ -101,77 +114,99 @@ def _bytes(value: Any) -> Any:
 
 
 class Unpacker:
-    """take() for each batch, in order. `pushed(key, bytes, ms left)`: it is here now; `pulled(key,
-    version)`: a playlist to be followed; `grows(key, fill, bytes)`: a segment whose push goes on
-    here."""
+    """take() for each batch, in order; then follow(). `pushed(key, bytes, ms left)`: it is here
+    now; `grows(key, fill, bytes)`: a segment whose push goes on here."""
 
     def __init__(
         self,
         plane: Plane,
         *,
         pushed: Callable[[bytes, int, int], None],
-        pulled: Callable[[bytes, Record], None],
         grows: Callable[[bytes, Fill, bytes], None],
     ) -> None:
         self._plane = plane
         self._pushed = pushed
-        self._pulled = pulled
         self._grows = grows
-        self._parent: tuple[bytes, Fill] | None = None
+        self._pulled: dict[bytes, Record] = {}
+        self._parents: dict[bytes, Fill] = {}
         self.taken = self.left = 0
 
-    def take(self, records: list[Record], raw: bytes, fds: list[int]) -> None:
-        """Takes the descriptors over. Raises ValueError, KeyError or TypeError when it is not what
-        pack() makes; what came before stays."""
+    def take(self, sizes: Sequence[Size], raw: bytes, fds: list[int]) -> list[bytes]:
+        """The keys of all. Takes the descriptors over. Raises ValueError, KeyError or TypeError
+        when it is not what pack() makes; what came before stays."""
         unused = list(reversed(fds))
+        keys = []
+        start = 0
         try:
-            for record in records:
+            for size, has_fd in sizes:
+                text, _, body = raw[start : start + size].partition(b"\n")
+                start += size
+                record = json.loads(text)
                 key = record["key"].encode("latin-1")
+                fd = unused.pop() if has_fd and unused else -1
                 if "live" in record:
-                    taken = self._live(key, record["live"], raw)
+                    taken = self._live(key, record["live"], body)
                 else:
-                    taken = self._object(key, record, raw, unused)
+                    taken = self._object(key, record, body, fd)
                 self.taken += taken
                 self.left += not taken
+                keys.append(key)
         finally:
             for fd in unused:
                 os.close(fd)
+        return keys
+
+    def follow(self, resume: Callable[[bytes, Record], None]) -> None:
+        """Whoever follows playlists goes on with those that were pulled."""
+        self._parents.clear()
+        for key, version in self._pulled.items():
+            resume(key, version)
+        self._pulled.clear()
 
     def _live(self, key: bytes, version: Record, raw: bytes) -> bool:
         from .._core import PUT_CREATED
 
-        values = {name: _bytes(value) for name, value in version.items() if name != "bodies"}
-        values["bodies"] = [at and raw[at[0] : at[0] + at[1]] for at in version["bodies"]]
+        now_ms = time.monotonic_ns() // 1_000_000
+        values = {name: _bytes(value) for name, value in version.items()}
+        values["ttl_ms"] = max(0, values.pop("expires_ms") - now_ms)
+        values["age_ms"] = max(0, now_ms - values.pop("published_ms"))
+        bodies, start = [], 0
+        for size in version["bodies"]:
+            bodies.append(None if size is None else raw[start : start + size])
+            start += size or 0
+        values["bodies"] = bodies
         if values["pulled"] and not values["ended"]:
-            self._pulled(key, values)
+            self._pulled[key] = values
             return True
         if self._plane.publish(key, **values) != PUT_CREATED:
             return False
-        size = sum(len(body) for body in values["bodies"] if body is not None)
-        self._pushed(key, size, values["ttl_ms"])
+        self._pushed(key, len(raw), values["ttl_ms"])
         return True
 
-    def _object(self, key: bytes, record: Record, raw: bytes, unused: list[int]) -> bool:
+    def _object(self, key: bytes, record: Record, body: bytes, fd: int) -> bool:
         from .._core import restore
 
         facts = {name: _bytes(value) for name, value in record["facts"].items()}
+        growing = record.get("growing", False)
         if "of" in record:
-            if self._parent is None or self._parent[0] != record["of"].encode("latin-1"):
+            parent = self._parents.get(record["of"].encode("latin-1"))
+            if parent is None:
                 return False  # it was not carried
-            found = restore(self._plane, key, **facts, parent=self._parent[1])
-        elif "body" in record:
-            start, length = record["body"]
-            found = restore(self._plane, key, **facts, body=raw[start : start + length])
-        else:
-            growing = bool(record["growing"])
-            fd = unused.pop()
+            found = restore(self._plane, key, **facts, parent=parent)
+        elif fd >= 0:
             begun = os.pread(fd, facts["length"], 0) if growing else b""
             found = restore(self._plane, key, **facts, fd=fd, growing=growing)
             if found is not None and growing:
                 self._grows(key, found, begun)
+        elif len(body) != facts["length"]:
+            return False  # its descriptor did not come along
+        else:
+            found = restore(self._plane, key, **facts, body=body)
+        if found is None:
+            return False
         if "of" not in record:
-            self._parent = (key, found) if found is not None else None
-        if found is not None and facts["pushed"]:
+            self._parents[key] = found
+        if facts["pushed"]:
             left_ms = facts["expires_ms"] - int(time.monotonic() * 1000)
             self._pushed(key, facts["length"], max(0, left_ms))
-        return found is not None
+        return True

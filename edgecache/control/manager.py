@@ -18,6 +18,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
 STANDBY: Final = "EDGECACHE_STANDBY"  # in the environment: a socket at FIRST_FD brings them
+KEEPER: Final = "EDGECACHE_KEEPER"  # the parent's socket where the cache is kept (deposit.py)
 FIRST_FD: Final = 3
 _TELL_S: Final = 1.0
 _BOUND: Final = "bound."

@@ -24,6 +24,16 @@ cdef class Holding:
         return _bytes(parent.key, parent.key_len) if parent != NULL else None
 
     @property
+    def slot(self):
+        cdef Deposit *deposit = &self.plane.native.store.deposit
+        return self.entry.mark - deposit.marks if self.entry.mark != NULL else -1
+
+    def keep(self, uint64_t copied, int64_t slot=-1):
+        if not -1 <= slot < <int64_t>self.plane.native.store.deposit.room:
+            raise ValueError(f"slot {slot} is none")
+        return store_keep(&self.plane.native.store, self.entry, slot, copied)
+
+    @property
     def fd(self):
         return self.entry.blob.fd if self.entry.blob != NULL else -1
 
@@ -78,10 +88,27 @@ cdef class Holding:
         return found
 
 
+cdef Holding _holding(Plane plane, Entry *entry):
+    cdef Holding holding = Holding.__new__(Holding)
+    holding.plane = plane
+    holding.entry = entry
+    return holding
+
+
+def noted(Plane plane not None, int limit):
+    cdef Entry *entry
+    out = []
+    while len(out) < limit:
+        entry = store_noted(&plane.native.store)
+        if entry == NULL:
+            break
+        out.append(_holding(plane, entry))
+    return out
+
+
 def holdings(Plane plane not None):
     cdef size_t room = load_relaxed_u64(&plane.native.store.entries) + 64
     cdef Entry **found = <Entry **>calloc(room, sizeof(Entry *))
-    cdef Holding holding
     cdef size_t n
     if found == NULL:
         raise MemoryError("no memory for a list of entries")
@@ -89,10 +116,7 @@ def holdings(Plane plane not None):
         n = store_gather(&plane.native.store, found, room)
     out = []
     for i in range(n):
-        holding = Holding.__new__(Holding)
-        holding.plane = plane
-        holding.entry = found[i]
-        out.append(holding)
+        out.append(_holding(plane, found[i]))
     free(found)
     return out
 

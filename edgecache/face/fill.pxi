@@ -58,6 +58,7 @@ cdef class Fill:
             return False
         with nogil:
             done = fill_renew(&self.plane.native, self.entry, head, stamp, again_ms)
+        self.plane._changed()
         return done
 
     @property
@@ -112,6 +113,7 @@ cdef class Fill:
         with nogil:
             result = fill_view(&self.plane.native, self.entry, name, offset, length, head, tag,
                                stamp)
+        self.plane._changed()
         return result
 
     def commit(self, *, bytes etag=b""):
@@ -129,6 +131,7 @@ cdef class Fill:
             raise ValueError(f"body has {self.filled} bytes, {announced} were announced")
         with nogil:
             done = fill_commit(&self.plane.native, self.entry, head, tag, made)
+        self.plane._changed()
         return done
 
     def grown(self, uint64_t filled):

@@ -8,6 +8,7 @@ cdef class Plane:
     cdef bytes name
     cdef bytes id
     cdef list threads
+    cdef object changed                  # called after what may have been noted; None: nobody keeps
 
     def __cinit__(self, *, bytes name, uint64_t budget_bytes, dict limits=None,
                   bint access_log=False, keep=(), sites=(), bytes id=b"", trusted=(),
@@ -101,6 +102,20 @@ cdef class Plane:
                 break
             time.sleep(0.001)
         return True
+
+    def keep(self, int fd, size_t room, changed):
+        if self.native.store.deposit.marks != NULL or not room:
+            raise ValueError("keep once, with room for something")
+        if not deposit_open(&self.native.store.deposit, fd, room):
+            raise MemoryError("no memory for marks")
+        self.changed = changed
+
+    def keep_no_more(self):
+        self.native.store.deposit.wanted, self.changed = False, None
+
+    cdef _changed(self):
+        if self.changed is not None:
+            self.changed()
 
     def set_budget(self, uint64_t budget_bytes):
         store_relaxed_u64(&self.native.store.budget, budget_bytes)
@@ -231,6 +246,7 @@ cdef class Plane:
         _status(status)
         with nogil:
             result = plane_put(&self.native, name, data, status, head, tag, stamp)
+        self._changed()
         return result
 
     def publish(self, bytes key, *, uint64_t msn, uint32_t parts, uint32_t last_parts,
@@ -265,6 +281,7 @@ cdef class Plane:
         version.pulled = pulled
         with nogil:
             result = plane_publish(&self.native, name, version, stamp.ttl_ms, age_ms)
+        self._changed()
         return result
 
     def version(self, bytes key):
@@ -316,6 +333,7 @@ cdef class Plane:
         cdef bint gone
         with nogil:
             gone = plane_purge(&self.native, name)
+        self._changed()
         return gone
 
     def purge_prefix(self, bytes prefix):
@@ -323,6 +341,7 @@ cdef class Plane:
         cdef uint64_t count
         with nogil:
             count = store_purge_prefix(&self.native.store, name)
+        self._changed()
         return count
 
     def open_connections(self):

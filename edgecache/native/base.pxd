@@ -1,7 +1,7 @@
 """Cython's view of base.h: atomics, assertions, clocks, the keyed hash. No state but the
 live-object counters.
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "base.h" nogil:
@@ -13,6 +13,7 @@ cdef extern from "base.h" nogil:
     uint32_t load_acquire_u32(const uint32_t *p)
     uint64_t load_acquire_u64(const uint64_t *p)
     void *load_acquire_ptr(void **p)
+    void store_release_u8(uint8_t *p, uint8_t v)
     void store_release_u32(uint32_t *p, uint32_t v)
     void store_release_u64(uint64_t *p, uint64_t v)
     void store_release_ptr(void **p, void *v)

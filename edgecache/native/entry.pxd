@@ -91,6 +91,11 @@ cdef struct Entry:
     uint32_t kept                        # which queue, see evict.pxd
     Entry *views                         # first view of this entry
     Entry *next_view
+    # ---- kept for the next process; store lock (deposit.pxd)
+    uint8_t *mark                        # of what keeps it; NULL: nothing does
+    bint noted                           # it is among those to be told
+    Entry *next_noted
+    uint64_t copied                      # bytes of it held there, within `charged`
     unsigned char key[8]                 # key_len bytes, then loop_len; the block is long enough
 
 

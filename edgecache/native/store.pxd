@@ -8,7 +8,7 @@ never given other bytes.
 The budget counts what blobs, entries and versions really take. Over it, objects leave in the order
 of evict.pxd. What left but is still being sent counts until the last reader lets go; a write that
 would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE). """
-from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 from edgecache.native.base cimport (
@@ -16,6 +16,9 @@ from edgecache.native.base cimport (
     store_release_u64, total_add,
 )
 from edgecache.native.blob cimport Blob, blob_acquire, blob_filled
+from edgecache.native.deposit cimport (
+    Deposit, deposit_close, deposit_keep, deposit_next, deposit_note, entry_leaves,
+)
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, EntryState,
     entry_acquire, entry_become, entry_is, entry_new, entry_release, entry_state,
@@ -68,6 +71,7 @@ cdef struct Store:
     uint64_t left[LEFT_REASONS]
     uint64_t refused                     # writes for which there was no room
     Order order                          # in which objects leave
+    Deposit deposit                      # what changed, for who keeps it
     Entry *graveyard                     # left the index under the lock, released after it
     Entry **buckets
 
@@ -124,6 +128,7 @@ cdef inline void _chain_remove(Store *store, Entry *entry, int why) noexcept nog
     count_add(&store.entries, <uint64_t>-1)
     count_add(&store.left[why], 1)
     store_release_u32(&entry.dead, 1)
+    entry_leaves(entry)
     entry.chain = store.graveyard
     store.graveyard = entry
 
@@ -328,6 +333,8 @@ cdef inline void entry_commit(Store *store, Entry *entry, Head *head) noexcept n
         entry.stale = NULL
         _take_over(store, entry, stale)
     entry_become(entry, ENTRY_COMPLETE)
+    if _indexed(store, entry):
+        deposit_note(&store.deposit, entry)
     _unlock(store)
     entry_release(stale)
 
@@ -358,6 +365,8 @@ cdef inline bint entry_renew(Store *store, Entry *entry, Head *head, uint64_t ex
         entry.stale = NULL
         _take_over(store, entry, stale)
         entry_become(entry, ENTRY_COMPLETE)
+        if _indexed(store, entry):
+            deposit_note(&store.deposit, entry)
     _unlock(store)
     if ours:
         entry_release(stale)
@@ -435,6 +444,9 @@ cdef inline PutResult store_complete(
             entry.drop_ms = drop_ms
             entry.pushed = True
             entry_become(entry, ENTRY_COMPLETE)
+            if parent != NULL:
+                deposit_note(&store.deposit, parent)
+            deposit_note(&store.deposit, entry)
             entry_acquire(entry)
             out[0] = entry
     _unlock(store)
@@ -476,6 +488,7 @@ cdef inline PutResult store_publish(Store *store, Slice key, LiveVersion *versio
         entry.drop_ms = expires_ms
         store_release_u64(&entry.version_seq, entry.version_seq + 1)
         entry_become(entry, ENTRY_LIVE)
+        deposit_note(&store.deposit, entry)
         entry_acquire(entry)
         out[0] = entry
     _unlock(store)
@@ -544,12 +557,37 @@ cdef inline void store_expire(Store *store, uint64_t now_ms, int steps) noexcept
     _unlock(store)
 
 
+cdef inline Entry *store_noted(Store *store) noexcept nogil:
+    """What changed first, with a reference for the caller; NULL: nothing did."""
+    cdef Entry *entry
+    pthread_mutex_lock(&store.lock)
+    entry = deposit_next(&store.deposit)
+    _unlock(store)
+    return entry
+
+
+cdef inline int64_t store_keep(Store *store, Entry *entry, int64_t slot,
+                               uint64_t copied) noexcept nogil:
+    """Where the mark is that it is kept under from now on: as before, at `slot`, or (-1) anywhere.
+    `copied`: its bytes that are there a second time. -1: it has left, or no mark is free."""
+    cdef int64_t found
+    pthread_mutex_lock(&store.lock)
+    found = deposit_keep(&store.deposit, entry, slot, copied)
+    _unlock(store)
+    return found
+
+
 cdef inline void store_destroy(Store *store) noexcept nogil:
+    cdef Entry *entry = store_noted(store)
+    while entry != NULL:
+        entry_release(entry)
+        entry = store_noted(store)
     pthread_mutex_lock(&store.lock)
     while order_turn(&store.order) != NULL:
         _remove(store, order_turn(&store.order), LEFT_PURGED)
     _unlock(store)
     EC_ASSERT(store.entries == 0)
+    deposit_close(&store.deposit)
     free(store.buckets)
     store.buckets = NULL
     pthread_mutex_destroy(&store.lock)

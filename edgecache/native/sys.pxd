@@ -123,6 +123,12 @@ cdef extern from "sys/mman.h" nogil:
     enum:
         MFD_CLOEXEC
         MFD_ALLOW_SEALING
+        PROT_READ
+        PROT_WRITE
+        MAP_SHARED
+    void *MAP_FAILED
+    void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
+    int munmap(void *at, size_t length)
     int memfd_create(const char *name, unsigned int flags)
 
 

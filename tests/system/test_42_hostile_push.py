@@ -164,6 +164,30 @@ def test_two_origins_that_disagree_are_never_mixed(edge: Edge, origin: ScriptedO
     assert edge.get(late).body == pushed
 
 
+def test_names_do_not_become_labels(edge: Edge) -> None:
+    """H2: streams, tracks, paths and agents of any number leave the metrics as they were."""
+    edge.put("/live/first/a/v/init0.mp4", b"x", object_fields(b"x"))
+    edge.get("/first.m4s", {"User-Agent": "first"})
+    before = edge.metrics().keys()
+    for number in range(100):
+        edge.put(f"/live/s{number}/a/v{number}/init0.mp4", b"x", object_fields(b"x"))
+        edge.get(f"/{number}/x.m4s", {"User-Agent": f'agent-{number}"}} 1'})
+    assert edge.metrics().keys() == before
+
+
+def test_numbers_beyond_32_bits(edge: Edge) -> None:
+    """H6: of media sequences, on the wire and in the store."""
+    path, msn = "/live/long/360p.m3u8", 5 << 32
+    assert push_version(edge, path, b"#EXTM3U 1", f"{msn}.1.6", hold_ms=3000).status == 204
+    assert push_version(edge, path, b"#EXTM3U 0", "7.1.6", hold_ms=3000).status == 204
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(edge.get, f"{path}?_HLS_msn={msn}&_HLS_part=1")
+        edge.settled("edge_parked_now", 1)
+        assert edge.get(f"{path}?_HLS_msn={msn + 3}").status == 400
+        push_version(edge, path, b"#EXTM3U 2", f"{msn}.2.6", hold_ms=3000)
+        assert waiting.result().body == b"#EXTM3U 2"
+
+
 def test_secrets_are_nowhere(edge: Edge, origin: ScriptedOrigin) -> None:
     """G12: used rightly and wrongly, then looked for in every place that people look at."""
     path, fields = "/live/hide/a/360p/init0.mp4", object_fields(b"x")

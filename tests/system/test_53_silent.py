@@ -4,6 +4,7 @@ ours, wherever in a response that was, and all of it is well again when the othe
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from edgecache.control import clock
-from tests.running import LIMIT_S, Answer, Asked, Edge, ScriptedOrigin, Step, ok
+from tests.running import LIMIT_S, Answer, Asked, Edge, ScriptedOrigin, Step, ask, ok
 from tests.scripted_packager import Packager
 
 pytestmark = pytest.mark.timeout(60)
@@ -85,6 +86,18 @@ def test_silence_in_any_state_of_a_fetch_ends_by_itself(origin: ScriptedOrigin) 
         assert edge.stop() == 0
 
 
+def test_readiness_names_its_reason() -> None:
+    """H8: while nobody can be asked others are to be sent elsewhere."""
+    with Edge(["origin.urls=http://127.0.0.1:9", "origin.breaker_failures=1"]) as edge:
+        assert ask(edge.admin, "GET", "/readyz", {}).status == 200
+        assert edge.get("/nobody.m4s").status == 502
+        told = ask(edge.admin, "GET", "/readyz", {})
+        assert (told.status, json.loads(told.body)["reasons"]) == (503, ["no origin is healthy"])
+        healthy = 'edge_upstream_healthy{origin="http://127.0.0.1:9"}'
+        assert edge.metrics()[healthy] == 0
+        assert edge.stop() == 0
+
+
 def test_silence_of_a_parent_is_made_up_for_by_the_origin(
     origin: ScriptedOrigin, spare: ScriptedOrigin
 ) -> None:
@@ -104,7 +117,10 @@ def test_silence_of_a_parent_is_made_up_for_by_the_origin(
             spare.says(paths[-1], whole[:place], again, whole[place:])
             origin.scripts[paths[-1]] = the_rest
     spare.says(clock.KEY.decode(), ok(b"0", "Cache-Control: no-store"))
-    options = (f"chain.shield={spare.url}", f"origin.urls={origin.url}", *SHORT)
+    options = (
+        f"chain.shield={spare.url}", f"origin.urls={origin.url}", *SHORT,
+        "origin.first_byte=700ms", "origin.total=20s", "origin.attempts=3",
+    )  # fmt: skip
     with Edge(options) as edge, ThreadPoolExecutor(64) as pool:
         try:
             found = list(pool.map(edge.get, paths))

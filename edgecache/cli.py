@@ -121,10 +121,13 @@ def _stand_by() -> Given:
 def _serve(
     loaded: Loaded[EdgeConfig], config: Path | None, overrides: Sequence[str], given: Given
 ) -> None:
+    import faulthandler
+
     from .config import load_config
     from .errors import ConfigError, EdgeError
     from .server import serve as run
 
+    faulthandler.enable()  # a crash says where each thread was, async-signal-safely
     try:
         run(loaded, lambda: load_config(config, overrides), given)
     except ConfigError as error:

@@ -33,6 +33,9 @@ cdef extern from *:
     static inline void block_all_signals(void) {
         sigset_t s;
         sigfillset(&s);
+        const int own_faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}; /* are reported */
+        for (size_t i = 0; i < sizeof own_faults / sizeof *own_faults; i++)
+            sigdelset(&s, own_faults[i]);
         pthread_sigmask(SIG_BLOCK, &s, NULL);
     }
     static inline int errno_get(void) { return errno; }

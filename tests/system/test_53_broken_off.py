@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import pytest
 from edgecache.signing import sign
 from tests.running import KID, ROOT, SECRET, Edge, ScriptedOrigin, ask, ok, read_head
 from tests.sockets import free_port
+from tests.supervised import Supervised
 from tests.system.test_40_push_receiver import object_fields, push_part, push_version
 
 pytestmark = pytest.mark.timeout(60)
@@ -129,3 +131,19 @@ def _until(what: Callable[[], bool]) -> None:
     """The date is made again four times a second."""
     while not what():
         threading.Event().wait(0.02)
+
+
+def test_a_crash_is_told_and_the_next_one_serves() -> None:
+    """E8, in a worker: which of them it was stands on stderr, with what all others were doing."""
+    options = [f"{door}.listen=127.0.0.1:{free_port()}" for door in ("http", "push", "admin")]
+    with Supervised([*options, "http.workers=2"]) as edge:
+        crashed = edge.serving()
+        tasks = sorted(int(task) for task in os.listdir(f"/proc/{crashed}/task"))
+        ctypes.CDLL(None).tgkill(crashed, tasks[-1], signal.SIGSEGV)
+        assert edge.logged("serving")
+        assert edge.serving() != crashed
+        told = "".join(edge.lines)
+        assert "Fatal Python error: Segmentation fault" in told
+        worker = told.partition("Current thread 0x")[2].partition("\n\n")[0]
+        assert "in _bootstrap" in worker, "the main thread begins elsewhere"
+        assert edge.stop() == 0

@@ -22,15 +22,15 @@ from tests.looped import eventually, looped
 
 SECRET = b"0123456789abcdef"
 LIMITS = Limits(
-    connect_s=2.0, proceed_s=0.1, stall_s=0.2, move_s=0.1, away_s=10.0, finish_s=0.2,
+    connect_s=2.0, proceed_s=10.0, stall_s=0.2, move_s=0.1, away_s=10.0, finish_s=0.2,
     hold_bytes=64 << 20,
 )  # fmt: skip
 PATIENT = replace(LIMITS, finish_s=20.0)
+HASTY = replace(LIMITS, proceed_s=0.1)
 FLOOD = 400  # tags of 64 KiB: more than the kernel takes
 # What it has said when it falls silent. It reads no more then, but for the head of the request.
+UNHEARD = {"head": b"", "half a head": b"HTTP/1.1 10"}
 SILENT = {
-    "head": b"",
-    "half a head": b"HTTP/1.1 10",
     "body": b"HTTP/1.1 100 Continue\r\n\r\n",
     "answer": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n",
     "line": b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -115,6 +115,17 @@ class Publisher:
             ways=ways, sign=signed, limits=limits, counts=self.counts,
             on_pause=self.paused.append, on_failed=self.failed.append,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", UNHEARD)
+@looped
+async def test_one_that_says_nothing_is_given_nothing(place: str) -> None:
+    """Not even that it may begin: as if it were away."""
+    centre, publisher = Centre(UNHEARD[place]), Publisher()
+    async with running(centre), asyncio.timeout(30):
+        with pytest.raises(RefusedError, match="does not answer"):
+            await publisher.relay(centre, Ways(), HASTY).open()
+        assert centre.puts == [b""]
 
 
 @pytest.mark.parametrize("place", SILENT)

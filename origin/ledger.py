@@ -16,7 +16,7 @@ import statistics
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from edgecache.histogram import Histogram
 
@@ -86,6 +86,17 @@ class Tally:
         for counts in self._there:
             told.update(counts())
         return told
+
+
+class Counted(Protocol):
+    """Whatever keeps books."""
+
+    def counts(self) -> Counter[str]: ...
+
+
+def counted(*books: Counted | None) -> dict[str, int]:
+    """All of them as one, for the API: of a stream, its newest publisher's tags and its frames."""
+    return {name: n for each in books if each for name, n in each.counts().items()}
 
 
 class Recent:

@@ -23,7 +23,7 @@ from .ffmpeg import Ffmpeg
 from .health import Health, Speed
 from .hops import hops_of
 from .ladder import Plan
-from .ledger import Recent, Tally, durations, stamped
+from .ledger import Recent, Tally, counted, durations, stamped
 from .model import Hops, PartObject, Publication
 from .presentation import Presentation, Start
 from .source import Source
@@ -244,6 +244,7 @@ class LiveStream:
             "silent_frames": broker.silent_frames if broker else 0,
             "jumps": broker.jumps if broker else 0,
             "publications": self.publications,
+            "ledger": counted(self.fed_by, self._presentation),
         }
 
     # -- between broker, encoder and presentation

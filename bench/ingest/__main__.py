@@ -1,6 +1,6 @@
 """`python -m bench.ingest`: who publishes, what goes wrong, what a viewer saw: the whole matrix.
 
-python -m bench.ingest                    all cells, about two minutes
+python -m bench.ingest                    all cells, about four minutes
 python -m bench.ingest obs drop-2 wrap    some of them
 python -m bench.ingest --record           also writes bench/INGEST.md
 Exit status: 0 when all cells and the books are as expected.
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ..errors import BenchError
 from ..facts import taken
-from . import cells, run
+from . import cells, run, watched
 from .page import page
 from .site import serving
 
@@ -42,12 +42,16 @@ def main(
         *cells.over_http(),
         *cells.codecs(),
         *cells.troubles(),
+        *watched.cells(),
     ]
     chosen = [cell for cell in every if not names or cell.name in names]
     if not chosen:
         raise BenchError(f"cells: found {names}, allowed {[cell.name for cell in every]}")
     with serving([cell.name for cell in chosen], reconnect_s=_RECONNECT_S) as site:
-        results = run.play(site, chosen, say=say)
+        results = run.play(site, [c for c in chosen if c.stalled_s is None], say=say)
+        # more browsers would be the cause of stalls on two cores
+        shown = [cell for cell in chosen if cell.stalled_s is not None]
+        results |= run.play(site, shown, at_once=2, say=say)
         books = run.close(site)
     for problem in books.wrong:
         say(f"!! {problem}")

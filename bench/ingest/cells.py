@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import shutil
+import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -23,10 +25,11 @@ from .events import Event
 from .protocols import HTTP, RTMP, SRT, Sender, Way
 from .seen import Seen, listing
 from .site import Site
+from .watching import Watched
 
 SECONDS: Final = 6.0
 _SLACK_S: Final = 0.6  # of media: what an encoder's start and the last, short part may cost
-_PATIENCE_S: Final = 30.0
+_PATIENCE_S: Final = 40.0
 _TS_WRAP_S: Final = (1 << 33) / 90_000
 _TAGS_S: Final = clips.FPS + 48_000 / 1024  # of both kinds
 
@@ -45,7 +48,8 @@ Play = Callable[["Cell", Site], Coroutine[None, None, Told]]
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """video_s, audio_s: of media that a viewer must see at least, 0: no such track."""
+    """video_s, audio_s: of media that a viewer must see at least, 0: no such track. stalled_s: how
+    long a player may stand still in all; None: none plays it."""
 
     name: str
     publisher: str
@@ -57,6 +61,7 @@ class Cell:
     audio_s: float = SECONDS
     discontinuities: int = 0
     told: str = ""  # begins so
+    stalled_s: float | None = None
 
     def url(self, site: Site) -> str:
         return self.way.url(site.doors[self.way.door], site.keys[self.name])
@@ -76,6 +81,14 @@ class Cell:
                 wrong.append(f"{track}: at least {wanted[track] - _SLACK_S:.1f} s expected")
         if not told.what.startswith(self.told):
             wrong.append(f"{self.told!r} expected, found {told.what!r}")
+        return wrong
+
+    def judge_player(self, found: Watched) -> list[str]:
+        """The same of a player, which `stalled_s` is not None for."""
+        assert self.stalled_s is not None
+        wrong = [] if found.went_on else ["the player stands still"]
+        if found.stalled_s > self.stalled_s:
+            wrong.append(f"the player stalls for {found.stalled_s:.1f} s")
         return wrong
 
 
@@ -191,6 +204,20 @@ def second(clip: Clip) -> Play:
     return play
 
 
+def encoder_killed(clip: Clip) -> Play:
+    """kill -9 of what encodes it, half way."""
+
+    async def play(cell: Cell, site: Site) -> Told:
+        publisher = asyncio.create_task(script(clip)(cell, site))
+        half = functools.partial(_has, site, cell.name, round(_TAGS_S * clip.seconds / 2))
+        await asyncio.to_thread(site.until, half, f"half of {cell.name} has arrived")
+        os.kill(site.state(cell.name)["encoder_pid"], signal.SIGKILL)
+        told = await publisher
+        return replace(told, what=f"encoder restarts: {site.state(cell.name)['restarts']}")
+
+    return play
+
+
 def ffmpeg(clip: Clip, way: Way = RTMP, offset_s: float = 0.0) -> Callable[[str], list[str]]:
     """Its command, for a URL. offset_s: where its time stamps begin."""
     begin = ("-output_ts_offset", f"{offset_s:g}") if offset_s else ()
@@ -243,20 +270,20 @@ CODECS: Final = {
 _H264: Final = "H.264, AAC"
 
 
-def _by(publisher: str, name: str, play: Play, way: Way = RTMP, codec: str = _H264) -> Cell:
+def by(publisher: str, name: str, play: Play, way: Way = RTMP, codec: str = _H264) -> Cell:
     return Cell(name=name, publisher=publisher, codec=codec, event="steady", play=play, way=way)
 
 
 def publishers() -> list[Cell]:
     """Everybody who publishes, undisturbed."""
     found = [
-        _by("ffmpeg", "ffmpeg", process(ffmpeg(PLAIN))),
-        _by("OBS's settings (B-frames)", "obs", process(ffmpeg(AS_OBS))),
-        _by("a file", "file", file(AS_OBS)),
-        _by("test pattern", "pattern", process(pattern)),
+        by("ffmpeg", "ffmpeg", process(ffmpeg(PLAIN))),
+        by("OBS's settings (B-frames)", "obs", process(ffmpeg(AS_OBS))),
+        by("a file", "file", file(AS_OBS)),
+        by("test pattern", "pattern", process(pattern)),
     ]
     if shutil.which("gst-launch-1.0"):
-        found.append(_by("GStreamer rtmp2sink", "gstreamer", process(gstreamer())))
+        found.append(by("GStreamer rtmp2sink", "gstreamer", process(gstreamer())))
     return found
 
 
@@ -264,24 +291,24 @@ def over_srt() -> list[Cell]:
     """What ffmpeg had not sent when it closed is lost: live mode does not wait for it."""
     hevc = Clip(seconds=SECONDS, video=HEVC)
     found = [
-        _by("OBS's settings (B-frames)", "srt-obs", process(ffmpeg(AS_OBS, SRT)), SRT),
-        _by("ffmpeg", "srt-hevc", process(ffmpeg(hevc, SRT)), SRT, "HEVC, AAC"),
+        by("OBS's settings (B-frames)", "srt-obs", process(ffmpeg(AS_OBS, SRT)), SRT),
+        by("ffmpeg", "srt-hevc", process(ffmpeg(hevc, SRT)), SRT, "HEVC, AAC"),
     ]
     if shutil.which("gst-launch-1.0"):
         sink = process(gstreamer(SRT))
-        found.append(_by("GStreamer srtsink", "srt-gstreamer", sink, SRT))
-    return [_least(cell, SECONDS - 1) for cell in (*found, _wrapped("srt-wrap", SRT))]
+        found.append(by("GStreamer srtsink", "srt-gstreamer", sink, SRT))
+    return [least(cell, SECONDS - 1) for cell in (*found, _wrapped("srt-wrap", SRT))]
 
 
 def over_http() -> list[Cell]:
     steady = process(ffmpeg(AS_OBS, HTTP))
-    return [_by("ffmpeg", "http", steady, HTTP), _wrapped("http-wrap", HTTP)]
+    return [by("ffmpeg", "http", steady, HTTP), _wrapped("http-wrap", HTTP)]
 
 
 def _wrapped(name: str, way: Way) -> Cell:
     """The clock of MPEG-TS has 33 bits, which are over after 26.5 hours."""
     late = process(ffmpeg(AS_OBS, way, offset_s=_TS_WRAP_S - SECONDS / 2))
-    cell = _by("ffmpeg", name, late, way)
+    cell = by("ffmpeg", name, late, way)
     return replace(cell, event="time stamps wrap at 33 bits")
 
 
@@ -299,11 +326,11 @@ def codecs() -> list[Cell]:
     ]
 
 
-def _with(event: str, name: str, play: Play, codec: str = _H264) -> Cell:
+def under(event: str, name: str, play: Play, codec: str = _H264) -> Cell:
     return Cell(name=name, publisher="tags of an encoder", codec=codec, event=event, play=play)
 
 
-def _least(cell: Cell, seconds: float) -> Cell:
+def least(cell: Cell, seconds: float) -> Cell:
     return replace(cell, video_s=seconds, audio_s=seconds)
 
 
@@ -312,25 +339,25 @@ def troubles() -> list[Cell]:
     change = events.then(clips.tags(SMALLER))
     hevc = CODECS["HEVC, Opus"]
     harmed = (
-        _with("1 % of the tags corrupt", "tags", script(AS_OBS, events.corrupt_tags)),
-        _with("1 % of the bytes corrupt", "bytes", script(AS_OBS, events.corrupt_bytes)),
-        _with("1 % of the tags corrupt", "hevc-tags", script(hevc, events.corrupt_tags),
+        under("1 % of the tags corrupt", "tags", script(AS_OBS, events.corrupt_tags)),
+        under("1 % of the bytes corrupt", "bytes", script(AS_OBS, events.corrupt_bytes)),
+        under("1 % of the tags corrupt", "hevc-tags", script(hevc, events.corrupt_tags),
               "HEVC, Opus"),
     )  # fmt: skip
-    size = _with("another size", "size", script(PLAIN, change))
-    sound = _with("sound alone", "sound", script(Clip(seconds=SECONDS, video="")))
-    again = _with("drops for 2 s", "dropped", script(PLAIN, events.drop(2)))
-    other = _with("a second publisher", "second", second(AS_OBS))
+    size = under("another size", "size", script(PLAIN, change))
+    sound = under("sound alone", "sound", script(Clip(seconds=SECONDS, video="")))
+    again = under("drops for 2 s", "dropped", script(PLAIN, events.drop(2)))
+    other = under("a second publisher", "second", second(AS_OBS))
     return [
-        _with("VFR, 40 % of the pictures lack", "vfr", script(VARIABLE)),
-        _with("time stamps jump by 20 s", "ahead", script(AS_OBS, events.jump(20_000))),
-        _with("time stamps jump back by 20 s", "back", script(AS_OBS, events.jump(-20_000))),
-        _with("time stamps wrap at 32 bits", "wrap", script(AS_OBS, events.wrap)),
-        _with("time stamps wrap at 32 bits", "hevc-wrap", script(hevc, events.wrap), "HEVC, Opus"),
-        _with("no sound", "silent", script(Clip(seconds=SECONDS, audio=""))),
+        under("VFR, 40 % of the pictures lack", "vfr", script(VARIABLE)),
+        under("time stamps jump by 20 s", "ahead", script(AS_OBS, events.jump(20_000))),
+        under("time stamps jump back by 20 s", "back", script(AS_OBS, events.jump(-20_000))),
+        under("time stamps wrap at 32 bits", "wrap", script(AS_OBS, events.wrap)),
+        under("time stamps wrap at 32 bits", "hevc-wrap", script(hevc, events.wrap), "HEVC, Opus"),
+        under("no sound", "silent", script(Clip(seconds=SECONDS, audio=""))),
         replace(sound, video_s=0.0),
-        *(_least(cell, 0.9 * SECONDS) for cell in harmed),
-        replace(_least(size, 2 * SECONDS), discontinuities=1),
+        *(least(cell, 0.9 * SECONDS) for cell in harmed),
+        replace(least(size, 2 * SECONDS), discontinuities=1),
         replace(again, discontinuities=1),
         replace(other, told="the second is refused"),
     ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .cells import Cell
 from .run import Books, Result
 
-_HEAD = ("publisher", "protocol", "codecs", "event", "", "picture", "sound", "tags, and notes")
+_HEAD = ("publisher", "protocol", "codecs", "event", "", "picture", "sound", "frames", "notes")
+_SHOWN = ("publisher", "protocol", "event", "", "hls.js", "picture", "frames", "notes")
 
 
 def page(
     cells: Sequence[Cell], results: Mapping[str, Result], books: Books, facts: Sequence[str]
 ) -> str:
     wrong = [cell.name for cell in cells if results[cell.name].wrong]
+    plain = [cell for cell in cells if cell.stalled_s is None]
+    shown = [cell for cell in cells if cell.stalled_s is not None]
     verdict = f"not as expected: {', '.join(wrong)}" if wrong else "all as expected"
     return "\n".join([
         "# The ingest matrix",
@@ -24,10 +27,22 @@ def page(
         " ffprobe reads at the POP all that the playlists list. A *hole* is a packet that does not",
         "begin where the one before ended, a discontinuity aside. *Tags* are the publisher's:"
         " sent = encoded or kept + dropped, by reason (`not_media`: the end of a sequence).",
+        "*Frames* are what came from the encoders = what is in parts + what was dropped.",
         "",
         f"{len(cells)} cells, {verdict}.",
         "",
-        *_table(cells, results),
+        *_table(_HEAD, (_row(cell, results[cell.name]) for cell in plain)),
+        "",
+        "## What a player made of it",
+        "",
+        "Our watch page in a Chromium, which came when there was something to see and was left"
+        " alone; what happens does so half way through",
+        "16 s. A stall is the element's `waiting` until its picture moves again, those of the first"
+        " 3 s aside, until the publisher had sent all: what it took longer",
+        "than that to play on is not in it. Where media goes on, none may be longer than"
+        " 0.25 s in all; where the publisher is away, none longer than that.",
+        "",
+        *_table(_SHOWN, (_shown(cell, results[cell.name]) for cell in shown)),
         "",
         "## The books",
         "",
@@ -36,15 +51,36 @@ def page(
     ])  # fmt: skip
 
 
-def _table(cells: Sequence[Cell], results: Mapping[str, Result]) -> Iterator[str]:
-    yield "| " + " | ".join(_HEAD) + " |"
-    yield "|" + "---|" * len(_HEAD)
-    for cell in cells:
-        found = results[cell.name]
-        shown = [str(found.seen.get(track, "–")) for track in ("v", "audio")]
-        mark = "✗" if found.wrong else "✓"
-        words = (cell.publisher, cell.way.name, cell.codec, cell.event, mark, *shown, _note(found))
-        yield "| " + " | ".join(words) + " |"
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _row(cell: Cell, found: Result) -> Sequence[str]:
+    shown = [str(found.seen.get(track, "–")) for track in ("v", "audio")]
+    told = (cell.publisher, cell.way.name, cell.codec, cell.event, _mark(found))
+    return (*told, *shown, _frames(found), _note(found))
+
+
+def _shown(cell: Cell, found: Result) -> Sequence[str]:
+    seen = (str(found.watched or "–"), str(found.seen.get("v", "–")))
+    told = (cell.publisher, cell.way.name, cell.event, _mark(found))
+    return (*told, *seen, _frames(found), _note(found))
+
+
+def _mark(found: Result) -> str:
+    return "✗" if found.wrong else "✓"
+
+
+def _frames(found: Result) -> str:
+    """Of all encoders of the stream: in = out, and what was dropped."""
+    books = found.ledger
+    dropped = "frames.dropped."
+    out = [str(books.get("frames.packaged", 0))]
+    out += [f"{n} {name.removeprefix(dropped)}" for name, n in books.items() if dropped in name]
+    return f"{books.get('frames.encoded', 0)} = {' + '.join(out)}"
 
 
 def _note(found: Result) -> str:

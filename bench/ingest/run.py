@@ -6,6 +6,7 @@ Laws: a cell that fails is a result; every wait has a deadline.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +15,30 @@ from typing import Final
 
 from ..errors import BenchError
 from .cells import Cell, Told
-from .seen import Seen, look
+from .seen import Seen, listing, look
 from .site import Site
+from .watching import Show, Watched, watch
 
 AT_ONCE: Final = 8
 _ENDED_S: Final = 30.0
 _POLL_S: Final = 0.1
+_READY_S: Final = 30.0
+# What comes in = what goes on + what is dropped, by reason.
+_BOOKS: Final = {
+    "tags": (("received", "made"), ("forwarded", "kept", "waiting")),
+    "frames": (("encoded",), ("packaged", "waiting")),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """told: None of a cell that broke off; wrong: what is not as expected, empty: all is."""
+    """told: None of a cell that broke off; watched: None without a player; ledger: what became of
+    tags and frames; wrong: what is not as expected, empty: all is."""
 
     told: Told | None = None
     seen: dict[str, Seen] = field(default_factory=dict)
+    watched: Watched | None = None
+    ledger: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
 
 
@@ -82,12 +93,60 @@ def play(
 
 async def _played(cell: Cell, site: Site) -> Result:
     try:
-        told = await cell.play(cell, site)
+        told, watched = await _watched(cell, site)
         await asyncio.to_thread(_settled, cell, site)
+        ledger: dict[str, int] = site.state(cell.name)["ledger"]
         seen = await asyncio.to_thread(look, site.master(cell.name))
-    except (BenchError, OSError, TimeoutError) as error:
+    except (AssertionError, BenchError, OSError, TimeoutError) as error:
         return Result(wrong=[f"{error.__class__.__name__}: {error}"])
-    return Result(told=told, seen=seen, wrong=cell.judge(told, seen))
+    wrong = [*cell.judge(told, seen), *unbalanced(ledger)]
+    if watched is not None:
+        wrong += cell.judge_player(watched)
+    return Result(told=told, seen=seen, watched=watched, ledger=ledger, wrong=wrong)
+
+
+async def _watched(cell: Cell, site: Site) -> tuple[Told, Watched | None]:
+    """Play it, with a player that is up before and comes as soon as there is something to see."""
+    if cell.stalled_s is None:
+        return await cell.play(cell, site), None
+    show = Show(
+        page=f"http://{site.doors['http']}/watch/{cell.name}",
+        begun=functools.partial(_begun, cell, site),
+    )
+    watching = asyncio.create_task(asyncio.to_thread(watch, show))
+    try:
+        await asyncio.to_thread(show.ready.wait, _READY_S)
+        told = await cell.play(cell, site)
+    finally:
+        show.over.set()
+    return told, await watching
+
+
+def _begun(cell: Cell, site: Site) -> None:
+    """Wait until the POP lists media of it."""
+    site.until(lambda: _lists(site.master(cell.name)), f"{cell.name} has begun")
+
+
+def _lists(master: str) -> bool:
+    try:
+        return "#EXT-X-PART:" in listing(master)
+    except OSError:
+        return False
+
+
+def unbalanced(ledger: Mapping[str, int]) -> list[str]:
+    """What does not add up of a stream: tags of its newest publisher, frames of its encoders."""
+    wrong = []
+    for what, (taken, given) in _BOOKS.items():
+        came = sum(ledger.get(f"{what}.{name}", 0) for name in taken)
+        went = sum(ledger.get(f"{what}.{name}", 0) for name in given) + _dropped(ledger, what)
+        if came != went:
+            wrong.append(f"{came} {what} came, {went} are accounted for")
+    return wrong
+
+
+def _dropped(ledger: Mapping[str, int], what: str) -> int:
+    return sum(n for name, n in ledger.items() if name.startswith(f"{what}.dropped."))
 
 
 def _settled(cell: Cell, site: Site) -> None:

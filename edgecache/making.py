@@ -34,11 +34,13 @@ def make_plane(config: EdgeConfig, routes: Routes) -> Plane:
             f"the native core is missing ({error}): build it with `make build` or `pip install .`"
         )
         raise StartError(text) from None
+    limits = config.limits()
+    sockets.make_room(limits["max_connections"])
     try:
         return Plane(
             name=config.pop.name.encode(),
             budget_bytes=config.cache.memory,
-            limits=config.limits(),
+            limits=limits,
             access_log=config.log.access,
             keep=routes.keep(),
             sites=routes.sites(),

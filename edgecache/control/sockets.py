@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
@@ -18,12 +19,22 @@ from ..errors import EdgeError
 from ..fields import split_address
 
 _BACKLOG: Final = 4096
+_ROOM_MAX: Final = 1 << 16  # descriptors; 8 bytes of the kernel's memory each
 
 
 class ListenError(EdgeError):
     """An address cannot be listened on; the message names the setting."""
 
     source = "config"
+
+
+def make_room(connections: int) -> None:
+    """Let the process's table of descriptors have its size before it is needed. It doubles when it
+    is full, and where threads share it that waits for an RCU grace period, inside accept4(): of 500
+    newcomers everybody who was served already waited for 8 to 12 ms."""
+    with socket.socket() as any_descriptor, contextlib.suppress(OSError):
+        last = min(connections, _ROOM_MAX) - 1
+        os.close(fcntl.fcntl(any_descriptor, fcntl.F_DUPFD_CLOEXEC, last))
 
 
 def listen(setting: str, address: str, count: int = 1) -> list[socket.socket]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,14 @@ import pytest
 from edgecache.config import load_config
 from edgecache.control import sockets
 from edgecache.making import bind
+
+
+def test_descriptors_have_room_before_they_come() -> None:
+    """A table that grows while threads share it stops whoever accepts for a grace period."""
+    code = "from edgecache.control.sockets import make_room; make_room(900);"
+    code += "print(open('/proc/self/status').read())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(told.stdout.partition("FDSize:")[2].split()[0]) >= 900
 
 
 def test_each_queue_of_connections_keeps_somebody_who_accepts() -> None:

@@ -161,7 +161,7 @@ def can_isolate() -> str | None:
     return f"missing: {', '.join(lacking)}" if lacking else None
 
 
-def _cores() -> tuple[tuple[int, ...], tuple[int, ...]]:
+def cores() -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(server's core, client's core): the first two this process may use."""
     allowed = sorted(os.sched_getaffinity(0))
     return (allowed[0],), (allowed[1 if len(allowed) > 1 else 0],)
@@ -184,7 +184,7 @@ def _build(server: str, client: str) -> None:
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
     """The run's network; loopback when namespaces cannot be had (see `can_isolate`)."""
-    server_cpus, client_cpus = _cores()
+    server_cpus, client_cpus = cores()
     if can_isolate() is not None:
         yield Network("127.0.0.1", "127.0.0.1", server_cpus, client_cpus, None)
         return

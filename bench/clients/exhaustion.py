@@ -1,11 +1,12 @@
 """Clients that use up what there is, and healthy viewers beside them, in one process and thread.
 
 Healthy latencies are the server's, by the kernel's stamps (bystanders.py), so that one thread can
-do the harm and watch. A turn is the viewers alone, then the harm from its first connection on, then
-a moment for the server to let go. What else the machine does only adds to a figure: of all turns
-the least counts.
+do the harm and watch. A turn is a window of the viewers alone, then one of the harm from its first
+connection until its last is closed, then a moment of rest. A window's figure is of all who asked in
+it (1,000 a quarter of a second); of all turns the median counts, and their spread is told.
 
-Bounds: a step of a harm is short, its connections are `clients`, its rate is `rate` a second.
+Harm is offered at a rate that does not depend on the server: `rate` connections or requests a
+second, of `clients` at most. Who stands connects so, and when all are there all speak at once.
 """
 
 from __future__ import annotations
@@ -13,22 +14,24 @@ from __future__ import annotations
 import contextlib
 import itertools
 import socket
+import statistics
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .bystanders import Bystanders
-from .crowd import CONNECT_TIMEOUT_S, request
+from .bystanders import Bystanders, owed_ms
+from .crowd import request
 
-_STEP: Final = 32  # of whatever is done, between two looks at the viewers
+_STEP: Final = 8  # of whatever is done, between two looks at the viewers
 _PIPELINED: Final = 100
 _PIPES: Final = 8  # connections of a flood of requests
 _TINY_BYTES: Final = 4096
 _SETTLE_S: Final = 0.3
+_LEFT_S: Final = 0.02  # in which harm that has left is still felt
 _RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER
 _PAGE_BYTES: Final = 4096
 
@@ -68,14 +71,16 @@ class _Harm(ABC):
             sock.bind((self._asked.source, 0))
         if self.window_bytes:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.window_bytes)
-        sock.settimeout(CONNECT_TIMEOUT_S)
-        sock.connect(self._asked.address)
         sock.setblocking(False)
+        sock.connect_ex(self._asked.address)
         return sock
 
-    def close(self) -> None:
-        for sock in self._sockets:
+    def leave(self) -> bool:
+        """Some of its connections close. False: there are none."""
+        leaving, self._sockets = self._sockets[:_STEP], self._sockets[_STEP:]
+        for sock in leaving:
             sock.close()
+        return bool(leaving)
 
 
 class _Rated(_Harm):
@@ -94,44 +99,44 @@ class _Rated(_Harm):
         """Once."""
 
 
-class _Standing(_Harm):
+class _Standing(_Rated):
     """Connections that have said something, and stay."""
 
     def __init__(self, asked: Asked) -> None:
         super().__init__(asked)
         self._said = self.says()
+        self._spoke = 0
 
     def says(self) -> bytes:
         return b""
 
-    def step(self) -> None:
+    def act(self) -> None:
         """All connect, then all speak."""
         if len(self._sockets) < self._asked.clients:
-            for _ in range(min(_STEP, self._asked.clients - len(self._sockets))):
+            self.connect()
+
+    def step(self) -> None:
+        super().step()
+        if len(self._sockets) == self._asked.clients:
+            for sock in self._sockets[self._spoke : self._spoke + _STEP]:
                 with contextlib.suppress(OSError):
-                    self.connect()
-            return
-        for sock in self._sockets[self.done : self.done + _STEP]:
-            with contextlib.suppress(OSError):
-                sock.send(self._said)
-            self.done += 1
+                    sock.send(self._said)
+                self._spoke += 1
 
     def _request(self) -> bytes:
         return request(self._asked.address, self._asked.path)
 
 
 class _Heads(_Standing):
-    """Half a head, and then a byte now and then."""
+    """Half a head, and then byte by byte, of all in turn."""
 
     def says(self) -> bytes:
         return self._request()[:-2] + b"X"
 
-    def step(self) -> None:
-        super().step()
-        if self.done == self._asked.clients:
-            for sock in self._sockets[:: self._asked.clients // 4 or 1]:
-                with contextlib.suppress(OSError):
-                    sock.send(b"x")
+    def act(self) -> None:
+        super().act()
+        if self._spoke == self._asked.clients:
+            self._sockets[self.done % self._asked.clients].send(b"x")
 
 
 class _Unread(_Standing):
@@ -221,11 +226,12 @@ HARMS: Final[Mapping[str, type[_Harm]]] = {
 
 @dataclass(frozen=True)
 class Felt:
-    """By the healthy viewers: (p50, p99) ms alone and beside the harm. `kernel_bytes`: of TCP's
-    memory on this host for each client meanwhile, both ends; `done`: of the harm."""
+    """By the healthy viewers: (p50, p99) ms of each turn, alone and beside the harm.
+    `kernel_bytes`: of TCP's memory on this host for each client meanwhile, both ends; `done`: of
+    the harm."""
 
-    alone_ms: tuple[float, float]
-    beside_ms: tuple[float, float]
+    alone_ms: Sequence[tuple[float, float]]
+    beside_ms: Sequence[tuple[float, float]]
     kernel_bytes: float
     done: int
 
@@ -236,36 +242,38 @@ def _kernel_bytes() -> int:
     return int(words[words.index("mem") + 1]) * _PAGE_BYTES
 
 
-def _watched(
-    viewers: Bystanders, duration_s: float, act: Callable[[], None]
-) -> tuple[float, float]:
+def _watched(viewers: Bystanders, act: Callable[[], None]) -> tuple[float, float]:
     """Who still waits at the end has waited so long."""
     from_ns = time.time_ns()
-    deadline = time.monotonic() + duration_s
-    while time.monotonic() < deadline:
-        act()
-        viewers.turn()
-    found = sorted((*viewers.latencies_ms(from_ns, time.time_ns()), *viewers.waits_ms()))
+    act()
+    took = (*viewers.latencies_ms(from_ns, time.time_ns()), *viewers.waits_ms())
+    found = sorted(owed_ms(took))
     return found[len(found) // 2], found[len(found) * 99 // 100]
 
 
-def _least(found: list[tuple[float, float]]) -> tuple[float, float]:
-    return min(p50 for p50, _ in found), min(p99 for _, p99 in found)
-
-
 def felt(harm: str, healthy: str, asked: Asked, *, duration_s: float, turns: int) -> Felt:
-    """What viewers of the path `healthy` feel of a harm, the least of so many turns."""
+    """What viewers of the path `healthy` feel of a harm, in so many turns."""
     alone, beside, kernel, done = [], [], [], 0
     with contextlib.closing(Bystanders(asked.address, healthy)) as viewers:
+
+        def harmed() -> None:
+            nonlocal done
+            going, deadline = HARMS[harm](asked), time.monotonic() + duration_s
+            while time.monotonic() < deadline:
+                going.step()
+                viewers.turn()
+            kernel.append(max(0, _kernel_bytes() - before) / asked.clients)
+            while going.leave():
+                viewers.turn()
+            viewers.run(_LEFT_S)
+            done += going.done
+
         for _ in range(turns):
             viewers.run(_SETTLE_S)
-            alone.append(_watched(viewers, duration_s, lambda: None))
+            alone.append(_watched(viewers, lambda: viewers.run(duration_s)))
             before = _kernel_bytes()
-            with contextlib.closing(HARMS[harm](asked)) as going:
-                beside.append(_watched(viewers, duration_s, going.step))
-                kernel.append(max(0, _kernel_bytes() - before) / asked.clients)
-                done += going.done
-    return Felt(_least(alone), _least(beside), min(kernel), done)
+            beside.append(_watched(viewers, harmed))
+    return Felt(alone, beside, statistics.median(kernel), done)
 
 
 def main(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

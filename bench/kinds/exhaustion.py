@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -21,17 +22,17 @@ Harm = Literal[
 
 
 class ExhaustionParams(Params):
-    """`clients` stand there, or do it `rate` times a second, from an address of their own; what
+    """`clients` come, or something is done, `rate` times a second, from an address of its own; what
     they ask for has `size`. Healthy viewers ask for `healthy_size`, alone and beside them in turn.
     """
 
     harm: Harm
     clients: int = Field(200, ge=1)
-    rate: int = Field(1000, ge=1)
+    rate: int = Field(4000, ge=1)
     size: int = Field(4 << 20, ge=1)
     healthy_size: int = Field(16 << 10, ge=1)
-    duration_s: float = Field(1.0, gt=0)
-    turns: int = Field(3, ge=1)
+    duration_s: float = Field(0.25, gt=0)
+    turns: int = Field(7, ge=1)
 
 
 def objects(params: ExhaustionParams) -> Sequence[Blob]:
@@ -49,7 +50,10 @@ def measure(stage: Stage, running: Running, params: ExhaustionParams) -> Sample:
         **params.model_dump(include={"harm", "clients", "rate", "duration_s", "turns"}),
     }) as both:  # fmt: skip
         felt = both.answer(params.turns * 2 * params.duration_s + _SLACK_S)
-    alone, beside = felt["alone_ms"], felt["beside_ms"]
+    alone, beside = (
+        [statistics.median(turn) for turn in zip(*felt[when], strict=True)]
+        for when in ("alone_ms", "beside_ms")
+    )
     figures = {
         "alone_p50_ms": alone[0],
         "alone_p99_ms": alone[1],

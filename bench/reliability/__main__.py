@@ -1,12 +1,15 @@
 """`python -m bench.reliability`: every case on every server that is installed, and a page of it.
 
-python -m bench.reliability                       all, about four minutes
+python -m bench.reliability                       all, about seven minutes
 python -m bench.reliability D3 D4 --servers edgecache,nginx
 python -m bench.reliability --record              also writes bench/RELIABILITY.md
+
+The server has the first core to itself; clients and origin have the second one.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +20,7 @@ from rich.console import Console
 
 from ..errors import BenchError
 from ..facts import taken
+from ..netns import cores
 from .cases import CASES, Case, Trial
 from .origin import Origin
 from .page import Row, page
@@ -54,6 +58,8 @@ def run(
     cases = [case for case in CASES if not names or case.name in names]
     results: dict[str, dict[str, Row]] = {case.name: {} for case in cases}
     titles: dict[str, str] = {}
+    server_cpus, client_cpus = cores()
+    os.sched_setaffinity(0, client_cpus)
     for peer in peers(tuple(servers.split(","))):
         if why := peer.missing():
             say(f"! {why}: left out")
@@ -61,7 +67,10 @@ def run(
         titles[peer.name] = peer.title
         for case in cases:
             # A server of its own for each case: what one leaves behind is not the next one's.
-            with Origin() as origin, serving(peer, origin.port) as server:
+            with (
+                Origin() as origin,
+                serving(peer, origin.port, server_cpus, client_cpus) as server,
+            ):
                 row = results[case.name][peer.name] = tried(case, server, origin, viewers)
             told = "does not apply" if row.seen is None else row.seen.told
             mark = "-" if row.seen is None else "ok" if row.seen.good else "!!"

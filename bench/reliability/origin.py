@@ -21,7 +21,7 @@ from typing import Final, Self
 import uvloop
 
 SIZE: Final = 400_000
-PART: Final = 65_536  # of what is below /part/: nobody paces it
+_SIZES: Final = {"part": 65_536, "short": 16_384}  # of what is below these: nobody paces it
 HEAD_BYTES: Final = 65536
 _START_S: Final = 10.0
 _HANG_S: Final = 30.0
@@ -32,7 +32,7 @@ _SLOW_S: Final = 0.5
 def body_of(path: str) -> bytes:
     """Bytes that belong to this path alone."""
     seed = hashlib.sha256(path.encode()).digest()
-    return seed * ((PART if path.startswith("/part/") else SIZE) // len(seed))
+    return seed * (_SIZES.get(path.split("/")[1], SIZE) // len(seed))
 
 
 class Origin:
@@ -197,14 +197,17 @@ class _Answer:
             await asyncio.sleep(_SLOW_S / 10)
         return True
 
+    async def _nobody(self) -> bool:
+        return await self._status(b"404 Not Found", 0)
+
     async def _late(self) -> bool:
         return await self._status(b"404 Not Found")
 
     async def _busy(self) -> bool:
         return await self._status(b"500 Internal Server Error")
 
-    async def _status(self, status: bytes) -> bool:
-        await asyncio.sleep(_LATE_S)
+    async def _status(self, status: bytes, after_s: float = _LATE_S) -> bool:
+        await asyncio.sleep(after_s)
         self._write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
         await self._writer.drain()
         return True

@@ -20,6 +20,9 @@ from ..ledger import broken, read
 from ..netns import Network, free_port
 from ..peers.peer import Peer, Running, Site, running
 from ..process import stop, tree
+from ..stage import Stage
+
+Cpus = tuple[int, ...]
 
 _TMPFS: Final = Path("/dev/shm")
 _TIMEOUT_S: Final = 10.0
@@ -63,6 +66,7 @@ class Server:
     """A running one, and what can be done to it."""
 
     running: Running
+    stage: Stage
     heirs: list[subprocess.Popen[bytes]] = field(default_factory=list)  # started by restart()
     # Its thread starts them: a child started with --pdeathsig dies with the thread it came from.
     hands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
@@ -144,15 +148,18 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(peer: Peer, origin_port: int) -> Iterator[Server]:
-    """In front of an origin on loopback. Raises BenchError when it does not start."""
+def serving(
+    peer: Peer, origin_port: int, server_cpus: Cpus = (), client_cpus: Cpus = ()
+) -> Iterator[Server]:
+    """In front of an origin on loopback; on these cores (empty: all). Raises BenchError when it
+    does not start."""
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    network = Network("127.0.0.1", "127.0.0.1", cpus, cpus, None)
+    network = Network("127.0.0.1", "127.0.0.1", server_cpus or cpus, client_cpus or cpus, None)
     with tempfile.TemporaryDirectory(dir=_TMPFS, prefix="edgecache-faults-") as scratch:
         Path(scratch).chmod(0o755)  # peers that drop root read their files here
         site = Site(network, Path(scratch) / "site", Path(scratch), origin_port, blobs=())
         with running(peer, site) as up:
-            server = Server(up)
+            server = Server(up, Stage(network, Path(scratch), origin_port))
             try:
                 yield server
             finally:

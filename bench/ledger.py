@@ -27,6 +27,7 @@ LAWS: Final = (
     "push_received = push_accepted + push_refused + pushes_running",
     "push_received_bytes = push_bytes + push_discarded_bytes",
     "push_door_accepted = push_door_closed + push_connections",
+    "whip_accepted = whip_closed + whip_publishers",
     "admin_door_accepted = admin_door_closed + admin_connections",
 )
 ORIGIN_LAWS: Final = (

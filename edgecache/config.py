@@ -161,6 +161,10 @@ class Ingest(Section):
     certificate: Path | None = None  # for it: PEM, with the chain; read again at SIGHUP
     private_key: Path | None = None
     srt_listen: OptionalListen = ""  # UDP
+    # Media by WHIP (UDP), whose offers come by HTTP; publishers are told `whip_public`, host:port,
+    # or without one the address that they asked at.
+    whip_listen: OptionalListen = ""
+    whip_public: OptionalListen = ""
     # Media by HTTP and from the go-live page, at http.listen below /publish/; needs a key.
     http: bool = False
     # Asked where a stream key belongs, the nearest first; empty: origin.urls.
@@ -185,6 +189,8 @@ class Ingest(Section):
                 "found one without the other, allowed ingest.certificate with ingest.private_key,"
                 " and both with ingest.rtmps_listen"
             )
+        if self.whip_listen and not self.http:
+            raise ValueError("found whip_listen without http, allowed with ingest.http = true")
         return self
 
     @property

@@ -85,6 +85,7 @@ def bind(
     wanted = {"http": config.http.listen, "push": config.push.listen}
     wanted |= {"ingest": config.ingest.listen, "admin": config.admin.listen}
     wanted |= {"rtmps": config.ingest.rtmps_listen, "srt": config.ingest.srt_listen}
+    wanted |= {"whip": config.ingest.whip_listen}
     for name, address in wanted.items():
         count = config.workers() if name == "http" else 1
         if _fits(handed, name, address):
@@ -104,8 +105,8 @@ def bind(
 
 
 def _listen(name: str, address: str, count: int) -> list[socket.socket]:
-    if name == "srt":
-        return [sockets.listen_datagrams("ingest.srt_listen", address)]
+    if name in ("srt", "whip"):
+        return [sockets.listen_datagrams(f"ingest.{name}_listen", address)]
     setting = "ingest.rtmps_listen" if name == "rtmps" else f"{name}.listen"
     return sockets.listen(setting, address, count)
 

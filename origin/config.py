@@ -19,6 +19,7 @@ from edgecache.settings import DurationMs, Loaded, Names, Rate, Section, Size, l
 from edgecache.units import GIB, MIB, SECOND_MS
 
 from . import names
+from .addresses import Listen, OptionalListen, Url
 
 ENV_PREFIX: Final = "ORIGIN"
 _NAME: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
@@ -28,33 +29,12 @@ _TEXT: Final = names.TEXT_TRACK
 _KID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
-def _listen(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not (host and colon and port.isdigit() and int(port) < 65536):
-        raise ValueError('an address such as "127.0.0.1:8080" or "[::]:8080"')
-    return value
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    try:
-        usable = parts.scheme == "http" and bool(parts.hostname) and (parts.port or 80) > 0
-    except ValueError:
-        usable = False
-    if not usable or parts.path not in ("", "/") or parts.query or parts.username:
-        raise ValueError('a base URL such as "http://pop1.example:9000"')
-    return value.rstrip("/")
-
-
 def _names(values: Mapping[str, object], what: str, pattern: re.Pattern[str] = _NAME) -> None:
     for name in values:
         if not pattern.fullmatch(name):
             raise ValueError(f"found {what} {name!r}, allowed {pattern.pattern}")
 
 
-Listen = Annotated[str, AfterValidator(_listen)]
-OptionalListen = Annotated[str, AfterValidator(lambda text: _listen(text) if text else text)]
-Url = Annotated[str, AfterValidator(_url)]
 Channel = Annotated[int, Field(ge=0, le=15)]
 
 
@@ -211,6 +191,14 @@ class Srt(Section):
     passphrases: dict[str, Secret] = Field(default_factory=dict)
 
 
+class Whip(Section):
+    """Media of publishers by WHIP, which POPs send here. Empty `listen`: closed."""
+
+    listen: OptionalListen = ""
+    # host:port that POPs are told to send media to; "" means the host they asked, our port.
+    public: OptionalListen = ""
+
+
 class Pop(Section):
     """A POP that is known before it subscribes."""
 
@@ -350,6 +338,7 @@ class Config(Section):
     text: Text = Text()
     encoder: Encoder = Encoder()
     srt: Srt = Srt()
+    whip: Whip = Whip()
     admin: Admin = Admin()
     hooks: Hooks = Hooks()
     log: Log = Log()

@@ -23,10 +23,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from edgecache.errors import SignatureError
 from edgecache.signing import Verifier
 
+from . import sdp
+from .addresses import Url
 from .api import refusal
 from .catalog import Catalog, Opened
 from .chronicle import Row
-from .config import Url
 from .handover import take_over
 from .ingest import Ingest
 from .overview import Overview
@@ -36,6 +37,7 @@ from .remux import CONTAINERS
 from .splice import NOTHING, Place, Splice
 from .store import Store, StoreError
 from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
+from .whip import WhipDoor
 
 BODY_MAX: Final = 1 << 20  # a subscription to MAX_STREAMS streams of the longest names
 _FLV: Final = ("video/x-flv", "application/octet-stream")
@@ -52,6 +54,26 @@ class PublishAsk(BaseModel):
 
     key: str = Field(max_length=256)
     addr: str = Field("", max_length=64)
+
+
+class WhipAsk(BaseModel):
+    """An offer, and where the POP wants its media: ICE's name and password, host and port."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    offer: str = Field(max_length=1 << 16)
+    ufrag: str = Field(pattern=r"^[A-Za-z0-9+/]{4,256}$")
+    password: str = Field(pattern=r"^[A-Za-z0-9+/]{22,256}$")
+    host: str = Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")
+    port: int = Field(ge=1, le=65535)
+    addr: str = Field("", max_length=64)
+    title: str = Field("", max_length=_TITLE_CHARS)
+
+
+class WhipEndAsk(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    session: str = Field(max_length=64)
 
 
 class SubscribeAsk(BaseModel):
@@ -89,6 +111,7 @@ class Control:
         verifier: Verifier,
         public: str,
         srt: Callable[[str], list[str]],
+        whip: WhipDoor,
         forbids: Callable[[Opened, str], Awaitable[str]],
         overview: Overview,
         ready: Callable[[], bool],
@@ -101,6 +124,7 @@ class Control:
         self._verifier = verifier
         self._public = public
         self._srt = srt
+        self._whip = whip
         self._forbids = forbids
         self._overview = overview
         self._ready = ready
@@ -112,6 +136,8 @@ class Control:
             web.put("/ingest/{stream}/{key}", self.ingest, expect_handler=self.expect),
             web.post("/ingest/{stream}", self.past),
             web.post("/ingest/{stream}/{key}", self.past),
+            web.post("/whip/end", self.whip_end),
+            web.post("/whip/{stream}/{key}", self.whip),
             web.post("/api/subscriptions", self.subscribe),
             web.get("/api/streams", self.streams),
         ]
@@ -153,6 +179,8 @@ class Control:
         told: dict[str, object] = {"stream": opened.stream, "ingest": [url]}
         if places := self._srt(request.url.host or ""):
             told["srt"] = places
+        if self._whip.port:
+            told["whip"] = [f"{base}/whip/{opened.stream}/{opened.key_id}"]
         return web.json_response({**told, "state": known.state if known else "unknown"})
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
@@ -170,19 +198,23 @@ class Control:
 
     def _admit(self, request: web.Request) -> str:
         self._verify(request)
-        stream = request.match_info["stream"]
-        if not _STREAM.fullmatch(stream):
-            raise StoreError(400, f"stream: found {stream[:80]!r}, allowed {_STREAM.pattern}")
         if request.content_type not in (*_FLV, *CONTAINERS):
             allowed = ", ".join((_FLV[0], *CONTAINERS))
             raise StoreError(415, f"Content-Type: found {request.content_type}, allowed {allowed}")
+        return self._open(request, _place(request))
+
+    def _open(self, request: web.Request, place: Place | None = None) -> str:
+        """The stream of a request's path, if its key may publish there now."""
+        stream = request.match_info["stream"]
+        if not _STREAM.fullmatch(stream):
+            raise StoreError(400, f"stream: found {stream[:80]!r}, allowed {_STREAM.pattern}")
         if not self._ready():
             raise StoreError(503, "the origin is going away")
         key_id = request.match_info.get("key")
         if key_id is not None and not self._publishers.may(stream, key_id):
             raise StoreError(403, REVOKED)
         try:
-            self._ingest.check(stream, _place(request))
+            self._ingest.check(stream, place)
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None
         return stream
@@ -225,6 +257,30 @@ class Control:
             raise StoreError(400, f"past: not usable: {error!r}") from None
         if self._ingest.take_over(stream, taken, rows, self._store.restore):
             return web.Response(status=201)
+        return web.Response(status=204)
+
+    async def whip(self, request: web.Request) -> web.Response:
+        """An answer to a publisher's offer. From then on the stream is published."""
+        ask = await self._ask(request, WhipAsk)
+        stream = self._open(request)
+        place = sdp.Place(ufrag=ask.ufrag, password=ask.password, host=ask.host, port=ask.port)
+        key_id = request.match_info["key"]
+        try:
+            name, answer = self._whip.open(
+                ask.offer, place, stream=stream, key_id=key_id, publisher=ask.addr, title=ask.title
+            )
+        except sdp.SdpError as error:
+            raise StoreError(400, str(error)) from None
+        except RefusedError as error:
+            raise StoreError(error.status, error.reason) from None
+        media = self._whip.place(request.url.host or "")
+        told = {"session": name, "media": media, "answer": answer}
+        return web.json_response(told, status=201)
+
+    async def whip_end(self, request: web.Request) -> web.Response:
+        ask = await self._ask(request, WhipEndAsk)
+        if not self._whip.close(ask.session):
+            raise StoreError(404, "no such session")
         return web.Response(status=204)
 
     async def _follow(

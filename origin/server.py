@@ -58,6 +58,7 @@ from .secretfiles import admin_token, secrets_of
 from .srt import SrtDoor
 from .store import Store
 from .subscriptions import Subscriptions, hot_of
+from .whip import WhipDoor
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +122,9 @@ class Origin:
         catch_up = self._keeper.catch_up if self._keeper else None
         self._lookout = Lookout(self._catalog, self._publishers, self._ingest, catch_up)
         self._srt = SrtDoor(
-            config,
-            ingest=self._ingest,
-            publishers=self._publishers,
-            open_key=self._catalog.open,
+            config, ingest=self._ingest, publishers=self._publishers, open_key=self._catalog.open
         )
+        self._whip = WhipDoor(config, self._ingest, self._publishers, self._ffmpeg)
         self._runner: web.AppRunner | None = None
         self._admin: web.AppRunner | None = None
         self.port = self.admin_port = 0
@@ -192,6 +191,7 @@ class Origin:
             verifier=self._verifier,
             public=self._config.http.public,
             srt=self._srt.places,
+            whip=self._whip,
             forbids=self._hooks.forbids,
             overview=self._overview(),
             ready=lambda: not self._draining,
@@ -275,6 +275,7 @@ class Origin:
             self.admin_port = operators.getsockname()[1]
             self._admin = await open_door(self._operators(), operators, shutdown_s=0.1)
         await self._srt.start()
+        await self._whip.start()
         self.port = listener.getsockname()[1]
         self._runner = await open_door(self._public(), listener, shutdown_s=self._drain_s)
         self._subscriptions.start(hot_of(self._config))
@@ -319,7 +320,7 @@ class Origin:
         await self._lookout.stop()
         if self._runner:
             await asyncio.gather(*(site.stop() for site in self._runner.sites))
-            await self._srt.stop()
+            await asyncio.gather(self._srt.stop(), self._whip.stop())
             await self._ingest.hand_over(self._drain_s)
             await self._ingest.stop()
             await self._subscriptions.stop(self._drain_s)

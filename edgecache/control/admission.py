@@ -53,13 +53,15 @@ class RefusedError(EdgeError):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """`urls`: where the stream's FLV may be PUT; `srt`: where its SRT may go (host:port); both in
-    order of preference. state: of the stream at the data centre that said so."""
+    """`urls`: where the stream's FLV may be PUT; `srt`: where its SRT may go (host:port); `whip`:
+    where its offers may be POSTed; all in order of preference. state: of the stream at the data
+    centre that said so."""
 
     stream: str
     urls: tuple[str, ...]
     state: str = ""
     srt: tuple[str, ...] = ()
+    whip: tuple[str, ...] = ()
 
 
 class Admission:
@@ -121,7 +123,8 @@ class Admission:
         ranked.sort(key=itemgetter(0))  # stable: among equals the nearest first
         urls = dict.fromkeys(chain(*(word.urls for _, word in ranked)))
         srt = dict.fromkeys(chain(*(word.srt for _, word in ranked)))
-        return Admitted(stream, tuple(urls), srt=tuple(srt))
+        whip = dict.fromkeys(chain(*(word.whip for _, word in ranked)))
+        return Admitted(stream, tuple(urls), srt=tuple(srt), whip=tuple(whip))
 
     async def _word(self, base: str, body: bytes) -> Admitted | RefusedError | None:
         """What one says; None when it does not answer."""
@@ -169,12 +172,12 @@ def _read(answer: Answer) -> Admitted:
     try:
         told = json.loads(answer.body)
         stream, urls = told["stream"], tuple(told["ingest"])[:_MAX_URLS]
-        srt = tuple(told.get("srt", ()))[:_MAX_URLS]
+        srt, whip = (tuple(told.get(way, ()))[:_MAX_URLS] for way in ("srt", "whip"))
         state = str(told.get("state", ""))
     except (ValueError, TypeError, KeyError) as error:
         raise UpstreamError("malformed", f"{TARGET} answered nonsense") from error
     if not isinstance(stream, str) or not _STREAM.fullmatch(stream) or not urls:
         raise UpstreamError("malformed", f"{TARGET} answered without a stream or a URL")
-    if not all(isinstance(url, str) for url in (*urls, *srt)):
+    if not all(isinstance(url, str) for url in (*urls, *srt, *whip)):
         raise UpstreamError("malformed", f"{TARGET} answered URLs that are no strings")
-    return Admitted(stream, urls, state, srt)
+    return Admitted(stream, urls, state, srt, whip)

@@ -1,5 +1,5 @@
-"""All doors of broadcasters together: RTMP, the same behind TLS and SRT have listeners of their
-own, HTTP comes by the viewers'.
+"""All doors of broadcasters together: RTMP, the same behind TLS, SRT and the media of WHIP have
+listeners of their own, HTTP comes by the viewers'.
 
 Law: one admission for all of them, so a key is asked for and remembered once. Does not know what
 goes through a door.
@@ -22,6 +22,8 @@ from .passage import SignFields
 from .srt import SrtRouter
 from .tlsdoor import Certificate
 from .upload import Uploads
+from .whip import WhipRelay
+from .whipdoor import WhipDoor
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +43,26 @@ class Broadcasters:
         self._srt = SrtRouter(admission=admission)
         chain, key = config.ingest.certificate, config.ingest.private_key
         self._certificate = Certificate(chain, key) if chain and key else None
-        uploads = Uploads(admission=admission, sign=sign, hosts=config.hosts())
+        self._whip = WhipRelay(public=config.ingest.whip_public)
+        whip = WhipDoor(self._whip, admission=admission, sign=sign)
+        uploads = Uploads(admission=admission, sign=sign, hosts=config.hosts(), whip=whip)
         self.uploads = uploads if config.ingest.http else None
 
     @property
     def publishers(self) -> int:
         """Connections open now."""
         uploads = self.uploads.publishers if self.uploads else 0
-        return self._router.publishers + self._srt.publishers + uploads
+        return self._router.publishers + self._srt.publishers + self._whip.publishers + uploads
 
     def gauges(self) -> dict[str, float]:
-        """Over all doors, and those of SRT."""
-        return {"publishers": self.publishers, "srt_publishers": self._srt.publishers}
+        """Over all doors, and those of SRT and WHIP."""
+        srt, whip = self._srt.publishers, self._whip.publishers
+        return {"publishers": self.publishers, "srt_publishers": srt, "whip_publishers": whip}
 
     def counts(self) -> dict[str, Callable[[], Counter[str]]]:
         """By prefix, for the metrics."""
         found = {"ingest": lambda: self._router.counts, "srt": lambda: self._srt.counts}
+        found["whip"] = lambda: self._whip.counts
         if uploads := self.uploads:
             found["upload"] = lambda: uploads.counts
         return found
@@ -69,6 +75,8 @@ class Broadcasters:
             self._router.start_tls(listening["rtmps"][0].dup(), self._certificate)
         if "srt" in listening:
             await self._srt.start(listening["srt"][0].dup())
+        if "whip" in listening:
+            await self._whip.start(listening["whip"][0].dup())
 
     def reload(self) -> None:
         """The certificate's files may have changed."""
@@ -82,6 +90,7 @@ class Broadcasters:
         """Take no more publishers by a listener of ours; those that are on go on."""
         self._router.drain()
         self._srt.drain()
+        self._whip.drain()
 
     async def stop(self) -> None:
         """Tell every publisher, finish what they sent, close."""
@@ -89,3 +98,4 @@ class Broadcasters:
         if self.uploads:
             stopping.append(self.uploads.stop())
         await asyncio.gather(*stopping)
+        self._whip.stop()

@@ -20,7 +20,7 @@ from .admission import Admitted, RefusedError
 from .dial import Ways
 from .put import Answer, Put, connect, head
 
-_REASONS: Final = {
+REASONS: Final = {
     400: "refused",
     408: "silent",
     409: "busy",
@@ -130,5 +130,5 @@ class Passage:
 
 def _refusal(answer: Answer) -> RefusedError:
     said = answer.body[:200].decode("utf-8", "replace").strip()
-    reason = _REASONS.get(answer.status, "failed")
+    reason = REASONS.get(answer.status, "failed")
     return RefusedError(reason, said or f"the data centre answered {answer.status}")

@@ -24,8 +24,9 @@ from typing import Final
 from .. import srt
 from . import srtsession
 from .admission import Admission, RefusedError
+from .datagrams import Address, Door, read
 from .rates import Rates
-from .srtsession import Address, Door, Session, read
+from .srtsession import Session
 
 log = logging.getLogger(__name__)
 

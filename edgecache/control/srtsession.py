@@ -20,11 +20,8 @@ from .. import srt
 from ..errors import UpstreamError
 from ..fields import split_address
 from .admission import RefusedError
+from .datagrams import Address, Door, connected, read
 
-Address = tuple[str, int]
-
-DATAGRAM_MAX: Final = 2048  # SRT's are 1500 at most; what is longer is cut, and no packet of it
-_BATCH: Final = 64  # datagrams of one socket before others have their turn
 _AGAIN_S: Final = 0.25  # as libsrt repeats a handshake
 
 
@@ -35,31 +32,6 @@ class Limits:
     connect_s: float = 1.0  # for a data centre to answer, each of two times
     idle_s: float = 10.0  # SRT says something every second, and gives up after five
     moved_s: float = 0.2  # silence after which a publisher may be heard from another address
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Where publishers send to, whoever reads there: a bound socket's family and name."""
-
-    family: int
-    name: tuple[object, ...]
-
-
-def read(sock: socket.socket, take: Callable[[bytes, Address], None]) -> bool:
-    """What has arrived, at most a batch. False: nobody is at the other end of a connected one."""
-    for _ in range(_BATCH):
-        try:
-            data, address = sock.recvfrom(DATAGRAM_MAX)
-        except (BlockingIOError, InterruptedError):
-            return True
-        except ConnectionRefusedError:
-            return False
-        except OSError:  # another word of ICMP's; the next datagram may still arrive
-            continue
-        take(data, (str(address[0]), int(address[1])))
-        if sock.fileno() < 0:  # it was the last one
-            return True
-    return True
 
 
 class Session:
@@ -253,15 +225,7 @@ class Session:
 
     def _own(self) -> None:
         """A socket for this publisher alone, at the door's address. Raises OSError."""
-        client = socket.socket(self._door.family, socket.SOCK_DGRAM)
-        try:
-            client.setblocking(False)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            client.bind(self._door.name)
-            client.connect(self.address)
-        except OSError:
-            client.close()
-            raise
+        client = connected(self._door, self.address)
         if self._client is not None:
             self._loop.remove_reader(self._client)
             self._client.close()

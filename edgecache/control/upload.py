@@ -29,6 +29,7 @@ from ..hosts import host_is_among
 from . import passage
 from .admission import Admission, Admitted, RefusedError
 from .passage import Passage, SignFields
+from .whipdoor import WhipDoor
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,10 @@ class Uploads:
         sign: SignFields,
         hosts: Sequence[str] = (),
         limits: Limits | None = None,
+        whip: WhipDoor | None = None,
     ) -> None:
         self._hosts = hosts
+        self._whip = whip
         self._admission = admission
         self._sign = sign
         self._limits = limits or Limits()
@@ -138,6 +141,8 @@ class Uploads:
             return self._refuse(request, RefusedError("misdirected", text))
         if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
             return await _Page(self, request).serve()
+        if self._whip is not None and self._whip.takes(request):
+            return await self._whip.answer(request)
         try:
             stream = await self._body(request)
         except RefusedError as error:

@@ -88,12 +88,13 @@ def _said(command: Sequence[str], sends: str) -> tuple[int, str]:
 
 
 @contextlib.asynccontextmanager
-async def site() -> AsyncIterator[Site]:
+async def site(there: Sequence[str] = (), here: Sequence[str] = ()) -> AsyncIterator[Site]:
+    """there, here: what the origin and the POP are told besides."""
     rung = "ladder.90p={width=160,height=90,bitrate='100kbps',preset='ultrafast'}"
-    origin = Origin(config(f"keys.{KID}.secret={SECRET}", "live.segment=1s", rung))
+    origin = Origin(config(f"keys.{KID}.secret={SECRET}", "live.segment=1s", rung, *there))
     await origin.start()
     options = (f"origin.urls=http://127.0.0.1:{origin.port}", "ingest.http=true", "log.access=true")
-    edge = await asyncio.to_thread(Edge(options).__enter__)
+    edge = await asyncio.to_thread(Edge((*options, *here)).__enter__)
     at = Site(origin, edge, origin._catalog.create_key("cam"))
     publish = origin._ingest._publish
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ MODULES = sorted(
 )
 # Import name of a distribution where the two differ.
 DISTRIBUTION = {
+    "OpenSSL": "pyopenssl",
     "http_sf": "http-sf",
     "imageio_ffmpeg": "imageio-ffmpeg",
     "nats": "nats-py",
@@ -93,7 +95,7 @@ def imported() -> set[str]:
 
 def test_dependencies_are_those_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["ffmpeg"]]
+    listed = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     needed = {DISTRIBUTION.get(name, name) for name in imported()}
     assert {re.split(r"[<>=!~ \[]", line)[0] for line in listed} == needed
 

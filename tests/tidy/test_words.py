@@ -17,7 +17,13 @@ UNBOUNDED = re.compile(r"\bQueue\(\s*\)|^\s*except\s*:", re.MULTILINE)
 HOME = re.compile(r"(?<![\w.$})/-])/(?:work|root|home|opt|Users)/")
 URL = re.compile(r"\b(?:https?|rtmps?|wss?)://[^\s\"'`<>)\\,;]+")
 # Specifications and standards that may be cited; everything else is loopback or an example.
-HOSTS = {"www.w3.org", "www.rfc-editor.org", "datatracker.ietf.org", "www.apache.org"}
+HOSTS = {
+    "www.w3.org",
+    "www.rfc-editor.org",
+    "datatracker.ietf.org",
+    "www.ietf.org",
+    "www.apache.org",
+}
 EXAMPLE = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid)$")
 
 

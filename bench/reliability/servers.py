@@ -91,7 +91,8 @@ class Server:
     @property
     def pid(self) -> int:
         """The process that we measure: of ours, the one that serves."""
-        return max(tree(self.parent), key=_sockets) if self.ours else self.parent
+        children = tree(self.parent)[1:] if self.ours else []
+        return max(children, key=_sockets) if children else self.parent
 
     def reload(self) -> bool:
         """As an operator does; False: it has no such thing."""

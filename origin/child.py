@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import resource
 import signal
 import subprocess
 from collections import deque
@@ -27,7 +26,6 @@ _READ_BYTES: Final = 1 << 18
 _WRITE_BYTES: Final = 1 << 18
 _LOG_LINES: Final = 40
 _LOG_LINE_CHARS: Final = 300
-_ENVIRONMENT: Final = {"LC_ALL": "C"}
 
 
 class Child:
@@ -132,7 +130,7 @@ class Child:
                 stdout=subprocess.DEVNULL,
                 stderr=theirs[-1],
                 pass_fds=theirs[1:-1],
-                env=_ENVIRONMENT,
+                env=sandbox.ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C is for us; we end it in order
             )
@@ -147,9 +145,7 @@ class Child:
         self._watch(ours)
 
     def _confine(self) -> None:
-        for limit, value in sandbox.LIMITS:
-            with contextlib.suppress(ProcessLookupError):
-                resource.prlimit(self._process.pid, limit, (value, value))
+        sandbox.limit(self._process.pid)
         if self._background:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))

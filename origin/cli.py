@@ -76,10 +76,10 @@ def _check(config: Config) -> None:
     """What can be wrong outside the file."""
     from edgecache.errors import ConfigError
 
-    from .ffmpeg import find
+    from .hardware import find
 
     try:
-        print(f"using {find(config.encoder.ffmpeg)}", file=sys.stderr)
+        print(f"using {find(config.encoder)}", file=sys.stderr)
     except ConfigError as error:
         die(EX_CONFIG, error.problems)
 

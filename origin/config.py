@@ -261,10 +261,16 @@ class Text(Section):
     tracks: dict[str, Words] = Field(default_factory=dict, max_length=8)
 
 
+H264 = Literal["auto", "libx264", "h264_nvenc", "h264_qsv", "h264_vaapi", "h264_v4l2m2m"]
+
+
 class Encoder(Section):
     """Empty path: the system's ffmpeg, else the pinned wheel's."""
 
     ffmpeg: Path | None = None
+    # "auto": the first of the host's own that works, tried at the start, else libx264. One that is
+    # named has to work. A stream on which it fails later goes on with libx264.
+    h264: H264 = "auto"
     fps: int = Field(30, ge=1, le=120)
     streams: int = Field(16, ge=1)  # more publishers than this are refused with 503
 

@@ -1,10 +1,10 @@
 """Keeps one ffmpeg running for one stream, for as long as its publisher sends.
 
 Laws: never two at a time; a dead or silent one is replaced, warm, by asking `launch` for what the
-next one needs. Silent means: input came and no output for `stall_s` (`start_s` for the first
-output). The first restart is immediate, then they back off, doubling up to `backoff_max_s`;
-`attempts` of them without `healthy_s` of life in between, and it has failed for good. Input is
-bounded by `drain`. Does not know FLV, fMP4 or the timeline.
+next one needs, which is told how often lives were lost, by reason. Silent means: input came and no
+output for `stall_s` (`start_s` for the first output). The first restart is immediate, then they
+back off, doubling up to `backoff_max_s`; `attempts` of them without `healthy_s` of life in between,
+and it has failed for good. Input is bounded by `drain`. Does not know FLV, fMP4 or the timeline.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Encoder:
         self,
         *,
         name: str,
-        launch: Callable[[], Launch],
+        launch: Callable[[Counter[str]], Launch],
         on_output: Callable[[int, bytes], None],
         on_failed: Callable[[str], None],
         limits: Limits | None = None,
@@ -98,7 +98,7 @@ class Encoder:
     def start(self) -> None:
         """Begin the next life now. Only when idle or waiting."""
         self._cancel_timer()
-        launch = self._launch()
+        launch = self._launch(self.restarts)
         self._answered, self.first_output_s = False, None
         self._reason, self._its_fault = "", True
         self._started_s = self._loop.time()

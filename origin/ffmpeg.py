@@ -33,12 +33,13 @@ _INSTALL: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ffmpeg:
     """A usable ffmpeg. `found`: which of the three places it is from. newer: another one, for what
-    this one is too old for."""
+    this one is too old for. h264: the encoder that it uses for live H.264."""
 
     path: str
     version: tuple[int, int]
     found: str
     newer: Ffmpeg | None = None
+    h264: str = "libx264"
 
     def since(self, version: tuple[int, int]) -> Ffmpeg | None:
         """One of at least `version`: this one if it is."""
@@ -46,9 +47,15 @@ class Ffmpeg:
             return self
         return self.newer.since(version) if self.newer else None
 
+    @property
+    def software(self) -> Ffmpeg:
+        """Without hardware."""
+        return replace(self, h264="libx264", newer=self.newer.software if self.newer else None)
+
     def __str__(self) -> str:
         major, minor = self.version
-        return f"ffmpeg {major}.{minor} ({self.path}, from {self.found})"
+        hardware = "" if self.h264 == "libx264" else f" with {self.h264}"
+        return f"ffmpeg {major}.{minor} ({self.path}, from {self.found}){hardware}"
 
 
 def find(

@@ -15,6 +15,7 @@ from typing import Final
 
 from edgecache.flv import MAX_TRACKS
 
+from . import coders
 from .config import Config
 from .ffmpeg import Ffmpeg
 from .model import Rendition
@@ -127,16 +128,6 @@ SMALL: Final = (
     Rung(track="180p", width=320, height=180, bitrate=250_000),
 )
 _HIGH_FPS: Final = 30  # more than this is for sources that have more
-# In the order in which players are offered them: first what everybody can play. No encoder has a
-# delay of its own (a frame; SVT-AV1 1.4 has three), and each is one thread, but for x264's slices.
-_CODECS: Final = {
-    "h264": ("-c:v", "libx264", "-tune", "zerolatency", "-profile:v", "main"),
-    "hevc": (
-        *("-c:v", "libx265", "-tune", "zerolatency", "-tag:v", "hvc1"),
-        *("-x265-params", "log-level=error:pools=none:frame-threads=1:scenecut=0:open-gop=0"),
-    ),
-    "av1": ("-c:v", "libsvtav1", "-svtav1-params", "pred-struct=1:rc=2:scd=0:lp=1"),
-}
 # Degrees clockwise -> filters. What said so is taken out: ffmpeg 9 would write it into the output,
 # and players would turn the picture once more.
 _TOLD: Final = "sidedata=mode=delete:type=DISPLAYMATRIX,"
@@ -187,7 +178,7 @@ def plan_of(config: Config) -> Plan:
 
 
 def _rank(rung: Rung) -> tuple[int, int, int]:
-    return list(_CODECS).index(rung.codec), -rung.height, -rung.bitrate
+    return list(coders.SOFTWARE).index(rung.codec), -rung.height, -rung.bitrate
 
 
 def _alike(plan: Plan) -> tuple[Rung, ...]:
@@ -312,11 +303,13 @@ def argv(
     if len(fds) != len(plan.tracks):
         raise ValueError(f"found {len(fds)} pipes for the tracks {plan.tracks}")
     tool = (ffmpeg.since(source.since) if source else None) or ffmpeg
-    command = [tool.path, *_input()]
+    used = [coders.coder_of(rung.codec, tool.h264) for rung in plan.rungs]
+    opening = next((coder.opening for coder in used if coder.opening), ())
+    command = [tool.path, *opening, *_input()]
     if plan.rungs:
-        command += ["-filter_complex", _filter(plan, source.turn if source else 0)]
+        command += ["-filter_complex", _filter(plan, tool.h264, source.turn if source else 0)]
     for index, rung in enumerate(plan.rungs):
-        command += [*_video(plan, rung, index), *cmaf_output(fds[index], offset_s)]
+        command += [*_video(plan, rung, index, tool.h264), *cmaf_output(fds[index], offset_s)]
     sent = [0, *(track for track, _ in source.sides)] if source else [0]
     for sound, fd in zip(plan.sounds, fds[len(plan.rungs) :], strict=True):
         command += [*_audio(plan, sound, sent), *cmaf_output(fd, offset_s)]
@@ -338,7 +331,7 @@ def _input() -> list[str]:
     ]
 
 
-def _filter(plan: Plan, turn: int = 0) -> str:
+def _filter(plan: Plan, h264: str, turn: int) -> str:
     # fps makes a constant rate of anything; start_time=0 puts the first frame exactly on the grid
     # (without it ffmpeg 9 is 33 ms off for good).
     outs = "".join(f"[s{index}]" for index in range(len(plan.rungs)))
@@ -347,23 +340,23 @@ def _filter(plan: Plan, turn: int = 0) -> str:
         # without the delay of another fps filter
         step = f"framestep={plan.step(rung)}," if plan.step(rung) > 1 else ""
         scale = f"scale={rung.width}:{rung.height}:flags=bilinear"
-        chains.append(f"[s{index}]{step}{scale},setsar=1[v{index}]")
+        upload = coders.coder_of(rung.codec, h264).upload
+        chains.append(f"[s{index}]{step}{scale},setsar=1{upload}[v{index}]")
     return ";".join(chains)
 
 
-def _video(plan: Plan, rung: Rung, index: int) -> list[str]:
-    rate = str(rung.bitrate)
-    av1 = rung.codec == "av1"  # bounded by itself; version 1.4 cannot be told where to put keys
-    bound = () if av1 else ("-maxrate", rate, "-bufsize", rate)
-    gop = plan.fps / plan.step(rung) * plan.segment_s * (1 if av1 else 2)
+def _video(plan: Plan, rung: Rung, index: int, h264: str) -> list[str]:
     return [
-        *("-map", f"[v{index}]", *_CODECS[rung.codec], "-preset", rung.preset),
-        *("-threads:v", str(rung.threads), "-pix_fmt", "yuv420p", "-b:v", rate, *bound),
-        # Keyframes only where the grid wants them; t counts from the first encoded frame.
-        *("-g", str(round(gop)), "-keyint_min", "1"),
-        *("-sc_threshold", "0"),
-        *("-force_key_frames", f"expr:gte(t,n_forced*{plan.segment_s:g})"),
-        *("-video_track_timescale", "90000"),
+        *("-map", f"[v{index}]"),
+        *coders.options(
+            rung.codec,
+            h264,
+            preset=rung.preset,
+            threads=rung.threads,
+            bitrate=rung.bitrate,
+            fps=plan.fps / plan.step(rung),
+            segment_s=plan.segment_s,
+        ),
     ]
 
 

@@ -8,6 +8,7 @@ Nothing here needs root. Its command says what it reads, see ladder.py. Does not
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import shutil
 import signal
@@ -20,6 +21,7 @@ LIMITS: Final = (
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_NOFILE, 64),  # to be opened; those it is given may have higher numbers
 )
+ENVIRONMENT: Final = {"LC_ALL": "C"}
 _PROBE_S: Final = 5.0
 # With the privilege, or as somebody's own root without any.
 _NETLESS: Final = (("--net",), ("--user", "--map-root-user", "--net"))
@@ -38,6 +40,13 @@ def prefix() -> tuple[str, ...]:
         if _works(*confined):
             return confined
     return dies
+
+
+def limit(pid: int) -> None:
+    """What else `pid`, just started, may not. It may be gone again."""
+    for each, value in LIMITS:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, each, (value, value))
 
 
 def _dies_with_parent() -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from edgecache import logs, signing
 from edgecache.errors import ConfigError
 from edgecache.settings import Loaded
 
-from . import heap, sandbox
+from . import hardware, heap, sandbox
 from .admin import Admin
 from .api import Pull, guard
 from .archive.keeper import Keeper, open_keeper
@@ -39,7 +39,7 @@ from .control import BODY_MAX, Control
 from .disk import Disk
 from .doors import listen, open_door
 from .encoding import settings_of, slate_of, timing_of
-from .ffmpeg import Ffmpeg, find
+from .ffmpeg import Ffmpeg
 from .hooks import Hooks
 from .ingest import Ingest
 from .keydoor import KeyDoor
@@ -78,7 +78,7 @@ class Origin:
         self._token = admin_token(config)
         self._hooks = Hooks(config)
         self._redact()
-        self._ffmpeg = ffmpeg or find(config.encoder.ffmpeg)
+        self._ffmpeg = ffmpeg or hardware.find(config.encoder)
         shared = open_shared(config, cached=True)
         self._catalog = shared.catalog
         self._notes = Notes(self._catalog)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from . import cues, ladder, subtitles
+from . import cues, hardware, ladder, subtitles
 from .broker import Broker, BrokerError
 from .encoder import Encoder, Launch
 from .encoding import Settings
@@ -310,7 +311,7 @@ class LiveStream:
         self._encoder.restart("source", its_fault=False)
         return True
 
-    def _launch(self) -> Launch:
+    def _launch(self, restarts: Counter[str]) -> Launch:
         """What the next life of the encoder needs; its output is a new generation."""
         assert self.broker is not None
         assert self.broker.source is not None
@@ -328,9 +329,10 @@ class LiveStream:
             self._on_discontinuity(self.first_discontinuity + start.generation + 1)
         told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
         log.info("encoder starts", extra={"stream": self.name, **told})
+        tool = hardware.heed(self._ffmpeg, restarts, self.name)
         return Launch(
             argv=lambda fds: ladder.argv(
-                plan, self._ffmpeg, fds=fds, offset_s=start.offset_s, source=source
+                plan, tool, fds=fds, offset_s=start.offset_s, source=source
             ),
             tracks=len(plan.tracks),
             replay=replay.data,

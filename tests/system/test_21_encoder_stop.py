@@ -19,7 +19,9 @@ async def test_who_stops_it_may_be_cancelled() -> None:
     endless = [str(ffmpeg.find().path), "-re", "-f", "lavfi", "-i", "testsrc2", "-f", "mpegts"]
     encoder = Encoder(
         name="cam",
-        launch=lambda: Launch(argv=lambda fds: [*endless, f"pipe:{fds[0]}"], tracks=1, replay=b""),
+        launch=lambda _restarts: Launch(
+            argv=lambda fds: [*endless, f"pipe:{fds[0]}"], tracks=1, replay=b""
+        ),
         on_output=lambda _track, data: seen.append(data),
         on_failed=pytest.fail,
     )

@@ -33,7 +33,10 @@ _POLL_S: Final = 0.1
 _GRACE_S: Final = 5.0
 _BODY_BYTES: Final = 64 << 10
 
-_FFMPEG: Final = "from origin.ffmpeg import find; print(find())"
+_FFMPEG: Final = (
+    "from origin.ffmpeg import find; from origin.whip import lacking; "
+    "found = find(); print(found, lacking(found), sep='\\t')"
+)
 
 
 def run(
@@ -108,7 +111,9 @@ async def _unless(asked: asyncio.Event, work: Coroutine[None, None, None]) -> bo
 async def _prepare(demo: Demo, console: Console) -> None:
     """Everything up to a stream that plays at both POPs. Raises DemoError."""
     with _progress(console) as say:
-        demo.ffmpeg = await _command("looking for ffmpeg", "-c", _FFMPEG)
+        found = await _command("looking for ffmpeg", "-c", _FFMPEG)
+        demo.ffmpeg, _, lacking = found.partition("\t")
+        demo.whip = not lacking
         say(f"using {demo.ffmpeg}")
         configs = write_settings(demo)
         for stream in dict.fromkeys((STREAM, demo.own)):

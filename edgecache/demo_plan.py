@@ -32,7 +32,8 @@ http = {{ listen = "{host}:{http}", drain = "1s" }}
 origin.urls = ["http://{host}:{origin}"]
 keys.demo.secret_file = "{secret}"
 push.listen = "{host}:{push}"
-ingest = {{ listen = "{host}:{rtmp}", srt_listen = "{host}:{srt}", http = true }}
+ingest = {{ listen = "{host}:{rtmp}", srt_listen = "{host}:{srt}", whip_listen = "{whip}", \
+http = true }}
 admin.listen = "{host}:{admin}"
 route = [{{ prefix = "/download/", kind = "http" }}]
 """
@@ -42,6 +43,7 @@ admin.listen = "{host}:{admin_origin}"
 data.dir = "{data}"
 live.dvr = "10m"
 srt.listen = "{host}:{srt_origin}"
+whip.listen = "{whip}"
 keys.demo.secret_file = "{secret}"
 pops.pop-a = {{ push = "http://{host}:{push_a}", hot = ["*"] }}
 pops.pop-b = {{ push = "http://{host}:{push_b}", hot = ["*"] }}
@@ -104,6 +106,7 @@ class Demo:
     ports: Ports
     publish: bool
     ffmpeg: str = ""
+    whip: bool = False  # is offered, where all is there that it needs
     running: list[Child] = field(default_factory=list)
     keys: dict[str, str] = field(default_factory=dict)
 
@@ -205,6 +208,7 @@ def write_settings(demo: Demo) -> dict[str, Path]:
     secret.touch(mode=0o600)
     secret.write_text(secrets.token_hex(32))
     p, common = demo.ports, {"host": HOST, "secret": secret, "origin": demo.ports.origin}
+    common["whip"] = f"{HOST}:0" if demo.whip else ""
     (demo.home / "data").mkdir()
     texts = {
         "origin": _ORIGIN_TOML.format(

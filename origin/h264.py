@@ -43,8 +43,10 @@ class Depacketizer:
             return None
         units, broken = self._units, self._broken
         self._drop(packet.timestamp)
-        kinds = {unit[0] & 31 for unit in units}
-        if broken or not kinds & {_SLICE, _IDR} or (self.wanting and _IDR not in kinds):
+        slices = [unit for unit in units if unit[0] & 31 in (_SLICE, _IDR)]
+        if broken or not slices or not _is_first(slices[0]):
+            return None
+        if self.wanting and not any(unit[0] & 31 == _IDR for unit in slices):
             return None
         self.wanting = False
         return packet.timestamp, units
@@ -82,6 +84,11 @@ class Depacketizer:
         if data[1] & _END:
             self._units.append(bytes(self._fragment))
             self._fragment = bytearray()
+
+
+def _is_first(unit: bytes) -> bool:
+    """Is it a picture's first slice: is first_mb_in_slice 0 (ISO/IEC 14496-10 7.3.3)?"""
+    return unit[1:2] >= b"\x80"
 
 
 class Tags:

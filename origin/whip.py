@@ -10,6 +10,7 @@ the packages of `edgecache[whip]`; without them nothing is listened on, and one 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import secrets
 import socket
@@ -51,6 +52,17 @@ class _Session:
     known: set[Address] = field(default_factory=set)
 
 
+def lacking(ffmpeg: Ffmpeg) -> str:
+    """What WHIP needs and is not there, and what to do; "" for nothing."""
+    try:
+        importlib.import_module(".dtls", __package__)  # optional
+    except ImportError as error:
+        return f"found no package {error.name}; install edgecache[whip]"
+    if ffmpeg.since(_SINCE) is None:
+        return f"found {ffmpeg}, allowed 8.0 or newer; install edgecache[ffmpeg]"
+    return ""
+
+
 class WhipDoor:
     """`start`, then `stop`; between them `open` and `close` sessions."""
 
@@ -81,14 +93,11 @@ class WhipDoor:
         listen = self._settings.listen
         if not listen:
             return
-        try:
-            from . import dtls  # optional
-        except ImportError as error:
-            self._explain(f"found no package {error.name}; install edgecache[whip]")
+        if why := lacking(self._ffmpeg):
+            log.error("whip.listen: no WHIP, the rest is served: %s", why)
             return
-        if self._ffmpeg.since(_SINCE) is None:
-            self._explain(f"found {self._ffmpeg}, allowed 8.0 or newer; install edgecache[ffmpeg]")
-            return
+        from .dtls import identity
+
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
@@ -100,14 +109,10 @@ class WhipDoor:
             raise StartError(text) from None
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        self._identity = dtls.identity()
+        self._identity = identity()
         self._socket, self.port = sock, sock.getsockname()[1]
         asyncio.get_running_loop().add_reader(sock, self._read, sock)
         log.info("serving WHIP", extra={"port": self.port})
-
-    @staticmethod
-    def _explain(why: str) -> None:
-        log.error("whip.listen: no WHIP, the rest is served: %s", why)
 
     async def stop(self) -> None:
         """Every publisher told and gone. Idempotent."""

@@ -32,13 +32,17 @@ class Demo:
 
     def publish(self, stream: str) -> str:
         """Where to publish a stream that nobody has published yet: RTMP, at POP A."""
+        door: str = self.facts["publish"].rpartition("/")[0]
+        return f"{door}/{self.key('create', stream)}"
+
+    def key(self, deed: str, stream: str) -> str:
+        """The one that is there after `create` or `rotate`."""
         (settings,) = self.home.glob("*/origin.toml")
-        command = [str(COMMAND), "keys", "create", stream]
+        command = [str(COMMAND), "keys", deed, stream]
         made = subprocess.run(
             [*command, "-c", str(settings)], capture_output=True, text=True, check=True, timeout=30
         )
-        door: str = self.facts["publish"].rpartition("/")[0]
-        return f"{door}/{made.stdout.strip()}"
+        return made.stdout.strip()
 
     @property
     def b(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -31,15 +32,31 @@ PICTURE: Final = """(() => {
   context.drawImage(document.querySelector("video"), 0, 0, 32, 18);
   return context.getImageData(0, 0, 32, 18).data.reduce((sum, each, at) => sum + each * at, 0);
 })()"""
+# What is sent to the place that the POP names arrives nowhere; and time flies.
+NO_WAY: Final = """
+const later = window.setTimeout;
+window.setTimeout = (deed, ms) => later(deed, ms / 10);
+const told = RTCPeerConnection.prototype.setRemoteDescription;
+RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
+  return told.call(this, { type, sdp: sdp.replace(/\\d+ typ host/g, "9 typ host") });
+};"""
 WATCH_S: Final = 8.0
+
+
+@contextlib.contextmanager
+def broadcaster(tmp_path: Path) -> Iterator[Browser]:
+    home = tmp_path / "camera"
+    home.mkdir()
+    with Browser(home, *FAKE) as found:
+        yield found
 
 
 @pytest.fixture
 def camera(tmp_path: Path) -> Iterator[Browser]:
-    """The broadcaster's browser, whose camera and microphone are Chromium's fake ones."""
-    home = tmp_path / "camera"
-    home.mkdir()
-    with Browser(home, *FAKE) as found:
+    """The broadcaster's browser, whose camera and microphone are Chromium's fake ones; without
+    WebRTC."""
+    with broadcaster(tmp_path) as found:
+        found.ask("before", script="delete window.RTCPeerConnection")
         yield found
 
 
@@ -69,6 +86,23 @@ def until_served(url: str) -> None:
             return
         time.sleep(0.1)
     raise AssertionError(f"{url} does not come")
+
+
+def until_free(demo: Demo, stream: str) -> None:
+    """Until nobody publishes it. Raises AssertionError when it takes too long."""
+    for _ in range(100):
+        if state_of(demo.operators, stream)["publisher"] is None:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{stream} is still being published")
+
+
+def goodbyes(demo: Demo) -> int:
+    """How many WHIP sessions their publishers have ended, at POP A."""
+    with urllib.request.urlopen(f"{demo.facts['admin']['pop-a']}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.search(r'^edge_whip_closed_total\{reason="ended"\} (\d+)', text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def kill_remuxer(origin: int) -> None:
@@ -141,6 +175,61 @@ def test_a_browser_goes_live_and_another_one_watches(
     browser.until_figures("f.phase !== 'live'", START_S)
     assert key not in str(camera.seen()["answers"])
     assert camera.seen()["console"] == []
+
+
+def test_a_browser_goes_live_by_whip(
+    demo: Demo,
+    tmp_path: Path,
+    browser: Browser,
+    measured: Callable[..., None],
+) -> None:
+    """What another one watches at the other POP, until its key is revoked; then until Stop; then
+    until its page is left for one that no UDP gets through to: that sends a recording."""
+    key = demo.key("create", "direct")
+    with broadcaster(tmp_path) as camera:
+        go(camera, demo.facts["go"], "direct.wrong")
+        refused = until(camera, "f.phase === 'over'")
+        assert refused["words"] == "The POP refused the broadcast: bad stream key."
+        assert refused["way"] == "WebRTC"
+        asked = time.monotonic()
+        begin(camera, key)
+        on = until(camera, "f.phase === 'live'")
+        measured(on_air=f"{time.monotonic() - asked:.2f} s")
+        assert (on["way"], on["stream"], on["words"]) == ("WebRTC", "direct", "")
+        until_served(f"{demo.b}/live/direct/master.m3u8")
+        measured(go_to_playlist=f"{time.monotonic() - asked:.1f} s")
+        browser.open(f"{demo.b}/watch/direct")
+        browser.until_figures("f.phase === 'live' && f.playing && f.frames.total > 10", START_S)
+        assert browser.text("h1") == "Hello, <b>world</b> · direct"
+        sent = until(camera, "f.rate > 0 && f.trip !== null")
+        row = state_of(demo.operators, "direct")
+        assert row["source"] == "avc1 1280x720, Opus"
+        measured(
+            sent=f"{sent['rate'] / 1e6:.2f} Mb/s, round trip {sent['trip']:.0f} ms",
+            dropped=f"{sent['chunks']['dropped']} of {sent['chunks']['sent']} packets",
+            by_date=[round(each, 1) for each in samples(browser, "date", 0)],
+        )
+        key = demo.key("rotate", "direct")
+        # By ICE alone it would be noticed 10 s later.
+        assert until(camera, "f.phase === 'over'", 6.0)["words"] == refused["words"]
+        begin(camera, key)
+        until(camera, "f.phase === 'live'")
+        camera.ask("click", selector="#stop")
+        assert until(camera, "f.phase === 'over'")["words"] == ""
+        until_free(demo, "direct")
+        begin(camera, key)
+        until(camera, "f.phase === 'live'")
+
+        camera.ask("before", script=NO_WAY)
+        asked = time.monotonic()
+        go(camera, demo.facts["go"], key)
+        on = until(camera, "f.phase === 'live'")
+        measured(on_air_without_udp=f"{time.monotonic() - asked:.1f} s")
+        assert (on["way"], on["stream"], on["words"]) == ("recording", "direct", "")
+        assert goodbyes(demo) == 4, "one of them went without"
+        seen = camera.seen()
+        assert key not in str(seen["answers"])
+        assert all("401" in line for line in seen["console"]), seen["console"]
 
 
 def test_what_a_browser_refuses_or_lacks_is_a_plain_sentence(demo: Demo, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from origin.h264 import Depacketizer, Tags
 from origin.rtp import Packet
 
 SPS, PPS = b"\x67\x42\x00\x1f\x01", b"\x68\xce"
-IDR, SLICE = b"\x65" + bytes(range(200)), b"\x41" + bytes(range(100))
+# Slices begin with the number of their first macroblock: 0 is a bit of 1 (ue(v)).
+IDR, SLICE = b"\x65\x88" + bytes(range(200)), b"\x41\x9a" + bytes(range(100))
+LOWER_HALF = b"\x65\x00\xb4" + bytes(range(100))
 
 
 class Line:
@@ -69,6 +71,16 @@ def test_a_picture_that_lacks_something_ends_all_up_to_the_next_key_frame() -> N
     assert line.put(last, 40, marker=True) is None
     assert line.put(IDR, 50, marker=True) == [IDR]
     assert line.put(SLICE, 60, marker=True) == [SLICE]
+
+
+def test_a_key_frame_whose_first_slice_lacks_is_none() -> None:
+    """What was lost began before it: the gap is of another time than the rest of the picture."""
+    line = begun()
+    line.made.gap()
+    assert line.put(LOWER_HALF, 20, marker=True) is None
+    assert line.made.wanting
+    line.put(IDR, 30)
+    assert line.put(LOWER_HALF, 30, marker=True) == [IDR, LOWER_HALF]
 
 
 def test_a_picture_without_end_is_bounded() -> None:

@@ -1,11 +1,14 @@
-// The go-live page: choose, look, go. What is sent and how is sender.js.
+// The go-live page: choose, look, go. What is sent and how is sender-whip.js where WebRTC gets
+// through, else sender.js.
 //
 // Laws: the key is read when the broadcast begins and goes nowhere but into its connection; nothing
 // is stored. Whatever the browser refuses is a plain sentence. The figures are also there for
 // programs, as window.__edgecache.figures().
 
+import { WhipSender } from "./sender-whip.js";
 import { Sender, typeOf } from "./sender.js";
 
+const PUBLISH = "/publish/";
 const SHOW_MS = 500;
 const VIEWERS_MS = 2000;
 const SIZES = {
@@ -137,17 +140,25 @@ function fill(id, label, devices, none = "") {
 // -- the broadcast
 
 function start() {
-  const address = new URL("/publish/", location.href);
-  address.protocol = address.protocol.replace("http", "ws");
-  sender = new Sender({
-    url: address.href,
+  const told = {
     key: byId("key").value.trim(),
     title: byId("title").value.trim(),
-    type: typeOf(),
     bitrate: SIZES[byId("quality").value].bitrate,
     media,
     onTurn: turned,
-  });
+  };
+  if (window.RTCPeerConnection) {
+    sender = new WhipSender({ ...told, url: `${PUBLISH}whip`, onNoWay: () => record(told) });
+    turned();
+  } else {
+    record(told);
+  }
+}
+
+function record(told) {
+  const address = new URL(PUBLISH, location.href);
+  address.protocol = address.protocol.replace("http", "ws");
+  sender = new Sender({ ...told, url: address.href, type: typeOf() });
   turned();
 }
 
@@ -188,6 +199,7 @@ function figures() {
     stream,
     words,
     chunks,
+    way: sender?.way ?? "",
     notice: byId("notice").innerText,
     type: typeOf(),
     picture: { width: picture.width ?? 0, height: picture.height ?? 0 },
@@ -210,19 +222,18 @@ function clock(seconds) {
 function show() {
   if (!sender || byId("on-air").hidden) return;
   const now = figures();
-  const behind = (now.waiting * 8) / sender.bitrate; // s
-  const health = now.phase !== "live" ? "not sending" : behind > 1 ? "behind" : "good";
+  const health = now.phase !== "live" ? "not sending" : sender.behind ? "behind" : "good";
   const texts = {
     "f-time": clock(now.seconds),
     "f-time-note": now.picture.width ? `${now.picture.width} × ${now.picture.height}` : "",
     "f-viewers": now.viewers ?? "–",
     "f-rate": `${(now.rate / 1e6).toFixed(2)} Mb/s`,
-    "f-rate-note": `${(now.bytes / 1e6).toFixed(1)} MB in all`,
+    "f-rate-note": `${(now.bytes / 1e6).toFixed(1)} MB in all by ${now.way}`,
     "f-health": health,
     "f-health-note": `${Math.round(now.waiting / 1000)} kB wait here`,
     "f-trip": now.trip === null ? "–" : `${Math.round(now.trip)} ms`,
     "f-dropped": now.chunks.dropped,
-    "f-dropped-note": `of ${now.chunks.sent} chunks`,
+    "f-dropped-note": `of ${now.chunks.sent} ${sender.unit}`,
   };
   for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
 }
@@ -240,6 +251,7 @@ byId("stop").addEventListener("click", finish);
 window.addEventListener("beforeunload", (event) => {
   if (sender && sender.phase !== "over") event.preventDefault();
 });
+window.addEventListener("pagehide", finish); // WebRTC says no goodbye by itself
 setInterval(show, SHOW_MS);
 setInterval(countViewers, VIEWERS_MS);
 window.__edgecache = { figures };

@@ -40,6 +40,8 @@ export class Sender {
     this.phase = "connecting";
     this.words = "";
     this.stream = "";
+    this.way = "recording";
+    this.unit = "chunks";
     this.chunks = { sent: 0, dropped: 0 };
     this.bytes = 0;
     this.received = 0; // by the POP, of the running recording
@@ -53,6 +55,11 @@ export class Sender {
   /** Bytes that wait in this browser. */
   get waiting() {
     return this.#socket?.bufferedAmount ?? 0;
+  }
+
+  /** The connection is slower than the picture: a second waits. */
+  get behind() {
+    return this.waiting * 8 > this.bitrate;
   }
 
   /** The broadcast is over: what was recorded last is sent first. */

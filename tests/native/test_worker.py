@@ -45,7 +45,7 @@ edge = Edge()
 edge.put("/a", b"x" * 100)
 used = edge.viewer()
 assert used.ask("/a").status == 200
-soft = max(edge.sockets[0].fileno(), used.sock.fileno()) + 5
+soft = max(edge.sockets[0].fileno(), used.sock.fileno()) + 20
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
 viewers = []
 while True:

@@ -56,7 +56,8 @@ def peers(names: tuple[str, ...]) -> list[Peer]:
 def _sockets(pid: int) -> int:
     """How many a process has open; a viewer's connection is one."""
     with contextlib.suppress(OSError):  # it has ended
-        links = [os.readlink(link.path) for link in os.scandir(f"/proc/{pid}/fd")]
+        with os.scandir(f"/proc/{pid}/fd") as found:
+            links = [os.readlink(link.path) for link in found]
         return sum(link.startswith("socket:") for link in links)
     return 0
 

@@ -28,11 +28,13 @@ Thread = tuple[int, int]  # (pid, tid)
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a process family. `pss` shares shared pages out, `private` is only its own."""
+    """Bytes of a process family. `pss` shares shared pages out, `private` is only its own,
+    `anonymous` has no file behind it."""
 
     rss: int
     pss: int
     private: int
+    anonymous: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,12 @@ def parse_rollup(text: str) -> Memory:
         if len(fields := line.split()) == 3 and fields[2] == "kB"
     }
     private = kib.get("Private_Clean", 0) + kib.get("Private_Dirty", 0)
-    return Memory(kib.get("Rss", 0) * 1024, kib.get("Pss", 0) * 1024, private * 1024)
+    return Memory(
+        kib.get("Rss", 0) * 1024,
+        kib.get("Pss", 0) * 1024,
+        private * 1024,
+        kib.get("Anonymous", 0) * 1024,
+    )
 
 
 def memory(pid: int) -> Memory:
@@ -126,5 +133,8 @@ def memory(pid: int) -> Memory:
         except OSError:
             continue
     return Memory(
-        sum(p.rss for p in parts), sum(p.pss for p in parts), sum(p.private for p in parts)
+        sum(p.rss for p in parts),
+        sum(p.pss for p in parts),
+        sum(p.private for p in parts),
+        sum(p.anonymous for p in parts),
     )

@@ -130,12 +130,13 @@ async def _latency(address: Address, path: str, viewers: int, requests: int) -> 
 
 
 def idle_bytes(address: Address, pid: int, path: str, count: int) -> float:
-    """User memory of each of `count` connections that asked once and stay."""
+    """User memory of each of `count` connections that asked once and stay. Only what no file is
+    behind: a library's pages are private until another process begins that has it, too."""
     with contextlib.ExitStack() as held:
         _asked(address, path, held, 50)
-        before = memory(pid).private
+        before = memory(pid).anonymous
         _asked(address, path, held, count)
-        return (memory(pid).private - before) / count
+        return (memory(pid).anonymous - before) / count
 
 
 def _asked(address: Address, path: str, held: contextlib.ExitStack, count: int) -> None:

@@ -7,6 +7,7 @@ nobody else: whoever owns the door next does not matter to it. Does not know wha
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,37 @@ class Door:
 
     family: int
     name: tuple[object, ...]
+
+
+class Listener:
+    """The door, from start() to close(). Until then, and after, nobody is read there."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self.door = Door(socket.AF_INET, ())
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
+    def start(self, sock: socket.socket, take: Callable[[bytes, Address], None]) -> None:
+        """Read from a bound socket, which becomes ours."""
+        sock.setblocking(False)
+        self.door = Door(sock.family, sock.getsockname())
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock, read, sock, take)
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Raises OSError when the kernel does not take it."""
+        if self._socket is not None:
+            self._socket.sendto(data, address)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
 
 
 def read(sock: socket.socket, take: Callable[[bytes, Address], None]) -> bool:

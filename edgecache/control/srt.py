@@ -24,7 +24,7 @@ from typing import Final
 from .. import srt
 from . import srtsession
 from .admission import Admission, RefusedError
-from .datagrams import Address, Door, read
+from .datagrams import Address, Listener
 from .rates import Rates
 from .srtsession import Session
 
@@ -61,8 +61,7 @@ class SrtRouter:
         self.counts: Counter[str] = Counter()
         self._secret = os.urandom(16)
         self._rates = Rates(per_s=self._limits.asks_per_s, burst=self._limits.asks_at_once)
-        self._listener: socket.socket | None = None
-        self._door = Door(socket.AF_INET, ())
+        self._listener = Listener()
         self._sessions: dict[Address, Session] = {}
         self._ids: dict[int, Session] = {}  # as the data centres name them
         self._lives: dict[Session, asyncio.Task[None]] = {}
@@ -75,18 +74,12 @@ class SrtRouter:
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a bound socket, which becomes ours."""
-        listener.setblocking(False)
-        self._door = Door(listener.family, listener.getsockname())
-        self._listener = listener
-        asyncio.get_running_loop().add_reader(listener, read, listener, self._received)
+        self._listener.start(listener, self._received)
         self._sweep()
 
     def drain(self) -> None:
         """Take no more publishers; those that are on go on, by sockets of their own."""
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
 
     async def stop(self) -> None:
         """Tell every publisher and every data centre that it is over."""
@@ -138,13 +131,12 @@ class SrtRouter:
             self._send(srt.invitation(asked, self._cookie(address, 0)), address)
         elif asked.kind != srt.CONCLUSION or not self._knows(asked.cookie, address):
             self.counts["dropped.cookie"] += 1
-        elif self._listener is not None:
+        elif self._listener.is_open:
             self._enter(asked, address)
 
     def _send(self, data: bytes, address: Address) -> None:
         try:
-            if self._listener is not None:
-                self._listener.sendto(data, address)
+            self._listener.send(data, address)
         except OSError:
             self.counts["dropped.unsent"] += 1
 
@@ -177,7 +169,7 @@ class SrtRouter:
             address,
             limits=self._limits.session,
             counts=self.counts,
-            door=self._door,
+            door=self._listener.door,
             shake=self._shake,
             on=self._on,
         )

@@ -22,7 +22,7 @@ from .. import stun
 from ..errors import UpstreamError
 from ..fields import split_address
 from .admission import RefusedError
-from .datagrams import Address, Door, connected, read
+from .datagrams import Address, Door, Listener, connected, read
 from .rates import Rates
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ class WhipRelay:
         self.counts: Counter[str] = Counter()
         limit = self._limits
         self._rates = Rates(per_s=limit.asks_per_s, burst=limit.asks_at_once)
-        self._listener: socket.socket | None = None
-        self.door = Door(socket.AF_INET, ())
+        self._listener = Listener()
         self._sessions: dict[str, Session] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -79,7 +78,11 @@ class WhipRelay:
 
     @property
     def is_open(self) -> bool:
-        return self._listener is not None
+        return self._listener.is_open
+
+    @property
+    def door(self) -> Door:
+        return self._listener.door
 
     def place(self, host: str) -> Address:
         """Where publishers are told to send to, who asked at `host`."""
@@ -90,18 +93,12 @@ class WhipRelay:
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on a bound socket, which becomes ours."""
-        listener.setblocking(False)
-        self.door = Door(listener.family, listener.getsockname())
-        self._listener = listener
-        asyncio.get_running_loop().add_reader(listener, read, listener, self._asked)
+        self._listener.start(listener, self._asked)
         self._sweep()
 
     def drain(self) -> None:
         """Take no more publishers; those that are on go on, by sockets of their own."""
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        self._listener.close()
 
     def stop(self) -> None:
         self.drain()

@@ -162,9 +162,11 @@ class Centre(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def relayed(limits: Limits | None = None) -> AsyncIterator[tuple[WhipRelay, Centre]]:
+async def relayed(
+    limits: Limits | None = None, door: socket.socket | None = None
+) -> AsyncIterator[tuple[WhipRelay, Centre]]:
     relay = WhipRelay(limits=limits)
-    await relay.start(sockets.listen_datagrams("ingest.whip_listen", "127.0.0.1:0"))
+    await relay.start(door or sockets.listen_datagrams("ingest.whip_listen", "127.0.0.1:0"))
     loop = asyncio.get_running_loop()
     transport, centre = await loop.create_datagram_endpoint(Centre, ("127.0.0.1", 0))
     try:
@@ -226,12 +228,11 @@ async def test_each_address_of_a_publisher_is_a_way_to_its_data_centre() -> None
 
 @looped
 async def test_a_publisher_outlives_the_process_that_has_the_door() -> None:
-    async with relayed() as (relay, centre):
+    door = sockets.listen_datagrams("ingest.whip_listen", "127.0.0.1:0")
+    async with relayed(door=door.dup()) as (relay, centre):
         session = await led(relay, centre)
         with client(relay) as sock:
             await echoed(sock, asking(session))
-            assert relay._listener is not None
-            door = relay._listener.dup()
             relay.drain()
             heir = WhipRelay()
             await heir.start(door)

@@ -38,8 +38,8 @@ def test_cores() -> None:
 
 def test_rollup() -> None:
     text = "0-1 ---p 0 00:00 0 [rollup]\nRss: 100 kB\nPss: 50 kB\n"
-    text += "Private_Clean: 4 kB\nPrivate_Dirty: 8 kB\n"
-    assert parse_rollup(text) == Memory(100 * 1024, 50 * 1024, 12 * 1024)
+    text += "Private_Clean: 4 kB\nPrivate_Dirty: 8 kB\nAnonymous: 7 kB\n"
+    assert parse_rollup(text) == Memory(100 * 1024, 50 * 1024, 12 * 1024, 7 * 1024)
 
 
 def test_live_counters_and_memory() -> None:

@@ -101,6 +101,7 @@ def url_of_recording(
         kind: f"{base.rstrip('/')}{vod_path(row.stream, row.epoch)}{name}"
         for kind, name in paths.items()
     }
+    urls["watch"] = f"{base.rstrip('/')}/watch/{row.stream}?recording={row.epoch}"
     urls["mp4"] = f"{base.rstrip('/')}/download/{row.stream}/{row.epoch}.mp4"
     print(json.dumps(urls) if as_json else "\n".join(urls.values()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import urllib.request
@@ -222,3 +223,19 @@ def test_from_offline_to_live_to_recording(
         file = answer.read()
         assert len(file) == int(answer.headers["Content-Length"])
     assert file[4:8] == b"ftyp"
+    kept_by_its_name(demo, browser)
+
+
+def kept_by_its_name(demo: Demo, browser: Browser) -> None:
+    """The address of one recording plays it, whatever is broadcast next."""
+    with urllib.request.urlopen(f"{demo.operators}/api/recordings", timeout=10) as answer:
+        rows = json.load(answer)
+    epoch = next(row["epoch"] for row in rows if row["stream"] == "alone")
+    browser.open(f"{demo.b}/watch/alone?recording={epoch}")
+    browser.until_figures("f.recording && f.playing && f.position > 0.5", START_S)
+    assert browser.text("#notice-title") == ""
+    link = browser.until("document.querySelector('#download:not([hidden])')?.href", 5)
+    assert link == f"{demo.b}/download/alone/{epoch}.mp4"
+    browser.open(f"{demo.b}/watch/alone?recording=0")
+    browser.until_figures("f.phase === 'failed'", START_S)
+    assert browser.text("#notice-title") == "There is no such recording"

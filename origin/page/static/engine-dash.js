@@ -39,13 +39,13 @@ export class DashEngine {
   #adapt = new Adapt();
   #timer = 0;
 
-  constructor(video, stream, meter, tell) {
+  constructor(video, base, meter, tell) {
     const { dashjs } = window;
     const dash = dashjs.MediaPlayer().create();
     this.dash = dash;
     this.video = video;
     this.tell = tell;
-    this.url = `/live/${stream}/manifest.mpd`;
+    this.url = `${base}manifest.mpd`;
     dash.initialize();
     dash.updateSettings(SETTINGS);
     dash.addResponseInterceptor((answer) => this.#answered(answer, meter));

@@ -61,7 +61,7 @@ export class HlsEngine {
   #chasing = true;
   #keepUp = () => this.#keepsUp();
 
-  constructor(video, stream, meter, tell) {
+  constructor(video, base, meter, tell) {
     const { Hls } = window;
     const hls = new Hls({
       ...CONFIG,
@@ -79,7 +79,7 @@ export class HlsEngine {
     hls.on(Hls.Events.LEVEL_SWITCHED, () => tell.levels());
     letEnd(hls, Hls.Events);
     hls.on(Hls.Events.ERROR, (_name, data) => this.#error(data));
-    hls.loadSource(`/live/${stream}/master.m3u8`);
+    hls.loadSource(`${base}master.m3u8`);
     hls.attachMedia(video);
     video.addEventListener("timeupdate", this.#keepUp);
   }

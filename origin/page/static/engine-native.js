@@ -18,13 +18,13 @@ export class NativeEngine {
   latency = { edge: null, date: null, target: null };
   #quiet = new AbortController();
 
-  constructor(video, stream, _meter, tell) {
+  constructor(video, base, _meter, tell) {
     this.video = video;
     const { signal } = this.#quiet;
     video.addEventListener("loadedmetadata", () => tell.ready(), { signal });
     video.addEventListener("progress", () => tell.progress(), { signal });
     video.addEventListener("error", () => this.#error(tell), { signal });
-    video.src = `/live/${stream}/master.m3u8`;
+    video.src = `${base}master.m3u8`;
   }
 
   destroy() {

@@ -1,6 +1,8 @@
-// One stream in one video element: starts, explains itself, starts again; what plays is an engine.
+// One stream, or one recording of it, in one video element: starts, explains itself, starts again;
+// what plays is an engine.
 //
-// An *engine* is one library: `new Engine(video, stream, meter, tell)` begins, `destroy()` ends it.
+// An *engine* is one library: `new Engine(video, base, meter, tell)` begins, `destroy()` ends it.
+// `base` is the address of the folder with the playlists.
 // It has `levels` [{index, name, width, height, kbps, codecs}], `level` and `auto`, `select(index)`
 // (-1: by itself), `texts` [{index, name}] and `read(index)` (-1: none), `livePosition` and
 // `chase(live)`: keep up with it or not, `recording`, `latency` {edge, date, target} in seconds or
@@ -55,10 +57,12 @@ export class Player extends EventTarget {
   #advancedAt = 0;
   #stood = { position: 0, since: 0 };
 
-  constructor(video, stream, meter, name) {
+  /** kept: `base` is that of a recording, which nothing more will come to. */
+  constructor(video, { base, kept }, meter, name) {
     super();
     this.video = video;
-    this.stream = stream;
+    this.base = base;
+    this.kept = kept;
     this.meter = meter;
     this.name = name;
     this.stalls = new Stalls(video);
@@ -86,7 +90,7 @@ export class Player extends EventTarget {
     const Engine = [ENGINES[name], NativeEngine].find(({ supported }) => supported);
     if (!found) this.#fail(SAYINGS.noLibrary);
     else if (!Engine) this.#say("failed", SAYINGS.unsupported);
-    else this.engine = new Engine(this.video, this.stream, this.meter, this.#ears());
+    else this.engine = new Engine(this.video, this.base, this.meter, this.#ears());
   }
 
   /** What an engine tells is heard as long as it is the one that plays. */
@@ -97,7 +101,7 @@ export class Player extends EventTarget {
       levels: () => this.#changed("levels"),
       progress: () => { this.#advancedAt = performance.now(); },
       recorded: () => this.#recorded(),
-      failed: (fault) => this.#fail(sayingFor(fault)),
+      failed: (fault) => this.#fail(sayingFor(fault, this.kept)),
     };
     const heard = ([name, deed]) => [name, (given) => { if (run === this.#run) deed(given); }];
     return Object.fromEntries(Object.entries(deeds).map(heard));
@@ -210,6 +214,10 @@ export class Player extends EventTarget {
   // -- what the engine tells
 
   #recorded() {
+    if (this.kept) {
+      this.#say("recording", null);
+      return;
+    }
     const wasLive = this.phase === "live" || this.phase === "waiting";
     this.#say("recording", wasLive ? SAYINGS.closing : SAYINGS.recording);
     this.#timer = setTimeout(() => this.#checkLive(), LIVE_CHECK_MS);

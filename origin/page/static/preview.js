@@ -35,15 +35,15 @@ export class Preview {
     bar.addEventListener("pointerleave", () => this.#hide());
   }
 
-  /** Fetch the storyboard of a recording, once it is there. */
-  async load(stream) {
+  /** Fetch the storyboard of the recording in the folder `base`, once it is there. */
+  async load(base) {
     clearTimeout(this.#timer);
     if (this.#cues.length || this.#asked >= TIMES_MAX) return;
     this.#asked += 1;
-    const url = new URL(`/live/${stream}/storyboard.vtt`, location.href);
+    const url = new URL(`${base}storyboard.vtt`, location.href);
     const answer = await fetch(url).catch(() => null);
     if (answer?.ok) this.#cues = parse(await answer.text(), url);
-    else this.#timer = setTimeout(() => this.load(stream), AGAIN_MS);
+    else this.#timer = setTimeout(() => this.load(base), AGAIN_MS);
   }
 
   get loaded() {

@@ -1,5 +1,6 @@
 // The watch page: player, controls, and the figures of this viewer, a few times a second.
 //
+// `?player=` says which library plays, `?recording=EPOCH` which recording, if not what is newest.
 // Laws: what is shown is measured here, by this page; nothing is sent anywhere. The figures are
 // also there for programs, as window.__edgecache.figures(). Bounds: five minutes of samples.
 
@@ -15,8 +16,12 @@ const STRIP_MS = 8000;
 const byId = (id) => document.getElementById(id);
 const { stream } = document.body.dataset;
 const meter = new Meter();
-const asked = new URL(location.href).searchParams.get("player");
-const player = new Player(byId("video"), stream, meter, asked in ENGINES ? asked : "hls");
+const query = new URL(location.href).searchParams;
+const asked = query.get("player");
+const epoch = encodeURIComponent(query.get("recording") ?? "");
+const folder = epoch ? `/vod/${stream}/${epoch}/` : `/live/${stream}/`;
+const source = { base: folder, kept: epoch !== "" };
+const player = new Player(byId("video"), source, meter, asked in ENGINES ? asked : "hls");
 const controls = new Controls(player);
 const history = [];
 
@@ -174,9 +179,9 @@ async function showTitle() {
 /** A recording can be had as a file, where the POP lets it through. */
 async function showRecording() {
   if (player.phase !== "recording") return;
-  controls.preview.load(stream);
+  controls.preview.load(folder);
   const link = byId("download");
-  link.href = `/download/${stream}.mp4`;
+  link.href = `/download/${stream}${epoch && `/${epoch}`}.mp4`;
   const answer = await fetch(link.href, { method: "HEAD" }).catch(() => null);
   link.hidden = !answer?.ok;
 }

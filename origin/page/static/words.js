@@ -12,6 +12,7 @@ export const SAYINGS = {
     "Nobody is broadcasting here right now. This page starts by itself when somebody does.",
     3,
   ),
+  gone: cover("There is no such recording", "It was deleted, or never kept."),
   unsupported: cover(
     "This browser cannot play the stream",
     "It has neither Media Source Extensions nor HLS of its own.",
@@ -72,11 +73,11 @@ export const SAYINGS = {
 };
 
 /** What a fault of an engine means. kind: codecs, media, garbled, unreachable. status: of the
- * answer, 0 when there was none. */
-export function sayingFor({ kind, status, codecs }) {
+ * answer, 0 when there was none. kept: it is a recording that is played. */
+export function sayingFor({ kind, status, codecs }, kept) {
   if (kind === "codecs") return SAYINGS.undecodable(codecs);
   if (kind === "media") return SAYINGS.broken;
-  if (status === 404 || status === 410) return SAYINGS.offline;
+  if (status === 404 || status === 410) return kept ? SAYINGS.gone : SAYINGS.offline;
   if (status === 429 || status === 503) return SAYINGS.busy;
   if (status === 502 || status === 504) return SAYINGS.noOrigin;
   if (status >= 400) return SAYINGS.refused(status);

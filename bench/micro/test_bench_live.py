@@ -10,7 +10,7 @@ import pytest
 from bench.micro._loops import loop_judge, loop_rendering, loop_version
 from bench.micro.conftest import OPERATIONS
 
-_BODIES: Final = [b"f" * 4096, b"g" * 1024, b"d" * 1024, b"e" * 512]
+_BODIES: Final = [b"f" * 4096, b"g" * 1024, b"d" * 1024, b"e" * 512, b"D" * 512, b"E" * 256]
 _VERSIONS: Final = 10_000
 
 
@@ -27,7 +27,7 @@ def test_rendering(per_op: Callable[..., Any]) -> None:
 
 
 def test_version(per_op: Callable[..., Any]) -> None:
-    """Four variants with their heads, made and freed."""
+    """All variants with their heads, made and freed."""
     fields = b"Content-Type: application/vnd.apple.mpegurl\r\nCache-Control: max-age=1\r\n"
     charged, left = per_op(loop_version, _BODIES, fields, b"0123456789abcdef", n=_VERSIONS)
     assert charged > sum(map(len, _BODIES))

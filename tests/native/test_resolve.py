@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from edgecache._core import Fill
 from tests.native._probe import UP_SLOTS, StoreOf, Worker
-from tests.native.kit import TYPE, Answer, Edge, Viewer, eventually, get
+from tests.native.kit import TYPE, Edge, Viewer, eventually, get
+from tests.native.waiting import closing
 
 KEY = "/live/s/360p.m3u8"
 STALE = b"hit; detail=stale"
@@ -115,14 +116,6 @@ def ask_versions(edge: Edge, *wanted: str) -> list[Viewer]:
         viewer.send(get(f"{KEY}?{query}", "Connection: close"))
     edge.await_parked(len(wanted))
     return viewers
-
-
-def closing(viewers: list[Viewer]) -> list[Answer]:
-    try:
-        return [viewer.answer() for viewer in viewers]
-    finally:
-        for viewer in viewers:
-            viewer.close()
 
 
 def test_a_playlist_that_nobody_knows_is_one_fill(edges: Callable[..., Edge]) -> None:

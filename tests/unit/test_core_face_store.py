@@ -15,12 +15,9 @@ from edgecache._core import (
     PUT_NO_SPACE,
     PUT_SAME,
     PUT_STALE,
-    Fill,
     Plane,
 )
-
-TYPE = b"Content-Type: video/mp4\r\n"
-HOUR_MS = 3_600_000
+from tests.unit.core_face import HOUR_MS, TYPE, filling, publish, size
 
 
 @pytest.fixture
@@ -29,31 +26,6 @@ def plane() -> Iterator[Plane]:
     made = Plane(name=b"pop-a", budget_bytes=64 << 20)
     yield made
     made.stop()
-
-
-def filling(plane: Plane, key: bytes = b"/a", length: int = -1) -> Fill:
-    fill = plane.open(key)
-    assert fill is not None
-    assert fill.begin(200, TYPE, length=length, ttl_ms=HOUR_MS)
-    return fill
-
-
-def publish(plane: Plane, msn: int, parts: int, *, ended: bool = False, hold_ms: int = 1000) -> int:
-    return plane.publish(
-        b"/l.m3u8", msn=msn, parts=parts, last_parts=6, hold_ms=hold_ms, advance=9, ended=ended,
-        ttl_ms=HOUR_MS, fields=[TYPE, None, None, None], bodies=[b"text", None, None, None],
-        etags=[b"e", None, None, None],
-    )  # fmt: skip
-
-
-def size(plane: Plane, key: bytes) -> object:
-    found = plane.lookup(key)
-    return found and found["size"]
-
-
-def state(plane: Plane, key: bytes) -> object:
-    found = plane.lookup(key)
-    return found and found["state"]
 
 
 def test_views_are_entries_of_their_own(plane: Plane) -> None:

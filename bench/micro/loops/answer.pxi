@@ -93,7 +93,7 @@ def loop_error(int n, int status):
     cdef size_t length = 0
     with nogil:
         for _ in range(n):
-            length = error_head(text, sizeof(text), status, 0)
+            length = error_head(text, sizeof(text), status, 0, 0)
             keep(text)
     return text[:length]
 
@@ -101,6 +101,7 @@ def loop_error(int n, int status):
 cdef struct Variants:
     Slice bodies[VARIANTS]
     Slice fields[VARIANTS]
+    Slice waited[VARIANTS]               # none: blocking requests are answered with the same
     Slice etags[VARIANTS]
 
 
@@ -109,19 +110,20 @@ cdef Variants variants_of(list bodies, bytes fields, bytes etag):
     for i in range(VARIANTS):
         made.bodies[i] = as_slice(bodies[i])
         made.fields[i] = as_slice(fields)
+        made.waited[i] = slice_of(NULL, 0)
         made.etags[i] = as_slice(etag)
     return made
 
 
 def loop_version(int n, list bodies, bytes fields, bytes etag):
-    """Make a version of four variants, heads rendered, and free it. Bytes it was charged for."""
+    """Make a version of all variants, heads rendered, and free it. Bytes it was charged for."""
     cdef Variants parts = variants_of(bodies, fields, etag)
     cdef LiveVersion *version
     cdef uint64_t used = 0
     cdef uint64_t charged = 0
     with nogil:
         for _ in range(n):
-            version = version_new(parts.bodies, parts.fields, parts.etags, &used)
+            version = version_new(parts.bodies, parts.fields, parts.waited, parts.etags, &used)
             keep(version)
             charged = used
             version_release(version)
@@ -154,10 +156,11 @@ def loop_rendering(int n, list bodies, bint delta, bint gzip):
     cdef Variants parts = variants_of(bodies, b"", b"e")
     cdef uint64_t used = 0
     cdef uint64_t chosen = 0
-    cdef LiveVersion *version = version_new(parts.bodies, parts.fields, parts.etags, &used)
+    cdef LiveVersion *version = version_new(parts.bodies, parts.fields, parts.waited, parts.etags,
+                                            &used)
     with nogil:
         for _ in range(n):
             keep(version)
-            chosen += version_rendering(version, delta, gzip).len
+            chosen += version_rendering(version, delta, False, gzip).len
     version_release(version)
     return chosen

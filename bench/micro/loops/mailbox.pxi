@@ -17,7 +17,7 @@ cdef class Boxes:
     def __cinit__(self):
         if not up_init(&self.up) or not down_init(&self.down):
             raise MemoryError
-        self.entry = entry_new(as_slice(b"/k"), 1, &self.used)
+        self.entry = entry_new(as_slice(b"/k"), 1, slice_of(NULL, 0), &self.used)
         if self.entry == NULL:
             raise MemoryError
 

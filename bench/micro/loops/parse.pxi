@@ -35,6 +35,6 @@ def loop_target(int n, bytes raw):
     with nogil:
         for _ in range(n):
             keep(at.data)
-            accepted += target_parse(at, buffer, &target)
+            accepted += target_parse(at, NULL, buffer, &target)
             keep(&target)
     return accepted, as_bytes(target.full)

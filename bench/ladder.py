@@ -26,6 +26,7 @@ from origin import ladder
 from origin.config import load_config
 from origin.ffmpeg import Ffmpeg, find
 from origin.ladder import Plan, Rung
+from origin.sharing import given_away, kept
 
 from .errors import BenchError
 from .facts import taken
@@ -36,6 +37,10 @@ _LIMIT_S: Final = 120.0
 SMALL: Final = Plan(rungs=ladder.SMALL)
 _EXAMPLE: Final = Path(__file__).parent.parent / "examples" / "production.toml"
 PRODUCTION: Final = ladder.plan_of(load_config(_EXAMPLE, environ={}).value)
+_AT_30: Final = replace(PRODUCTION, fps=30)
+_SPREAD: Final = replace(  # the top rung on a worker
+    _AT_30, rungs=(replace(_AT_30.rungs[0], away=True), *_AT_30.rungs[1:])
+)
 _720P: Final = Rung(track="720p", width=1280, height=720, bitrate=2_500_000)
 
 
@@ -62,11 +67,11 @@ ROWS: Final = (
     Row(what="default ladder", source="1280x720@30", plan=SMALL, streams=2),
     Row(what="default ladder", source="1280x720@30", plan=SMALL, streams=4),
     Row(what="default ladder", source="1280x720@30", plan=SMALL, apart=True),
-    Row(what="production at 30", source="1920x1080@30", plan=replace(PRODUCTION, fps=30)),
-    Row(what="production at 30", source="1920x1080@30", plan=replace(PRODUCTION, fps=30),
-        apart=True),
-    Row(what="production at 30", source="1920x1080@30", plan=replace(PRODUCTION, fps=30),
-        newer=True),
+    Row(what="production at 30", source="1920x1080@30", plan=_AT_30),
+    Row(what="the same, 1080p on a worker", source="1920x1080@30", plan=kept(_SPREAD)),
+    Row(what="what that worker makes", source="1920x1080@30", plan=given_away(_SPREAD)),
+    Row(what="production at 30", source="1920x1080@30", plan=_AT_30, apart=True),
+    Row(what="production at 30", source="1920x1080@30", plan=_AT_30, newer=True),
     Row(what="production", source="1920x1080@60", plan=PRODUCTION),
     Row(what="production", source="1920x1080@60", plan=PRODUCTION, apart=True),
     Row(what="one 720p rung", source="1280x720@30", plan=Plan(rungs=(_720P,))),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from edgecache import logs
 
@@ -22,6 +23,9 @@ from .rows_nats import NatsRows
 from .rows_sqlite import SqliteRows
 from .secretfiles import catalog_token
 
+_LIVE: Final = "live-jobs"
+_LIVE_LEASE_S: Final = 3.0  # to connect
+
 
 def nats_place(config: Config) -> NatsPlace:
     """Raises ConfigError."""
@@ -32,10 +36,12 @@ def nats_place(config: Config) -> NatsPlace:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What hosts have in common. `catalog.close()` closes both."""
+    """What hosts have in common. `catalog.close()` closes all. jobs: of recordings; live: who takes
+    one comes within its lease, and is not asked for more."""
 
     catalog: Catalog
     jobs: Jobs
+    live: Jobs
 
 
 def open_shared(config: Config, *, cached: bool) -> Shared:
@@ -48,10 +54,12 @@ def open_shared(config: Config, *, cached: bool) -> Shared:
             folder.mkdir(parents=True, exist_ok=True)
         if not config.catalog.nats:
             file = SqliteRows(_file(folder, "catalog.db"))
-            return Shared(Catalog(file, home=home), RowJobs(file, lease_s=lease_s))
+            live: Jobs = RowJobs(file, lease_s=_LIVE_LEASE_S, queue=_LIVE)
+            return Shared(Catalog(file, home=home), RowJobs(file, lease_s=lease_s), live)
         cache = SqliteRows(_file(folder, "catalog-cache.db") if cached else None)
         rows = NatsRows(nats_place(config), cache)
-        return Shared(Catalog(rows, home=home), NatsJobs(rows.link, lease_s=lease_s))
+        live = NatsJobs(rows.link, lease_s=_LIVE_LEASE_S, queue=_LIVE)
+        return Shared(Catalog(rows, home=home), NatsJobs(rows.link, lease_s=lease_s), live)
     except OSError as error:
         text = f"data.dir: found {folder}, which cannot be used: {error.strerror}"
         raise CatalogError(text) from None

@@ -173,9 +173,13 @@ def streams(config: ConfigFile = None, as_json: AsJson = False) -> None:
 def worker(
     config: ConfigFile = None,
     option: Override = None,
-    workers: Annotated[int, typer.Option(min=0, help="0: archive.workers")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="chunks at a time; default: archive.workers")
+    ] = None,
+    live: Annotated[int, typer.Option(min=0, help="live streams at a time")] = 0,
 ) -> None:
-    """Encode chunks of recordings, for whoever shares catalogue and store, until interrupted."""
+    """Encode chunks of recordings, and rungs of live streams, for whoever shares catalogue and
+    store, until interrupted."""
     from edgecache.errors import ConfigError, EdgeError
 
     from .workhost import work
@@ -184,7 +188,9 @@ def worker(
     shared = shared_of(settings)
     try:
         with shared.catalog:
-            work(settings, shared, max(1, workers or settings.archive.workers))
+            if workers is None:
+                workers = max(1, settings.archive.workers)
+            work(settings, shared, workers=workers, live=live)
     except ConfigError as error:
         die(EX_CONFIG, error.problems)
     except EdgeError as error:

@@ -230,6 +230,7 @@ class Rung(Section):
     codec: Literal["h264", "hevc", "av1"] = "h264"  # players pass over what they cannot play
     preset: str = Field("veryfast", pattern=r"^(?:[a-z]{4,9}|[0-9]{1,2})$")  # a number for av1
     fps: int = Field(0, ge=0, le=120)  # 0: encoder.fps, which it divides
+    on: Literal["here", "workers"] = "here"  # who encodes it; nobody: it is a copy of one below
 
 
 class Sound(Section):

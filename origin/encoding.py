@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from edgecache.errors import ConfigError
 
-from . import encoder, health, ladder
+from . import encoder, health, ladder, remote, sharing
 from .config import Config
 from .ladder import Plan
 from .presentation import Presentation
@@ -31,12 +31,29 @@ class Settings:
     # media may be this much ahead of the clock before the publisher is slowed down to it.
     lead_s: float = 5.0
     encoder: encoder.Limits = field(default_factory=encoder.Limits)
+    finder: remote.Finder | None = None  # of workers, for the rungs that are not made here
+    remote: remote.Limits = field(default_factory=remote.Limits)
     health: health.Limits = field(default_factory=health.Limits)
 
     def first_msn(self, least: int | None, now_s: float) -> int | None:
         """Of the next broadcast of a stream, whose numbers begin with `least` at least. Versions of
         a playlist grow across epochs, too; repeated GOPs may have run ahead of the clock."""
         return None if least is None else max(least, int(now_s / self.plan.segment_s))
+
+    def present(
+        self, plan: Plan, stream: str, *, epoch: str, first_msn: int | None
+    ) -> Presentation:
+        """A new stream that is made by `plan`. Raises ValueError."""
+        return Presentation(
+            stream,
+            epoch=epoch,
+            renditions=ladder.renditions(plan),
+            segment_s=plan.segment_s,
+            part_s=plan.segment_s / self.parts,
+            window_s=self.window_s,
+            dvr_s=self.dvr_s,
+            first_msn=first_msn,
+        )
 
     def fit(self, made: Presentation) -> bool:
         """Could this one go on with what another process made?"""
@@ -68,12 +85,25 @@ def settings_of(config: Config) -> Settings:
         resume_s=config.live.resume / 1000,
     )
     slow = replace(settings, plan=ladder.fit(settings.plan, (0, 0), 1.0))  # for a slow source
+    if problem := _away(config, settings.plan):
+        raise ConfigError([problem])
     try:
         timing_of(settings)
         timing_of(slow)
     except ValueError as error:
         raise ConfigError([f"live: {error}"]) from None
     return settings
+
+
+def _away(config: Config, plan: Plan) -> str:
+    """What is wrong with the rungs that workers are to encode, "" for nothing."""
+    if track := sharing.homeless(plan):
+        allowed = "here, or above a rung of the same codec that is encoded here"
+        return f"ladder.{track}.on: found workers, allowed {allowed}"
+    anywhere = config.http.listen.rpartition(":")[0] in ("0.0.0.0", "[::]")
+    if sharing.given_away(plan).rungs and anywhere and not config.http.public:
+        return "http.public: found none, allowed a URL where rungs are on workers"
+    return ""
 
 
 def slate_of(config: Config) -> Slate | None:

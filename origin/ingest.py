@@ -185,10 +185,8 @@ class Ingest:
                 self._showing.gap(live)
         self.counts[f"results.{result.status}"] += 1
         self.counts["bytes"] += result.received
-        log.info(
-            "body ended",
-            extra={"stream": stream, "status": result.status, "reason": result.reason},
-        )
+        told = {"stream": stream, "status": result.status, "reason": result.reason}
+        log.info("body ended", extra=told)
         return result
 
     async def _receive(
@@ -231,7 +229,7 @@ class Ingest:
     @property
     def shedding(self) -> int:
         """How many streams are made with less than was planned."""
-        return sum(live.shed > 0 for live in self._streams.values() if live.state != "ended")
+        return sum(s.sharing.shed > 0 for s in self._streams.values() if s.state != "ended")
 
     def stream(self, stream: str) -> LiveStream | None:
         """The newest epoch of `stream`."""
@@ -278,7 +276,7 @@ class Ingest:
         if live is None or live.epoch != epoch or live.state == "ended":
             return
         log.warning("goes on in another data centre", extra={"stream": stream, "epoch": epoch})
-        live.state = "ended"  # without a word
+        live.let_go()
         replacing = asyncio.create_task(self._replace(self._bodies_of(stream)))
         self._elsewhere[stream] = replacing
 
@@ -298,7 +296,7 @@ class Ingest:
             had = known.presentation.timeline.next_msn if known.presentation else 0
             if known.broker is not None or had > taken.next_msn:
                 return False
-            known.state = "ended"  # without a word: it goes on
+            known.let_go()
         restore(taken.window)
         if self._record is not None:
             self._record(stream, rows)
@@ -316,7 +314,7 @@ class Ingest:
             await asyncio.wait([one.result for one in leaving.values()], timeout=within_s)
         for name, live in self._streams.items():
             if name in leaving:
-                live.state = "ended"  # without a word: it goes on
+                live.let_go()
             elif live.state != "ended":
                 log.warning("ends here: no other data centre is known", extra={"stream": name})
 

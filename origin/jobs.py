@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from .rows import ChangedError, Row, Rows, change
 
 LEASE_S: Final = 30.0
+QUEUE: Final = "jobs"
 _LOOK_S: Final = 0.2
 
 
@@ -44,6 +45,9 @@ class Jobs(Protocol):
 
     async def offer(self, name: str, body: bytes) -> None: ...
 
+    async def withdraw(self, name: str) -> None:
+        """If it is open, it is not any more; who has taken it is not told."""
+
     async def open(self, prefix: str) -> set[str]:
         """Names that begin with `prefix` and a dot, of jobs that are not done."""
 
@@ -60,19 +64,23 @@ class _Entry:
 
 
 class RowJobs:
-    """In `rows`, which somebody else closes."""
+    """In `rows`, which somebody else closes. queue: who takes from one sees no other."""
 
-    def __init__(self, rows: Rows, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, rows: Rows, *, lease_s: float = LEASE_S, queue: str = QUEUE) -> None:
         self._rows = rows
+        self._queue = queue
         self.lease_s = lease_s
 
     async def offer(self, name: str, body: bytes) -> None:
         new = _stored(_Entry(body.decode()))
-        await asyncio.to_thread(change, self._rows, f"jobs.{name}", lambda old: old or new)
+        await asyncio.to_thread(change, self._rows, self._key(name), lambda old: old or new)
+
+    async def withdraw(self, name: str) -> None:
+        await asyncio.to_thread(change, self._rows, self._key(name), lambda _: None)
 
     async def open(self, prefix: str) -> set[str]:
-        rows = await asyncio.to_thread(self._rows.below, f"jobs.{prefix}")
-        return {row.key.removeprefix("jobs.") for row in rows}
+        rows = await asyncio.to_thread(self._rows.below, self._key(prefix))
+        return {row.key.removeprefix(self._key("")) for row in rows}
 
     async def take(self, wait_s: float) -> Job | None:
         until = time.monotonic() + wait_s
@@ -84,7 +92,7 @@ class RowJobs:
             await asyncio.sleep(_LOOK_S)
 
     def _first(self) -> Job | None:
-        for row in self._rows.below("jobs"):
+        for row in self._rows.below(self._queue):
             if _entry(row.value).until_s <= time.time() and (job := self._claim(row)):
                 return job
         return None
@@ -102,16 +110,20 @@ class RowJobs:
             self._rows.put(row.key, _stored(ours), row.revision)
         except ChangedError:
             return None
-        return _RowJob(self._rows, row.key, ours, self.lease_s)
+        name = row.key.removeprefix(self._key(""))
+        return _RowJob(self._rows, row.key, name, ours, self.lease_s)
+
+    def _key(self, name: str) -> str:
+        return f"{self._queue}.{name}"
 
 
 class _RowJob:
-    def __init__(self, rows: Rows, key: str, entry: _Entry, lease_s: float) -> None:
+    def __init__(self, rows: Rows, key: str, name: str, entry: _Entry, lease_s: float) -> None:
         self._rows = rows
         self._key = key
         self._entry = entry
         self._lease_s = lease_s
-        self.name = key.removeprefix("jobs.")
+        self.name = name
         self.body = entry.body.encode()
         self.tries = entry.tries
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from .jobs import LEASE_S, Job
+from .jobs import LEASE_S, QUEUE, Job
 from .nats_link import NatsLink
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ _KNOWN: Final = 10077  # the server's code for: a message of this subject is the
 
 
 class NatsJobs:
-    """Over `link`, which somebody else closes."""
+    """Over `link`, which somebody else closes. queue: a stream of its own."""
 
-    def __init__(self, link: NatsLink, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, link: NatsLink, *, lease_s: float = LEASE_S, queue: str = QUEUE) -> None:
         self._link = link
-        self._stream = f"{link.place.bucket}-jobs"
-        self._subject = f"{link.place.bucket}.jobs"
+        self._stream = f"{link.place.bucket}-{queue}"
+        self._subject = f"{link.place.bucket}.{queue}"
         self._made = False
         self.lease_s = lease_s
 
@@ -41,6 +41,13 @@ class NatsJobs:
             except APIError as error:
                 if error.err_code != _KNOWN:
                     raise
+
+        await self._link.ask(ask)
+
+    async def withdraw(self, name: str) -> None:
+        async def ask(js: JetStreamContext) -> None:
+            await self._make(js)
+            await js.purge_stream(self._stream, subject=f"{self._subject}.{name}")
 
         await self._link.ask(ask)
 

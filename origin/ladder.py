@@ -47,7 +47,7 @@ GUARDED: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """One video rendition: size in pixels, rate in bit/s, preset of the codec's encoder. fps: at
-    most so many pictures a second, 0: the plan's."""
+    most so many pictures a second, 0: the plan's. away: a worker encodes it."""
 
     track: str
     width: int
@@ -56,6 +56,7 @@ class Rung:
     preset: str = "veryfast"
     codec: str = "h264"
     fps: int = 0
+    away: bool = False
 
     @property
     def short(self) -> int:
@@ -150,6 +151,7 @@ def plan_of(config: Config) -> Plan:
             preset=rung.preset,
             codec=rung.codec,
             fps=rung.fps,
+            away=rung.on == "workers",
         )
         for track, rung in config.ladder.items()
     ]

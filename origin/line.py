@@ -17,7 +17,8 @@ from .packager import Cut, Packager
 class Line:
     """Demuxer, then packager, which is there from the init section on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, awaited: bool = True) -> None:
+        self.awaited = awaited  # by the other tracks
         self.demuxer = Demuxer()
         self.packager: Packager | None = None
         self.held: deque[Cut] = deque()  # parts that the other tracks are not near to

@@ -55,10 +55,12 @@ class OriginCollector(Collector):
         ledger: Ledger,
         ingest: Ingest,
         hooks: Mapping[str, int],
+        workers: Mapping[str, int],
         keeper: Keeper | None = None,
     ) -> None:
         self._ingest = ingest
         self._hooks = hooks
+        self._workers = workers
         self._keeper = keeper
         self._store = store
         self._subscriptions = subscriptions
@@ -82,31 +84,24 @@ class OriginCollector(Collector):
         yield from self._stored()
         yield from self._made()
         yield from self._pushed()
-        yield self._hooked()
+        yield _events(
+            "origin_hook_events",
+            "Told = delivered + refused + expired + dropped + waiting; answers about publishers.",
+            self._hooks,
+        )
+        yield _events(
+            "origin_worker_events",
+            "Of rungs of live streams: offered; came = left + lost + those that are there.",
+            self._workers,
+        )
         if self._keeper:
             yield from self._kept(self._keeper)
 
     def _kept(self, keeper: Keeper) -> Iterator[Metric]:
         for name, value in keeper.gauges().items():
             yield GaugeMetricFamily(f"origin_archive_{name}", _HELP[name], value=value)
-        events = CounterMetricFamily(
-            "origin_archive_events",
-            "Media of recordings: recorded (taken, lost), spool (stored, failed ...), library.",
-            labels=["event"],
-        )
-        for name, value in sorted(keeper.events().items()):
-            events.add_metric([name], value)
-        yield events
-
-    def _hooked(self) -> Metric:
-        events = CounterMetricFamily(
-            "origin_hook_events",
-            "Told = delivered + refused + expired + dropped + waiting; answers about publishers.",
-            labels=["event"],
-        )
-        for name, value in sorted(self._hooks.items()):
-            events.add_metric([name], value)
-        return events
+        told = "Media of recordings: recorded (taken, lost), spool (stored, failed ...), library."
+        yield _events("origin_archive_events", told, keeper.events())
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -119,24 +114,14 @@ class OriginCollector(Collector):
     def _stored(self) -> Iterator[Metric]:
         for name, value in self._store.gauges().items():
             yield GaugeMetricFamily(f"origin_store_{name}", _HELP[name], value=value)
-        events = CounterMetricFamily(
-            "origin_store_events", "What happened in the store, by kind.", labels=["event"]
-        )
-        for name, value in sorted(self._store.events().items()):
-            events.add_metric([name], value)
-        yield events
+        told = "What happened in the store, by kind."
+        yield _events("origin_store_events", told, self._store.events())
 
     def _made(self) -> Iterator[Metric]:
         told = "Streams whose encoder is too slow here and leaves out rungs or pictures."
         yield GaugeMetricFamily("origin_encoders_shedding", told, value=self._ingest.shedding)
-        events = CounterMetricFamily(
-            "origin_ingest_events",
-            "Bodies by how they ended, their bytes; SRT: accepted, closed, rejected by code.",
-            labels=["event"],
-        )
-        for name, value in sorted(self._ingest.counts.items()):
-            events.add_metric([name], value)
-        yield events
+        told = "Bodies by how they ended, their bytes; SRT: accepted, closed, rejected by code."
+        yield _events("origin_ingest_events", told, self._ingest.counts)
         yield from self._became()
         hops = HistogramMetricFamily(
             "origin_part_hop_seconds",
@@ -201,3 +186,11 @@ class OriginCollector(Collector):
             histogram = pusher.latency
             latency.add_metric([pusher.name], histogram.cumulative(), sum_value=histogram.sum_s)
         yield from (items, gauges, statuses, latency, parts)
+
+
+def _events(name: str, told: str, counts: Mapping[str, float]) -> Metric:
+    """A counter with a label for what is counted."""
+    events = CounterMetricFamily(name, told, labels=["event"])
+    for event, count in sorted(counts.items()):
+        events.add_metric([event], count)
+    return events

@@ -12,7 +12,7 @@ Knows nothing of processes, files or who is watching.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -109,9 +109,9 @@ class Presentation:
         self._periods: tuple[dash.Period, ...] = ()  # as in the newest MPD
         self._wall_ns = 0  # when the newest bytes came
 
-    def begin_generation(self, *, wall_ns: int) -> Start:
-        """A new encoder starts. wall_ns: when the media it is fed first arrived (unix ns); dates in
-        the playlists count from it. Raises ValueError while one runs, and after `end`."""
+    def begin_generation(self, *, wall_ns: int, late: Collection[str] = ()) -> Start:
+        """A new encoder starts. wall_ns: when the media it is fed first arrived (unix ns), which
+        dates count from. late: tracks that nobody waits for. Raises ValueError while one runs."""
         if self._lines:
             raise ValueError(f"{self._stream}: the running generation has not ended")
         if self.timeline.ended:
@@ -120,7 +120,7 @@ class Presentation:
         self._subtitles.begin(generation.first_msn)
         self._followers = self._subtitles.tracks
         encoded = (name for name in self.timeline.tracks if name not in self._followers)
-        self._lines = {name: Line() for name in encoded}
+        self._lines = {name: Line(awaited=name not in late) for name in encoded}
         self._bodies = {name: Body() for name in self.timeline.tracks}
         offset_s = generation.first_msn * self.timing.segment_ms / 1000
         return Start(generation.number, generation.first_msn, offset_s)
@@ -261,14 +261,14 @@ class Presentation:
 
     def _release(self, wall_ns: int) -> list[Publication]:
         """What may leave now. No track gets more than a part ahead of another (RFC 8216bis B.1): a
-        part waits until all others have come to its start, give or take half a part, which is more
+        part waits until all awaited have come to its start, give or take half a part, which is more
         than their grids differ by. The track that is behind never waits. One that lacks a whole
         segment of parts is not waited for: `out_of_step` counts what left without it."""
         out: list[Publication] = []
         going = True
         while going:
             going = False
-            behind_ns = min(self._reached_ns(name) for name in self._lines)
+            behind_ns = min(self._reached_ns(n) for n, line in self._lines.items() if line.awaited)
             for name, line in self._lines.items():
                 if not line.held:
                     continue

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from edgecache.histogram import Histogram
 
+from .config import Config
 from .ledger import Recent
 from .model import PartObject, PlaylistVersion, Publication
 from .pushlink import Link
@@ -54,6 +55,17 @@ class Limits:
     connections: int
     pipeline: int
     timeout_s: float
+
+
+def limits_of(config: Config) -> Limits:
+    push = config.push
+    return Limits(
+        queue_bytes=push.queue_bytes,
+        queue_items=push.queue_items,
+        connections=push.connections,
+        pipeline=push.pipeline,
+        timeout_s=push.timeout / 1000,
+    )
 
 
 class PopPusher:

@@ -18,6 +18,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -26,7 +27,7 @@ from aiohttp import web
 
 from edgecache import logs, signing
 from edgecache.errors import ConfigError
-from edgecache.settings import Loaded
+from edgecache.settings import Loaded, differences
 
 from . import hardware, heap, sandbox
 from .admin import Admin
@@ -40,6 +41,7 @@ from .disk import Disk
 from .doors import listen, open_door
 from .encoding import settings_of, slate_of, timing_of
 from .ffmpeg import Ffmpeg
+from .hiring import Hiring, reached_at
 from .hooks import Hooks
 from .ingest import Ingest
 from .keydoor import KeyDoor
@@ -51,7 +53,7 @@ from .notes import Notes
 from .overview import Overview
 from .page import Pages
 from .publishers import Publishers
-from .pusher import Limits, PopPusher
+from .pusher import PopPusher, limits_of
 from .recordings import Keeping, Recordings
 from .resume import Reach, take_up
 from .secretfiles import admin_token, secrets_of
@@ -59,6 +61,7 @@ from .srt import SrtDoor
 from .store import Store
 from .subscriptions import Subscriptions, hot_of
 from .whip import WhipDoor
+from .workdoor import WorkDoor
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ class Origin:
         self._ffmpeg = ffmpeg or hardware.find(config.encoder)
         shared = open_shared(config, cached=True)
         self._catalog = shared.catalog
+        self._hiring = Hiring(shared.live, lambda: reached_at(config, self.port))
         self._notes = Notes(self._catalog)
         self._publishers = Publishers(self._catalog.opens)
         self._drain_s = config.http.drain / 1000
@@ -107,7 +111,7 @@ class Origin:
             ready=self._hooks.recorded,
         )
         self._ingest = Ingest(
-            settings=settings,
+            settings=replace(settings, finder=self._hiring),
             ffmpeg=self._ffmpeg,
             publish=self.publish,
             on_state=self._turned,
@@ -160,13 +164,7 @@ class Origin:
             epoch=self._ingest.epoch,
             superseded=self._ingest.let_go,
             gone=self._catalog.gone,
-            limits=Limits(
-                queue_bytes=push.queue_bytes,
-                queue_items=push.queue_items,
-                connections=push.connections,
-                pipeline=push.pipeline,
-                timeout_s=push.timeout / 1000,
-            ),
+            limits=limits_of(self._config),
         )
 
     def _live(self) -> list[str]:
@@ -200,13 +198,16 @@ class Origin:
         library = self._keeper.library if self._keeper else None
         app.add_routes(Pull(self.store, Pages(), library).routes())
         app.add_routes(control.routes())
+        app.add_routes(WorkDoor(self._ingest.stream, self._verifier).routes())
         if library:
             app.add_routes(Recordings(library).routes())
         return app
 
     def _operators(self) -> web.Application:
         parts = self.store, self._subscriptions, self._answers, self._ledger, self._ingest
-        collector = OriginCollector(*parts, self._hooks.counters, self._keeper)
+        collector = OriginCollector(
+            *parts, self._hooks.counters, self._hiring.counters, self._keeper
+        )
         admin = Admin(
             overview=self._overview(),
             ready=lambda: not self._draining,
@@ -323,6 +324,7 @@ class Origin:
             await asyncio.gather(self._srt.stop(), self._whip.stop())
             await self._ingest.hand_over(self._drain_s)
             await self._ingest.stop()
+            await self._hiring.stop()
             await self._subscriptions.stop(self._drain_s)
             await self._hooks.stop(self._drain_s)
             if self._keeper:
@@ -370,8 +372,7 @@ class Origin:
             for problem in error.problems:
                 log.error("configuration rejected, the old one stays: %s", problem)
             return
-        old, new = _flat(self._config), _flat(fresh)
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        changed = differences(self._config, fresh)
         self._secrets = secrets
         self._redact()
         self._verifier.replace_secrets(secrets)
@@ -379,10 +380,6 @@ class Origin:
         logs.set_level(fresh.log.level)
         restart = [key for key in changed if not key.startswith(_APPLIED)]
         log.info("reloaded", extra={"changed": changed, "needs_restart": restart})
-
-
-def _flat(config: Config) -> dict[str, str]:
-    return {key: value for key, value, _ in Loaded(config, {}).rows()}
 
 
 def serve(loaded: Loaded[Config], reload: Reload) -> None:

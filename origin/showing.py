@@ -58,7 +58,7 @@ class Showing:
         """At most as long as a publisher is awaited; then the stream ends."""
         await asyncio.sleep(slate.after_s)
         taken = any(name == live.name and not body.done() for body, name in self._bodies.items())
-        if live.state != "reconnecting" or not live.shape.rungs or taken:
+        if live.state != "reconnecting" or not live.sharing.shaped.rungs or taken:
             return
         body = asyncio.create_task(self._receive(live, slate))
         self._bodies[body] = live.name
@@ -76,7 +76,7 @@ class Showing:
             self._slates.discard(body)
 
     async def _receive(self, live: LiveStream, slate: Slate) -> Result:
-        async with contextlib.aclosing(chunks(slate, self._ffmpeg, live.shape)) as shown:
+        async with contextlib.aclosing(chunks(slate, self._ffmpeg, live.sharing.shaped)) as shown:
             result = await receive(live, shown, publisher="slate")
         log.warning("the slate ended", extra={"stream": live.name, "reason": result.reason})
         return result

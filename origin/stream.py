@@ -21,13 +21,15 @@ from .broker import Broker, BrokerError
 from .encoder import Encoder, Launch
 from .encoding import Settings
 from .ffmpeg import Ffmpeg
-from .health import Health, Speed
+from .health import Speed
 from .hops import hops_of
-from .ladder import Plan
 from .ledger import Recent, Tally, counted, durations, stamped
 from .model import Hops, PartObject, Publication
 from .presentation import Presentation, Start
+from .remote import Remote
+from .sharing import Sharing, given_away
 from .source import Source
+from .workwire import Life
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +79,12 @@ class LiveStream:
         self._encoder: Encoder | None = None
         self._presentation = resumed
         self.resumed = resumed is not None
-        self._plan = ladder.only(settings.plan, resumed.planned) if resumed else settings.plan
+        plan = ladder.only(settings.plan, resumed.planned) if resumed else settings.plan
+        self.sharing = Sharing(plan, settings.health)
+        self.remote = Remote(
+            name, settings.finder, settings.remote, on_output=self._came, on_change=self._changed
+        )
         self._source: Source | None = None  # that the encoder was started for, or follows
-        self._shaped = self._plan  # in the source's sizes
-        self._health = Health(settings.health)
-        self._made = self._plan.tracks  # by the encoder, in the order of its pipes
-        self._copies: dict[str, str] = {}  # track -> the one that gets the same
         self._start: Start | None = None
         self._session = asyncio.Lock()  # held from publisher_connected() until all it sent is out
         self._failure = self._publisher = ""
@@ -108,16 +110,6 @@ class LiveStream:
     def presentation(self) -> Presentation | None:
         """None until the source is known."""
         return self._presentation
-
-    @property
-    def shape(self) -> Plan:
-        """The plan in the sizes of the source, the newest one if it is gone."""
-        return self._shaped
-
-    @property
-    def shed(self) -> int:
-        """How many steps of the plan are left out, see ladder.shed."""
-        return self._health.level
 
     @property
     def encoder_pid(self) -> int | None:
@@ -153,8 +145,7 @@ class LiveStream:
             self.broker = None
             self._session.release()
             self.check()
-        self._publisher = publisher
-        self._failure = ""
+        self._publisher, self._failure = publisher, ""
         self._began_s = self._loop.time() - backlog_s
         self._tally.add(broker.counts)
         log.info("publisher on", extra={"stream": self.name, "publisher": publisher})
@@ -174,6 +165,8 @@ class LiveStream:
             self._begin(broker.source)
         elif broker.source == self._source or not self._recode(broker.source):
             self._encoder.write(fresh)
+            if self._encoder.pid is not None:  # a worker does not run ahead of one that is gone
+                self.remote.write(fresh)
         self._tell(broker)
 
     async def drain(self) -> None:
@@ -193,7 +186,7 @@ class LiveStream:
         self.broker = None  # the next one may come, and waits for the session
         try:
             if self._encoder is not None:
-                await self._encoder.stop()
+                await asyncio.gather(self._encoder.stop(), self.remote.finish())
             self._end_generation()
         finally:
             self._encoder = None
@@ -213,9 +206,15 @@ class LiveStream:
             if self.state == "ended":
                 return
             self._turn("ended")
+            self.remote.close()
             if self._presentation is not None:
                 self._publish(self._presentation.end())
                 self._tally.settle(self._presentation.counts)
+
+    def let_go(self) -> None:
+        """Ended without a word: it goes on in another data centre."""
+        self.state = "ended"
+        self.remote.close()
 
     def describe(self) -> dict[str, object]:
         """For the state page and the API; JSON values."""
@@ -227,13 +226,14 @@ class LiveStream:
             "epoch": self.epoch,
             "publisher": self._publisher if broker else None,
             "source": str(source) if source else None,
-            "renditions": list(self._plan.tracks) if self._presentation else [],
+            "renditions": list(self.sharing.plan.tracks) if self._presentation else [],
             "generation": self._start.generation if self._start else None,
             "encoder": running.state if running else None,
             "encoder_pid": self.encoder_pid,
             "restarts": dict(running.restarts) if running else {},
             "speed": self._speed.over(self._loop.time()) if running else None,
-            "shed": self.shed,
+            "shed": self.sharing.shed,
+            "worker": self.remote.state,
             "latency_ms": self._recent.describe(),
             "lag_ms": self._presentation.lag_ns // 1_000_000 if self._presentation else None,
             "queued_bytes": running.queued_bytes if running else 0,
@@ -254,16 +254,9 @@ class LiveStream:
         """The first encoder of a publisher's session."""
         self._check_source(source)
         if self._presentation is None:
-            plan = self._plan = ladder.fit(self._settings.plan, source.size, source.fps)
-            self._presentation = Presentation(
-                self.name,
-                epoch=self.epoch,
-                renditions=ladder.renditions(plan),
-                segment_s=plan.segment_s,
-                part_s=plan.segment_s / self._settings.parts,
-                window_s=self._settings.window_s,
-                dvr_s=self._settings.dvr_s,
-                first_msn=self._first_msn,
+            self.sharing.fit(source)
+            self._presentation = self._settings.present(
+                self.sharing.plan, self.name, epoch=self.epoch, first_msn=self._first_msn
             )
             self._presentation.timeline.discontinuities = self.first_discontinuity
             self._tally.add(self._presentation.counts)
@@ -275,13 +268,15 @@ class LiveStream:
             limits=self._settings.encoder,
         )
         self._encoder.start()
+        if given_away(self.sharing.plan).rungs:
+            self.remote.open()
         self._turn("live")
 
     def _check_source(self, source: Source) -> None:
         if self._ffmpeg.since(source.since) is None:
             raise BrokerError(f"{source}: needs ffmpeg >= {source.since}; use H.264, one AAC sound")
-        if self._presentation is not None and bool(source.video) != bool(self._plan.rungs):
-            began = "with" if self._plan.rungs else "without"
+        if self._presentation is not None and bool(source.video) != bool(self.sharing.plan.rungs):
+            began = "with" if self.sharing.plan.rungs else "without"
             raise BrokerError(f"stream {self.name} began {began} a picture; end it first")
         self._source = source
 
@@ -296,9 +291,6 @@ class LiveStream:
         for error in cues.tell(said, self._presentation.timeline):
             log.warning("marker refused: %s", error, extra={"stream": self.name})
 
-    def _shape(self, source: Source) -> Plan:
-        return ladder.shape(self._plan, source.size or (0, 0))
-
     def _recode(self, source: Source) -> bool:
         """Other codecs need another decoder, another turn needs another filter, and what would come
         out in other sizes begins anew; another new size ffmpeg follows itself (False)."""
@@ -306,7 +298,7 @@ class LiveStream:
         before = self._source
         self._check_source(source)
         alike = before and (before.codecs, before.turn) == (source.codecs, source.turn)
-        if alike and self._shape(source) == self._shaped:
+        if alike and self.sharing.fits(source):
             return False
         self._encoder.restart("source", its_fault=False)
         return True
@@ -317,12 +309,10 @@ class LiveStream:
         assert self.broker.source is not None
         assert self._presentation is not None
         self._end_generation()
-        self._health.began()
-        self._shaped = self._shape(self.broker.source)
-        plan, self._copies = ladder.shed(self._shaped, self._health.level)
-        self._made = plan.tracks
         replay, source = self.broker.replay(), self.broker.source
-        start = self._presentation.begin_generation(wall_ns=round(replay.arrived_s * 1e9))
+        share = self.sharing.begin(source, self.remote.state)
+        arrived_ns, late = round(replay.arrived_s * 1e9), share.there.tracks
+        start = self._presentation.begin_generation(wall_ns=arrived_ns, late=late)
         self._start, self.fed_by = start, self.broker
         self._speed.began(self._loop.time())
         if self._on_discontinuity is not None:
@@ -330,48 +320,58 @@ class LiveStream:
         told = {"generation": start.generation, "msn": start.msn, "replayed_ms": replay.duration_ms}
         log.info("encoder starts", extra={"stream": self.name, **told})
         tool = hardware.heed(self._ffmpeg, restarts, self.name)
-        return Launch(
-            argv=lambda fds: ladder.argv(
-                plan, tool, fds=fds, offset_s=start.offset_s, source=source
-            ),
-            tracks=len(plan.tracks),
-            replay=replay.data,
-        )
+        here, there = (Life(plan, source, start.offset_s) for plan in (share.here, share.there))
+        if there.plan.tracks:
+            self.remote.begin(there, replay.data)
+        return Launch(argv=here.command(tool), tracks=len(here.plan.tracks), replay=replay.data)
 
     def _end_generation(self) -> None:
         if self._presentation is not None and self._start is not None:
             self._start = None
+            self.remote.end()
             self._publish(self._presentation.end_generation())
 
     def _output(self, index: int, data: bytes) -> None:
-        assert self._presentation is not None
         assert self._encoder is not None
-        read_s, track = time.monotonic(), self._made[index]
-        for name in filter(None, (track, self._copies.get(track))):
+        if self._feed(self.sharing.now.here.tracks[index], data):
+            self._encoder.restart("garbage")
+
+    def _came(self, index: int, data: bytes) -> None:
+        if self._feed(self.sharing.now.there.tracks[index], data):
+            self.remote.drop("garbage")
+
+    def _feed(self, track: str, data: bytes) -> bool:
+        """What an encoder made of a track; True when that could not be read."""
+        assert self._presentation is not None
+        read_s, shown = time.monotonic(), self.sharing.now.shown[track]
+        for name in shown:
             made = self._presentation.feed(name, data, time.time_ns())
             self._publish(stamped(made, lambda part: self._hops(part, read_s)))
-        if self._presentation.faults:
-            self._encoder.restart("garbage")
+        return not self._presentation.faults.keys().isdisjoint(shown)
+
+    def _changed(self) -> None:
+        """A worker came or was lost: all tracks begin another generation with it."""
+        if self._encoder is not None and self.broker is not None:
+            self._encoder.restart("worker", its_fault=False)
 
     def _hops(self, part: PartObject, read_s: float) -> Hops | None:
         assert self._presentation is not None
         assert self.fed_by is not None
-        hops = hops_of(part, self._presentation.timeline, self.fed_by, read_s)
-        if hops is not None:
+        if hops := hops_of(part, self._presentation.timeline, self.fed_by, read_s):
             self._recent.add(durations(hops))
-            self._judge(hops)
+            self._judge(part.track, hops)
         return hops
 
-    def _judge(self, hops: Hops) -> None:
+    def _judge(self, track: str, hops: Hops) -> None:
         """Is the encoder too slow for this machine, or fast enough for more than it does?"""
-        before, steps = self._health.level, ladder.steps(self._plan)
-        if not self._health.saw(hops.encode_s, self._loop.time(), steps=steps):
-            return
-        assert self._encoder is not None
-        slow, told = self._health.level > before, {"stream": self.name, "shed": self._health.level}
-        say = log.warning if slow else log.info
-        say("encoder too slow" if slow else "encoder fast enough again", extra=told)
-        self._encoder.restart("slow" if slow else "fast", its_fault=False)
+        verdict = self.sharing.judge(track, hops.encode_s, self._loop.time())
+        if verdict == "late":
+            self.remote.drop(verdict)
+        elif verdict:
+            assert self._encoder is not None
+            told = {"stream": self.name, "shed": self.sharing.shed}
+            log.warning("encoder is %s", verdict, extra=told)
+            self._encoder.restart(verdict, its_fault=False)
 
     def _publish(self, publications: Sequence[Publication]) -> None:
         if not publications:

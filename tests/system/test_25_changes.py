@@ -86,9 +86,13 @@ async def test_an_encoder_that_is_too_slow_makes_less_until_it_is_not(tmp_path: 
     async with publishing(stream, pattern(real)):
         await output.until(lambda: output.sizes() == ["320x180", "160x90"], PATIENCE_S)
         slow.touch()
-        await output.until(lambda: stream.shed and output.sizes()[0] == "160x90", PATIENCE_S)
+        await output.until(
+            lambda: stream.sharing.shed and output.sizes()[0] == "160x90", PATIENCE_S
+        )
         slow.unlink()
-        await output.until(lambda: stream.shed == 0 and output.sizes()[0] == "320x180", PATIENCE_S)
+        await output.until(
+            lambda: stream.sharing.shed == 0 and output.sizes()[0] == "320x180", PATIENCE_S
+        )
         told = Counter(cast("dict[str, int]", stream.describe()["restarts"]))
     assert min(told["slow"], told["fast"]) >= 1
     for track in ("180p", "90p", "audio"):

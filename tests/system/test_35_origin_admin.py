@@ -24,7 +24,7 @@ PUBLIC = {
     "bytes", "dropped_frames", "dropped_tags", "encoder", "epoch", "generation", "jumps", "lag_ms",
     "last_tag_age_s", "latency_ms", "name", "out_of_step", "playlists", "publications",
     "queued_bytes", "renditions", "restarts", "shed", "silent_frames", "source", "speed", "state",
-    "tags", "title", "viewers",
+    "tags", "title", "viewers", "worker",
 }  # fmt: skip
 
 

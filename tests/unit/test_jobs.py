@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.jobs import Job, Jobs, RowJobs
+from origin.jobs import QUEUE, Job, Jobs, RowJobs
 from origin.jobs_nats import NatsJobs
 from origin.rows import AwayError, Rows
 from origin.rows_nats import NatsRows
@@ -25,13 +25,13 @@ def again(request: pytest.FixtureRequest, tmp_path: Path, nats: Nats) -> Iterato
     """The same jobs, seen by one more process."""
     views: list[Rows] = []
 
-    def opened(lease_s: float = 30.0) -> Jobs:
+    def opened(lease_s: float = 30.0, queue: str = QUEUE) -> Jobs:
         if request.param == "file":
             views.append(SqliteRows(tmp_path / "rows.db"))
-            return RowJobs(views[-1], lease_s=lease_s)
+            return RowJobs(views[-1], lease_s=lease_s, queue=queue)
         rows = NatsRows(nats.place(tmp_path.name), SqliteRows(None))
         views.append(rows)
-        return NatsJobs(rows.link, lease_s=lease_s)
+        return NatsJobs(rows.link, lease_s=lease_s, queue=queue)
 
     yield opened
     for view in views:
@@ -98,6 +98,32 @@ async def test_what_is_given_back_is_anybodys(again: Again) -> None:
     await job.retry(30.0)
     assert await here.take(0.2) is None
     assert await here.open("a") == {"a.1"}
+
+
+@looped
+async def test_what_is_withdrawn_is_nobodys(again: Again) -> None:
+    """Also when somebody has it, who may go on as he likes."""
+    here, there = again(SHORT_S), again(SHORT_S)
+    await here.offer("a.1", b"x")
+    await here.offer("a.2", b"x")
+    await here.withdraw("a.1")
+    job = await taken(there)
+    assert job.name == "a.2"
+    await here.withdraw("a.2")
+    await here.withdraw("a.3")
+    assert await here.open("a") == set()
+    await job.retry(0.0)
+    assert await there.take(2 * SHORT_S) is None
+    await here.offer("a.1", b"again")
+    assert ((await taken(there)).body, await here.open("a")) == (b"again", {"a.1"})
+
+
+@looped
+async def test_one_queue_does_not_see_another(again: Again) -> None:
+    here, live = again(), again(queue="live-jobs")
+    await live.offer("a.1", b"x")
+    assert (await here.open("a"), await here.take(0.2)) == (set(), None)
+    assert ((await taken(live)).name, await live.open("a")) == ("a.1", {"a.1"})
 
 
 @looped

@@ -27,7 +27,7 @@ from edgecache.native.carry cimport (
     Facts, fill_grown, head_own_fields, plane_restore, plane_restore_growing, store_gather,
 )
 from edgecache.native.context cimport NAME_BYTES, RX_BYTES, Context
-from edgecache.native.deposit cimport Deposit, deposit_open
+from edgecache.native.deposit cimport Deposit, deposit_kept, deposit_open
 from edgecache.native.door cimport DOOR_NETWORKS, door_trust
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, entry_dead, entry_filled,
@@ -65,6 +65,8 @@ from edgecache.native.worker cimport worker_free, worker_new, worker_reroute, wo
 
 PUT_CREATED, PUT_SAME, PUT_CONFLICT = _PUT_CREATED, _PUT_SAME, _PUT_CONFLICT
 PUT_NO_SPACE, PUT_STALE = _PUT_NO_SPACE, _PUT_STALE
+PUTS = {_PUT_CREATED: "created", _PUT_SAME: "same", _PUT_CONFLICT: "conflict",
+        _PUT_NO_SPACE: "no_space"}
 BUILD = {"compiler": ec_compiler().decode(), "debug": str(bool(ec_debug()))}
 COUNTER_HELP = {ec_counter_names[i].decode(): ec_counter_helps[i].decode() for i in range(COUNTERS)}
 HISTOGRAM_HELP = {

@@ -136,6 +136,8 @@ class Daemon:
         }
         if (interest := self._interest) is not None:
             counts["interest"] = lambda: interest.counts
+        if (deposit := self._deposit) is not None:
+            counts["deposit"] = lambda: deposit.counts
         collector = EdgeCollector(
             self._plane,
             counts,

@@ -51,8 +51,8 @@ async def connect(environ: Mapping[str, str] = os.environ) -> Deposit | None:
 
 
 class Deposit:
-    """take() before anything is stored, then run() for as long as we serve. `counts`: kept (times
-    that it was told), left_out."""
+    """take() before anything is stored, then run() for as long as we serve. `counts`: told, of
+    these kept (the first time) and left_out; resumed, which the process before us had kept."""
 
     def __init__(self, channel: Channel, first: Packet) -> None:
         self._channel = channel
@@ -88,7 +88,7 @@ class Deposit:
 
         for holding in holdings(self._plane):
             if (slot := slots.pop(holding.key, -1)) >= 0:
-                holding.keep(0, slot)
+                self.counts["resumed"] += holding.keep(0, slot) >= 0
         await self._channel.send("gone", list(slots.values()))
 
     async def run(self) -> None:
@@ -119,12 +119,14 @@ class Deposit:
         if not carry.carried(holding, self._receiver.keys):
             return
         item = carry.item_of(holding)
-        passed = holding.slot < 0 and holding.parent is None
+        fresh = holding.slot < 0
+        passed = fresh and holding.parent is None
         slot = holding.keep(_RECORD_BYTES + len(item))
+        self.counts["told"] += 1
         if slot < 0:
             self.counts["left_out"] += 1
             return
-        self.counts["kept"] += 1
+        self.counts["kept"] += fresh
         batch.put(item, holding.fd if passed else -1, holding)
         slots.append(slot)
 

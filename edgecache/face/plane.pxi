@@ -369,6 +369,10 @@ cdef class Plane:
         })
         for index, why in enumerate(LEFT):
             totals[f"store_{why}"] = load_relaxed_u64(&self.native.store.left[index])
+        for result, name in PUTS.items():
+            totals[f"put_{name}"] = load_relaxed_u64(&self.native.puts[result])
+        totals["deposit_left"] = load_relaxed_u64(&self.native.store.deposit.left)
+        totals["deposit_kept_now"] = deposit_kept(&self.native.store.deposit)
         return totals
 
     def histograms(self):

@@ -51,6 +51,9 @@ static inline void store_release_u64(uint64_t *p, uint64_t v) {
 static inline void store_release_ptr(void **p, void *v) {
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
 }
+static inline uint8_t load_relaxed_u8(const uint8_t *p) {
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
 static inline void store_release_u8(uint8_t *p, uint8_t v) {
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
 }

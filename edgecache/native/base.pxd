@@ -13,6 +13,7 @@ cdef extern from "base.h" nogil:
     uint32_t load_acquire_u32(const uint32_t *p)
     uint64_t load_acquire_u64(const uint64_t *p)
     void *load_acquire_ptr(void **p)
+    uint8_t load_relaxed_u8(const uint8_t *p)
     void store_release_u8(uint8_t *p, uint8_t v)
     void store_release_u32(uint32_t *p, uint32_t v)
     void store_release_u64(uint64_t *p, uint64_t v)

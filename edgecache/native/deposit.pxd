@@ -11,7 +11,7 @@ changes. Costs a store that nobody keeps one branch a change, and a hit nothing.
 mark; without a free one it is not kept. Does not know how things travel. """
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memchr
-from edgecache.native.base cimport store_release_u8, total_add
+from edgecache.native.base cimport count_add, load_relaxed_u8, store_release_u8, total_add
 from edgecache.native.entry cimport Entry, entry_acquire
 from edgecache.native.sys cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
@@ -29,6 +29,7 @@ cdef struct Deposit:
     bint wanted                          # changes are noted
     Entry *first                         # of the noted, referenced
     Entry *last
+    uint64_t left                        # of those with a mark; any thread under the lock
 
 
 cdef inline bint deposit_open(Deposit *deposit, int fd, size_t room) noexcept nogil:
@@ -105,7 +106,17 @@ cdef inline int64_t deposit_keep(Deposit *deposit, Entry *entry, int64_t slot,
     return mark - deposit.marks
 
 
-cdef inline void entry_leaves(Entry *entry) noexcept nogil:
-    """The index."""
+cdef inline void deposit_leaves(Deposit *deposit, Entry *entry) noexcept nogil:
+    """It is not in the index any more."""
     if entry.mark != NULL:
         store_release_u8(entry.mark, MARK_LEFT)
+        count_add(&deposit.left, 1)
+
+
+cdef inline uint64_t deposit_kept(Deposit *deposit) noexcept nogil:
+    """How many stand, as the other sees it."""
+    cdef uint64_t found = 0
+    cdef size_t i
+    for i in range(deposit.room if deposit.marks != NULL else 0):
+        found += load_relaxed_u8(&deposit.marks[i]) == MARK_KEPT
+    return found

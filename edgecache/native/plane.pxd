@@ -8,7 +8,7 @@ other. """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from edgecache.native.base cimport (
-    clock_us, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
+    clock_us, count_add, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
 )
 from edgecache.native.blob cimport (
     Blob, blob_acquire, blob_append, blob_new_heap, blob_new_memfd, blob_release, blob_seal,
@@ -27,9 +27,9 @@ from edgecache.native.mailbox cimport (
     WORKERS_MAX, Bell, MessageKind, Post, bell_init, down_post, post_tell,
 )
 from edgecache.native.store cimport (
-    PUT_CREATED, PUT_NO_SPACE, PutResult, Store, entry_begin, entry_commit, entry_fail, entry_renew,
-    store_acquire, store_complete, store_destroy, store_hash, store_init, store_make_room,
-    store_publish, store_purge_entry,
+    PUT_CREATED, PUT_NO_SPACE, PUT_RESULTS, PutResult, Store, entry_begin, entry_commit,
+    entry_fail, entry_renew, store_acquire, store_complete, store_destroy, store_hash, store_init,
+    store_make_room, store_publish, store_purge_entry,
 )
 from edgecache.native.sys cimport close
 from edgecache.native.types cimport Limits, Slice, cbyte, slice_of
@@ -46,6 +46,7 @@ cdef struct Plane:
     Post post
     int workers
     Context *contexts[WORKERS_MAX]
+    uint64_t puts[PUT_RESULTS]           # objects that were put, by what became of them
 
 
 cdef struct Stamp:                       # how long what is stored may be served
@@ -204,7 +205,7 @@ cdef inline PutResult plane_put(Plane *plane, Slice key, Slice body, int status,
     cdef Blob *blob = _blob_for(plane, <int64_t>body.len)
     if blob == NULL or not blob_append(blob, body.data, body.len):
         blob_release(blob)
-        return PUT_NO_SPACE
+        return _counted(plane, PUT_NO_SPACE)
     blob_seal(blob)
     return _complete(plane, key, NULL, blob, 0, <int64_t>body.len, status, fields, etag, stamp)
 
@@ -225,9 +226,14 @@ cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *bl
     if result != PUT_CREATED:
         blob_release(blob)
         head_free(head)
-        return result
+        return _counted(plane, result)
     post_tell(&plane.post, entry)
     entry_release(entry)
+    return _counted(plane, result)
+
+
+cdef inline PutResult _counted(Plane *plane, PutResult result) noexcept nogil:
+    count_add(&plane.puts[<int>result], 1)
     return result
 
 

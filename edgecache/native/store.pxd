@@ -17,7 +17,7 @@ from edgecache.native.base cimport (
 )
 from edgecache.native.blob cimport Blob, blob_acquire, blob_filled
 from edgecache.native.deposit cimport (
-    Deposit, deposit_close, deposit_keep, deposit_next, deposit_note, entry_leaves,
+    Deposit, deposit_close, deposit_keep, deposit_leaves, deposit_next, deposit_note,
 )
 from edgecache.native.entry cimport (
     ENTRY_COMPLETE, ENTRY_FAILED, ENTRY_FILLING, ENTRY_LIVE, ENTRY_RESERVED, Entry, EntryState,
@@ -49,6 +49,7 @@ cdef enum PutResult:
     PUT_CONFLICT
     PUT_NO_SPACE
     PUT_STALE
+    PUT_RESULTS
 
 
 cdef enum:                               # why an entry is not in the index any more
@@ -128,7 +129,7 @@ cdef inline void _chain_remove(Store *store, Entry *entry, int why) noexcept nog
     count_add(&store.entries, <uint64_t>-1)
     count_add(&store.left[why], 1)
     store_release_u32(&entry.dead, 1)
-    entry_leaves(entry)
+    deposit_leaves(&store.deposit, entry)
     entry.chain = store.graveyard
     store.graveyard = entry
 

@@ -36,6 +36,11 @@ class Kept:
         """What has changed is kept: key -> slot."""
         return {item.key: item.keep(copied) for item in noted(self.edge.plane, 1000)}
 
+    def counted(self) -> tuple[int, int]:
+        """(marks that stand, marks that have left)."""
+        found = self.edge.plane.counters()
+        return found["deposit_kept_now"], found["deposit_left"]
+
 
 @pytest.fixture
 def kept() -> Iterator[Kept]:
@@ -97,8 +102,10 @@ def test_what_leaves_is_marked_in_that_step(kept: Kept, how: str) -> None:
     kept.edge.put("/x", BODY, ttl_ms=0 if how == "expired" else 60_000)
     slot = kept.keep()[b"/x"]
     assert kept.marks[slot] == KEPT
+    assert kept.counted() == (1, 0)
     LEAVES[how](kept.edge)
     assert kept.marks[slot] == LEFT
+    assert kept.counted() == (0, 1)
     assert kept.keep() == {}
 
 

@@ -167,6 +167,8 @@ def test_a_loop_of_kills_keeps_the_cache_and_grows_nothing(
                 assert int(answer.fields["age"]) >= 100
                 assert (answer.fields["cache-status"] == "edge; hit") == (path != gone)
             edge.complete(gone)
+            assert edge.metrics()["edge_deposit_resumed_total"] >= 17
+            edge.balanced()
             holds(edge, 5)  # of over 32 KiB
         assert [origin.count(path) for path in bodies] == [1] * 6 + [2] * 10
         assert origin.count(playlist) == origin.count(init) == 0

@@ -20,6 +20,12 @@ edge_push_received_total 4.0
 edge_push_accepted_total{reason="part"} 2.0
 edge_push_accepted_total{reason="version"} 1.0
 edge_push_refused_total{reason="conflict"} 1.0
+edge_put_created_total 2.0
+edge_put_conflict_total 1.0
+edge_deposit_kept_total 3.0
+edge_deposit_resumed_total 2.0
+edge_deposit_left_total 1.0
+edge_deposit_kept_now 4.0
 """
 
 
@@ -36,6 +42,9 @@ def test_labels_count_together() -> None:
         ("edge_closed_total 5.0", "accepted = ", 1),
         ('edge_push_accepted_total{reason="part"} 2.0', "push_received = ", 1),
         ("edge_status_2xx_total 8.0", "requests = ", 1),
+        ("edge_put_created_total 2.0", "put_created = ", -1),
+        ("edge_put_conflict_total 1.0", "put_conflict = ", -1),
+        ("edge_deposit_kept_now 4.0", "deposit_kept + deposit_resumed = ", 1),
         ("edge_parked_now 2.0", "parked = ", 1),
     ],
 )

@@ -21,7 +21,7 @@ from typing import Final
 
 from . import __version__, logs, signing
 from .config import EdgeConfig, load_secrets, load_token
-from .control import access, clock, congestion, manager, sockets
+from .control import access, congestion, manager, sockets
 from .control.admin import Admin, State
 from .control.broadcasters import Broadcasters
 from .control.deposit import Deposit, connect
@@ -34,6 +34,7 @@ from .control.http1 import Limits
 from .control.httpd import Door
 from .control.manager import Given
 from .control.metrics import EdgeCollector, Page
+from .control.misses import Misses
 from .control.overload import Overload
 from .control.push import PushReceiver
 from .control.routes import Routes
@@ -44,7 +45,6 @@ from .succession import Estate, Heir, Parts, claim
 
 log = logging.getLogger(__name__)
 
-_MISSES: Final = 1024
 _TICK_S: Final = 1.0
 _WORKER: Final = ("connections_now", "parked_now", "holds_now", "requests", "loops", "bytes_out")
 # Applied by a reload; keys.* too.
@@ -89,14 +89,15 @@ class Daemon:
         self._receiver = PushReceiver(self._plane, self._verifier, config, on_stored=self._stored)
         self._receiver.on_target = self._filler.lifetimes.target
         self._push = Door(
-            "push",
-            self._receiver.handle,
+            "push", self._receiver.handle, admit=self._receiver.admit,
             limits=Limits(body_bytes=config.cache.object_max, connections=config.push.connections),
-            admit=self._receiver.admit,
-        )
+        )  # fmt: skip
         self._ways = Ways(config.origin.ca_file, resolve_s=config.origin.resolve / 1000)
         self._interest = make_interest(
             config, self._plane, self._sockets, self._sign if self._secrets else None, self._ways
+        )
+        self._misses = Misses(
+            self._plane, self._filler, self._follower, self._interest, self._overload
         )
         self._ingest = Broadcasters(config, self._sign, self._ways)
         if uploads := self._ingest.uploads:
@@ -139,12 +140,9 @@ class Daemon:
         if (deposit := self._deposit) is not None:
             counts["deposit"] = lambda: deposit.counts
         collector = EdgeCollector(
-            self._plane,
-            counts,
-            self._gauges,
-            origins=lambda: self._routes.asked,
-            hops=self._receiver.hops,
-        )
+            self._plane, counts, self._gauges,
+            origins=lambda: self._routes.asked, hops=self._receiver.hops,
+        )  # fmt: skip
         host = self._config.admin.listen.rpartition(":")[0]
         admin = Admin(
             self._plane,
@@ -190,18 +188,20 @@ class Daemon:
             await self._stop()
 
     async def _start(self) -> None:
-        """Doors get duplicates: what they close is open elsewhere, here and in our successor."""
+        """Viewers are served while we take what a killed process left. Doors get duplicates: what
+        they close is open elsewhere, here and in our successor."""
         listening = self._sockets
-        if self._deposit is not None:
-            await self._deposit.take(self._plane, self._receiver, self._follower)
         if self._heir is not None:
+            await self._take_kept()
             await self._heir.take(self._parts)
         await self._ingest.start(listening)
+        asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
+        self._plane.start([item.fileno() for item in listening["http"]])
+        if self._heir is None:
+            await self._take_kept()
         for name, door in (("push", self._push), ("admin", self._admin)):
             if name in listening:
                 await door.start(listening[name][0].dup())
-        asyncio.get_running_loop().add_reader(self._plane.event_fd, self._on_event)
-        self._plane.start([item.fileno() for item in listening["http"]])
         running = [self._housekeeping(), self._overload.run()]
         running += [self._interest.run()] if self._interest is not None else []
         running += [self._deposit.run()] if self._deposit is not None else []
@@ -214,6 +214,12 @@ class Daemon:
         log.info("serving", extra={**where, **facts})
         if self._heir is not None:
             await self._heir.serving(self._plane)
+
+    async def _take_kept(self) -> None:
+        if self._deposit is not None:
+            self._misses.hold()
+            await self._deposit.take(self._plane, self._receiver, self._follower)
+            self._misses.release()
 
     async def _drain(self, now: asyncio.Event) -> None:
         """Until viewers are gone, the deadline passes, or a second signal."""
@@ -278,17 +284,11 @@ class Daemon:
 
     def _on_event(self) -> None:
         """Misses and access-log records are ready."""
-        misses = self._plane.misses(_MISSES)
-        for fill in misses:
-            self._follower.missed(fill.key)
-            if self._interest is not None:
-                self._interest.missed(fill.key)
-        answered = clock.answered, self._overload.refused
-        self._filler.take([fill for fill in misses if not any(done(fill) for done in answered)])
+        more = self._misses.collect()
         self._hosting.collect()
         if self._config.log.access:
             access.tell(self._plane)
-        if len(misses) == _MISSES:
+        if more:
             asyncio.get_running_loop().call_soon(self._on_event)
 
     async def _housekeeping(self) -> None:

@@ -74,6 +74,7 @@ class Vault:
     def _put(self, slot: int, item: bytes, fd: int, wanted: bool) -> None:
         before = self._items.get(slot)
         if fd < 0 and before is not None:
+            del self._items[slot]  # so that it is the last
             self._items[slot] = item, before[1]
         elif wanted and (fd < 0 or self._fds >= self.fds_max):
             if fd >= 0:
@@ -97,7 +98,8 @@ class Vault:
             slot = self._marks.find(_LEFT, slot + 1)
 
     async def give(self, channel: Channel) -> None:
-        """All that still stands, in the order in which it came. Nobody else marks meanwhile."""
+        """All that still stands, what was told last before all else, for that is what viewers ask
+        for. Nobody else marks meanwhile."""
         self.sweep()
         slot = self._marks.find(_KEPT)
         while slot >= 0:  # marked, and never told
@@ -106,7 +108,7 @@ class Vault:
             slot = self._marks.find(_KEPT, slot + 1)
         await channel.send("marks", self.room, fds=[self._file])
         batch, slots = carry.Batch(), list[int]()
-        for slot, (item, fd) in self._items.items():
+        for slot, (item, fd) in reversed(self._items.items()):
             batch.put(item, fd)
             slots.append(slot)
             if batch.full:

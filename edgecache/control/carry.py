@@ -114,8 +114,9 @@ def _bytes(value: Any) -> Any:
 
 
 class Unpacker:
-    """take() for each batch, in order; then follow(). `pushed(key, bytes, ms left)`: it is here
-    now; `grows(key, fill, bytes)`: a segment whose push goes on here."""
+    """take() for each batch, in any order; then follow(). `pushed(key, bytes, ms left)`: it is here
+    now; `grows(key, fill, bytes)`: a segment whose push goes on here. What is past its time is
+    left: viewers may be waiting for that name."""
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class Unpacker:
         self._grows = grows
         self._pulled: dict[bytes, Record] = {}
         self._parents: dict[bytes, Fill] = {}
+        self._early: dict[bytes, list[tuple[bytes, Record]]] = {}  # parts, by what they are of
         self.taken = self.left = 0
 
     def take(self, sizes: Sequence[Size], raw: bytes, fds: list[int]) -> list[bytes]:
@@ -159,6 +161,7 @@ class Unpacker:
     def follow(self, resume: Callable[[bytes, Record], None]) -> None:
         """Whoever follows playlists goes on with those that were pulled."""
         self._parents.clear()
+        self._early.clear()
         for key, version in self._pulled.items():
             resume(key, version)
         self._pulled.clear()
@@ -168,7 +171,9 @@ class Unpacker:
 
         now_ms = time.monotonic_ns() // 1_000_000
         values = {name: _bytes(value) for name, value in version.items()}
-        values["ttl_ms"] = max(0, values.pop("expires_ms") - now_ms)
+        values["ttl_ms"] = values.pop("expires_ms") - now_ms
+        if values["ttl_ms"] <= 0:
+            return False
         values["age_ms"] = max(0, now_ms - values.pop("published_ms"))
         bodies, start = [], 0
         for size in version["bodies"]:
@@ -188,25 +193,41 @@ class Unpacker:
 
         facts = {name: _bytes(value) for name, value in record["facts"].items()}
         growing = record.get("growing", False)
+        if facts["drop_ms"] <= time.monotonic_ns() // 1_000_000 and not growing:
+            if fd >= 0:
+                os.close(fd)
+            return False
         if "of" in record:
-            parent = self._parents.get(record["of"].encode("latin-1"))
-            if parent is None:
-                return False  # it was not carried
-            found = restore(self._plane, key, **facts, parent=parent)
-        elif fd >= 0:
-            begun = os.pread(fd, facts["length"], 0) if growing else b""
-            found = restore(self._plane, key, **facts, fd=fd, growing=growing)
-            if found is not None and growing:
-                self._grows(key, found, begun)
-        elif len(body) != facts["length"]:
+            of = record["of"].encode("latin-1")
+            if (parent := self._parents.get(of)) is not None:
+                return self._part(key, facts, parent)
+            self._early.setdefault(of, []).append((key, facts))
+            return False  # unless its parent comes
+        if fd < 0 and len(body) != facts["length"]:
             return False  # its descriptor did not come along
-        else:
-            found = restore(self._plane, key, **facts, body=body)
+        begun = os.pread(fd, facts["length"], 0) if growing else b""
+        found = restore(self._plane, key, **facts, fd=fd, body=body, growing=growing)
         if found is None:
             return False
-        if "of" not in record:
-            self._parents[key] = found
-        if facts["pushed"]:
-            left_ms = facts["expires_ms"] - int(time.monotonic() * 1000)
-            self._pushed(key, facts["length"], max(0, left_ms))
+        if growing:
+            self._grows(key, found, begun)
+        self._parents[key] = found
+        self._came(key, facts)
+        for part, of_part in self._early.pop(key, ()):
+            came = self._part(part, of_part, found)
+            self.taken += came
+            self.left -= came
         return True
+
+    def _part(self, key: bytes, facts: Record, parent: Fill) -> bool:
+        from .._core import restore
+
+        if restore(self._plane, key, **facts, parent=parent) is None:
+            return False
+        self._came(key, facts)
+        return True
+
+    def _came(self, key: bytes, facts: Record) -> None:
+        if facts["pushed"]:
+            left_ms = facts["expires_ms"] - time.monotonic_ns() // 1_000_000
+            self._pushed(key, facts["length"], max(0, left_ms))

@@ -51,7 +51,7 @@ async def connect(environ: Mapping[str, str] = os.environ) -> Deposit | None:
 
 
 class Deposit:
-    """take() before anything is stored, then run() for as long as we serve. `counts`: told, of
+    """take() before anything else is stored, then run() for as long as we serve. `counts`: told, of
     these kept (the first time) and left_out; resumed, which the process before us had kept."""
 
     def __init__(self, channel: Channel, first: Packet) -> None:
@@ -59,41 +59,57 @@ class Deposit:
         self._room: int = first.value
         self._marks = first.fds[0]
         self._changed = asyncio.Event()
+        self._gone: list[int] = []  # marks of what did not come back
         self._plane: Plane
         self._receiver: PushReceiver
         self.counts: Counter[str] = Counter()
 
     async def take(self, plane: Plane, receiver: PushReceiver, follower: Follower) -> None:
-        """What the process before us left."""
+        """What the process before us left, which comes backwards. Viewers may be there already."""
         self._plane, self._receiver = plane, receiver
-        plane.keep(self._marks, self._room, self._changed.set)
-        os.close(self._marks)
-        unpacker = carry.Unpacker(plane, pushed=receiver.stored, grows=receiver.resume)
-        slots: dict[bytes, int] = {}
+        pushed: list[tuple[bytes, int, int]] = []
+        unpacker = carry.Unpacker(
+            plane, pushed=lambda *each: pushed.append(each), grows=receiver.resume
+        )
+        slots: dict[bytes, tuple[int, int]] = {}
         try:
-            while (packet := await _next(self._channel)).kind == "state":
-                keys = unpacker.take(packet.value["sizes"], packet.raw, packet.fds)
-                slots.update(zip(keys, packet.value["slots"], strict=True))
-            unpacker.follow(follower.resume)
-            await self._bind(slots)
+            await self._unpack(unpacker, slots)
         except (OSError, EOFError, TimeoutError, ValueError, KeyError, TypeError) as error:
             log.error("what was kept of the cache cannot be taken: %s", error or "too slow")
+        for each in reversed(pushed):
+            receiver.stored(*each)
+        unpacker.follow(follower.resume)
+        self._bind(slots)
         if unpacker.taken or unpacker.left:
             facts = {"entries": unpacker.taken, "left": unpacker.left}
             log.info("cache kept", extra=facts)
 
-    async def _bind(self, slots: dict[bytes, int]) -> None:
-        """What is here again keeps its mark, what is not gives it up."""
+    async def _unpack(self, unpacker: carry.Unpacker, slots: dict[bytes, tuple[int, int]]) -> None:
+        """`slots`: key -> mark, bytes of the item."""
+        while (packet := await _next(self._channel)).kind == "state":
+            sizes = packet.value["sizes"]
+            keys = unpacker.take(sizes, packet.raw, packet.fds)
+            for key, slot, (size, _) in zip(keys, packet.value["slots"], sizes, strict=True):
+                slots[key] = slot, size
+
+    def _bind(self, slots: dict[bytes, tuple[int, int]]) -> None:
+        """What is here again keeps its mark, what is not gives it up; changes are told from now
+        on."""
         from .._core import holdings
 
+        self._plane.keep(self._marks, self._room, self._changed.set)
+        os.close(self._marks)
         for holding in holdings(self._plane):
-            if (slot := slots.pop(holding.key, -1)) >= 0:
-                self.counts["resumed"] += holding.keep(0, slot) >= 0
-        await self._channel.send("gone", list(slots.values()))
+            slot, size = slots.get(holding.key, (-1, 0))
+            if slot >= 0 and holding.keep(_RECORD_BYTES + size, slot) >= 0:
+                self.counts["resumed"] += 1
+                del slots[holding.key]
+        self._gone = [slot for slot, _ in slots.values()]
 
     async def run(self) -> None:
         """Until the parent is gone."""
         try:
+            await self._channel.send("gone", self._gone)
             while True:
                 self._changed.clear()
                 await self._tell()

@@ -149,8 +149,6 @@ def restore(Plane plane not None, bytes key, *, int status, uint64_t offset, int
     cdef Entry *entry
     cdef Entry *of = parent.entry if parent is not None else NULL
     cdef Fill fill
-    if plane.native.workers:
-        raise ValueError("restore before start()")
     if length < 0 or (of != NULL and offset + <uint64_t>length > blob_filled(of.blob)):
         raise ValueError(f"{length} bytes at {offset} are not there")
     blob = _blob(plane, parent, fd, body, offset + <uint64_t>length, not growing)

@@ -4,8 +4,8 @@ An object goes as its head and its bytes: a memfd is passed and never copied, an
 Times are monotonic, the same for both. The order is that in which objects leave, so that a smaller
 budget keeps what is worth most.
 
-Law: the store that is read goes on as before; the one that takes has no workers yet. Does not know
-how things travel.
+Law: the store that is read goes on as before. Who asked for a thing before it is taken has it then.
+Does not know how things travel.
 """
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport strlen
@@ -79,22 +79,24 @@ cdef inline Entry *plane_restore(Plane *plane, Slice key, Entry *parent, Blob *b
     cdef Head *head = head_new(facts.status, facts.length, fields, etag)
     if head == NULL or store_complete(
             &plane.store, key, parent, blob, facts.offset, facts.length, head, facts.status,
-            facts.expires_ms, facts.drop_ms, facts.stored_us, &entry) != PUT_CREATED:
+            facts.expires_ms, facts.drop_ms, facts.stored_us, facts.pushed,
+            &entry) != PUT_CREATED:
         head_free(head)
         blob_release(blob)
         return NULL
-    entry.pushed = facts.pushed
+    post_tell(&plane.post, entry)
     return entry
 
 
 cdef inline Entry *plane_restore_growing(Plane *plane, Slice key, Blob *blob, Facts *facts,
                                          Slice fields) noexcept nogil:
     """The same of one that is still being filled, which the caller goes on with."""
-    cdef Entry *entry = plane_open(plane, key, True)
+    cdef Entry *entry = plane_open(plane, key, False)
     cdef Head *head = head_new(facts.status, -1, fields, slice_of(NULL, 0))
     if entry != NULL and head != NULL and entry_begin(
             &plane.store, entry, blob, head, facts.status, -1, facts.pushed, facts.expires_ms,
             facts.drop_ms, 0, facts.stored_us):
+        post_tell(&plane.post, entry)
         return entry
     if entry != NULL:
         entry_fail(&plane.store, entry, 503, 0)

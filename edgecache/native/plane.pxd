@@ -222,7 +222,7 @@ cdef inline PutResult _complete(Plane *plane, Slice key, Entry *parent, Blob *bl
     if head != NULL:
         result = store_complete(&plane.store, key, parent, blob, offset, length, head, status,
                                 expires_ms, expires_ms + stamp.grace_ms,
-                                now_us, &entry)
+                                now_us, True, &entry)
     if result != PUT_CREATED:
         blob_release(blob)
         head_free(head)

@@ -400,7 +400,7 @@ cdef inline void entry_fail(Store *store, Entry *entry, int status,
 
 cdef inline PutResult store_complete(
         Store *store, Slice key, Entry *parent, Blob *blob, uint64_t offset, int64_t length,
-        Head *head, int status, uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us,
+        Head *head, int status, uint64_t expires_ms, uint64_t drop_ms, uint64_t now_us, bint pushed,
         Entry **out) noexcept nogil:
     """Publish a whole body under `key` at once; takes over head and one reference of blob when
     PUT_CREATED. *out: the entry, referenced."""
@@ -443,7 +443,7 @@ cdef inline PutResult store_complete(
             entry.stored_us = now_us
             entry.expires_ms = expires_ms
             entry.drop_ms = drop_ms
-            entry.pushed = True
+            entry.pushed = pushed
             entry_become(entry, ENTRY_COMPLETE)
             if parent != NULL:
                 deposit_note(&store.deposit, parent)

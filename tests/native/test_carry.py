@@ -164,12 +164,10 @@ def test_only_a_memfd_of_that_size_is_believed(what: str, old: Edge) -> None:
     assert new.counters()["store_entries_now"] == 0
 
 
-def test_a_key_is_restored_once_and_not_beside_workers(old: Edge) -> None:
+def test_a_key_is_restored_once(old: Edge) -> None:
     new = plane()
     assert restore(new, b"/x", length=4, body=b"body", **fresh("x")) is not None
     assert restore(new, b"/x", length=4, body=b"body", **fresh("x")) is None
-    with pytest.raises(ValueError, match="before start"):
-        restore(old.plane, b"/x", length=4, body=b"body", **fresh("x"))
     parent = restore(new, b"/p", length=4, body=b"body", **fresh("p"))
     with pytest.raises(ValueError, match="are not there"):
         restore(new, b"/v", length=5, parent=parent, **fresh("v"))

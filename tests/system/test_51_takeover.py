@@ -239,7 +239,7 @@ def test_what_viewers_are_in_the_middle_of_goes_on(
     ):  # fmt: skip
         for index in range(3):
             push_part(old, "/live/g/a/v", 7, index)
-        push_version(old, "/live/g/v.m3u8", b"#EXTM3U\n1", "7.3.6")
+        push_version(old, "/live/g/v.m3u8", b"#EXTM3U\n1", "7.3.6", hold_ms=12_000)
         grows.sendall(b"GET /live/g/a/v/7.m4s HTTP/1.0\r\nHost: a\r\n\r\n")
         parked.sendall(b"GET /live/g/v.m3u8?_HLS_msn=7&_HLS_part=3 HTTP/1.1\r\nHost: a\r\n\r\n")
         hinted.sendall(b"GET /live/g/a/v/7.3.m4s HTTP/1.1\r\nHost: a\r\n\r\n")

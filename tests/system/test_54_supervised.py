@@ -12,10 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.running import LIMIT_S, ScriptedOrigin, ask, ok, read_all, read_head
+from tests.running import LIMIT_S, Edge, ScriptedOrigin, ask, ok, read_all, read_head
+from tests.scripted_keeper import ScriptedKeeper
 from tests.sockets import free_port
 from tests.supervised import Supervised
 from tests.system.test_40_push_receiver import (
@@ -181,6 +183,63 @@ def test_a_loop_of_kills_keeps_the_cache_and_grows_nothing(
         edge.kill()
         assert edge.get(init).status == 404
         assert edge.stop() == 0
+
+
+def test_viewers_are_served_while_the_cache_comes(
+    options: list[str], origin: ScriptedOrigin
+) -> None:
+    """What has come is a hit. Who asks for what has not waits for it, and only what does not come
+    is asked for elsewhere. It comes backwards, so parts are before their segment."""
+    old, part, segment = "/vod/old.m4s", "/live/k/a/v/7.0.m4s", "/live/k/a/v/7.m4s"
+    playlist, port = "/live/k/v.m3u8", free_port()
+    expected = {
+        old: BODY, part: PARTS[0], segment: WHOLE, "/not.m4s": b"pulled",
+        f"{playlist}?_HLS_msn=7&_HLS_part=0": b"#EXTM3U",
+    }  # fmt: skip
+    origin.says("/not.m4s", ok(b"pulled"))
+    options = [*options, f"http.listen=127.0.0.1:{port}", "http.workers=1"]
+    with (
+        ScriptedKeeper() as keeper,
+        contextlib.ExitStack() as stack,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        keeper.put(old, BODY)
+        keeper.put("/vod/new.m4s", b"new")
+        keeper.grow(segment, part, PARTS[0])
+        keeper.publish(playlist, b"#EXTM3U", (7, 1, 6))
+        edge = Edge(options, keeper.environ)
+        edge.http = f"127.0.0.1:{port}"
+        started = pool.submit(stack.enter_context, edge)
+        keeper.welcome()
+        keeper.give("/vod/new.m4s", part)
+        until_it_serves(edge)
+        viewers = {path: stack.enter_context(edge.raw()) for path in expected}
+        for path, viewer in viewers.items():
+            viewer.sendall(f"GET {path} HTTP/1.0\r\nHost: a\r\n\r\n".encode())
+        for _ in range(2):  # so that those before have been looked at
+            assert edge.get("/vod/new.m4s").body == b"new"
+        assert origin.count("/not.m4s") == 0
+        keeper.give(playlist, segment, old)
+        keeper.end()
+        started.result(LIMIT_S)
+        for index in range(1, len(PARTS)):
+            assert push_part(edge, "/live/k/a/v", 7, index).status == 201
+        bodies = {path: read_all(viewer) for path, viewer in viewers.items()}
+        assert {path: each.partition(b"\r\n\r\n")[2] for path, each in bodies.items()} == expected
+        assert [origin.count(path.partition("?")[0]) for path in expected] == [0, 0, 0, 1, 0]
+        edge.balanced()
+        assert edge.metrics()["edge_deposit_resumed_total"] == 5
+        assert edge.stop() == 0
+
+
+def until_it_serves(edge: Edge) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            edge.raw().close()
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_successor_is_watched_over_as_well(options: list[str]) -> None:

@@ -65,14 +65,14 @@ class Given:
         taker.close()
 
 
-def test_what_was_told_is_given_in_that_order_and_more_than_once() -> None:
+def test_what_was_told_last_is_given_first_and_more_than_once() -> None:
     before = opened()
     vault = Vault(ROOM)
     marks = Given(vault).marks
     marks[0:3] = KEPT * 3
     vault.take(packet((2, b"first", file(b"1")), (0, b"second", -1)))
     vault.take(packet((1, b"third", file(b"3")), (2, b"first, grown", -1)))
-    expected = [(2, b"first, grown", b"1"), (0, b"second", b""), (1, b"third", b"3")]
+    expected = [(2, b"first, grown", b"1"), (1, b"third", b"3"), (0, b"second", b"")]
     for _ in range(2):
         assert Given(vault).items == expected
     assert (len(vault), vault.descriptors) == (3, 2)

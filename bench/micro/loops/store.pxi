@@ -55,7 +55,7 @@ cdef class Shelf:
         cdef Head *head = head_new(200, 1, slice_of(NULL, 0), slice_of(<cbyte *>b"e", 1))
         blob_append(blob, <cbyte *>b"x", 1)
         if store_complete(&self.store, key, NULL, blob, 0, 1, head, 200, UINT64_MAX, UINT64_MAX, 1,
-                          &entry) != PUT_CREATED:
+                          True, &entry) != PUT_CREATED:
             blob_release(blob)
             head_free(head)
             entry_release(entry)

@@ -97,7 +97,7 @@ cdef class StoreOf:
             blob_append(blob, <cbyte *>PyBytes_AS_STRING(body), len(body))
         cdef Head *made = head_new(200, len(body), as_slice(b""), as_slice(etag))
         result = store_complete(&self.store, as_slice(key), above, blob, offset, len(body), made,
-                                200, expires_ms, drop_ms or expires_ms, 1, &entry)
+                                200, expires_ms, drop_ms or expires_ms, 1, True, &entry)
         if entry == NULL:
             blob_release(blob)
             head_free(made)

@@ -13,13 +13,16 @@ import hmac
 import json
 import time
 from collections.abc import Callable
-from typing import Annotated, Final
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from edgecache import __version__, openapi
 from edgecache.hosts import host_is_ours
+from edgecache.openapi import Says, says
 
 from .markers import Marker, MarkerError
 from .overview import Overview
@@ -33,6 +36,22 @@ _OPEN: Final = ("/healthz", "/readyz")  # without a token
 _HEX: Final = r"^(?:0x)?(?:[0-9A-Fa-f]{2}){0,2048}$"
 Seconds = Annotated[float, Field(ge=0, le=7 * 86_400)]
 Splice = Annotated[str, Field(pattern=_HEX)]
+_ALWAYS: Final = (400, 404, 405, 413, 421)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """`reasons` why new work should go elsewhere."""
+
+    ready: bool
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """By its own name."""
+
+    id: str
 
 
 class MarkerAsk(BaseModel):
@@ -91,6 +110,7 @@ class Admin:
             web.get("/metrics", self.metrics),
             web.get("/api/streams", self.streams),
             web.post("/api/streams/{stream}/markers", self.mark),
+            web.get(openapi.PATH, self.described),
         ]
 
     @web.middleware
@@ -104,12 +124,24 @@ class Admin:
                 raise StoreError(401, "Authorization: allowed Bearer and the door's token")
         return await handler(request)
 
+    @says(Says(summary="This description", answers={200: dict[str, Any]}))
+    async def described(self, request: web.Request) -> web.Response:
+        table = [
+            (route.resource.canonical, route.method, route.handler)
+            for route in request.app.router.routes()
+            if route.resource and route.method != "HEAD"
+        ]
+        told = openapi.described("edgecache-origin", __version__, table, _ALWAYS)
+        return web.json_response(told, headers=_NO_STORE)
+
+    @says(Says(summary="The process answers", answers={200: str}, guarded=False))
     async def healthy(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_NO_STORE)
 
+    @says(Says(summary="Is work taken?", answers={200: Ready, 503: Ready}, guarded=False))
     async def readiness(self, _request: web.Request) -> web.Response:
         ready = self._ready()
-        text = json.dumps({"ready": ready, "reasons": [] if ready else ["draining"]})
+        text = json.dumps(asdict(Ready(ready, [] if ready else ["draining"])))
         return web.Response(
             status=200 if ready else 503,
             text=text + "\n",
@@ -117,13 +149,23 @@ class Admin:
             headers=_NO_STORE,
         )
 
+    @says(Says(summary="Prometheus' exposition", answers={200: str}))
     async def metrics(self, _request: web.Request) -> web.Response:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=self._scrape(), headers={**_NO_STORE, "Content-Type": kind})
 
+    @says(Says(summary="Streams and POPs", answers={200: dict[str, list[dict[str, Any]]]}))
     async def streams(self, _request: web.Request) -> web.Response:
         return web.json_response(self._overview.whole(), headers=_NO_STORE)
 
+    @says(
+        Says(
+            summary="Tell a timed event (EXT-X-DATERANGE)",
+            answers={201: Marked},
+            refuses=(409, 415),
+            body=MarkerAsk,
+        )
+    )
     async def mark(self, request: web.Request) -> web.Response:
         """Tell a timed event (EXT-X-DATERANGE). Raises StoreError: 400 not such a marker, 404 not
         live, 409 contradicts what was told, 415 not JSON."""
@@ -146,4 +188,4 @@ class Admin:
             live.presentation.mark(marker)
         except MarkerError as error:
             raise StoreError(409, str(error)) from None
-        return web.json_response({"id": ask.id}, status=201, headers=_NO_STORE)
+        return web.json_response(asdict(Marked(ask.id)), status=201, headers=_NO_STORE)

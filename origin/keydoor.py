@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Final, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgecache.openapi import Says, says
+
 from .catalog import Catalog
 from .rows import AwayError, CatalogError
 from .store import StoreError
-from .streamkeys import KEY_ID, STREAM
+from .streamkeys import KEY_ID, STREAM, KeyRow
 
 _NO_STORE: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _MAX_GRACE_S: Final = 30 * 86_400.0
@@ -32,6 +34,24 @@ class GraceAsk(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     grace: Annotated[float, Field(ge=0, le=_MAX_GRACE_S)] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The only time that a key is seen."""
+
+    stream: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Which key."""
+
+    id: str
+
+
+_REFUSES: Final = (403, 409, 415, 503)
 
 
 class KeyDoor:
@@ -50,17 +70,20 @@ class KeyDoor:
             web.post("/api/keys/{stream}/{id}/revoke", self.revoke),
         ]
 
+    @says(Says(summary="All keys", answers={200: list[KeyRow]}, refuses=(403,)))
     async def listed(self, _request: web.Request) -> web.Response:
         self._check()
         rows = [asdict(row) for row in self._catalog.all_keys()]
         return web.json_response(rows, headers=_NO_STORE)
 
+    @says(Says(summary="A new key", answers={201: Made}, refuses=_REFUSES, body=GraceAsk))
     async def create(self, request: web.Request) -> web.Response:
         """201 with the key. Raises StoreError: 400, 403 no token, 409 full, 415, 503 away."""
         stream, _ = await self._asked(request)
         key = await self._do(lambda: self._catalog.create_key(stream))
         return self._made(stream, key)
 
+    @says(Says(summary="Another key", answers={201: Made}, refuses=_REFUSES, body=GraceAsk))
     async def rotate(self, request: web.Request) -> web.Response:
         """Likewise; 409 also for a stream without a key."""
         stream, grace_s = await self._asked(request)
@@ -68,6 +91,7 @@ class KeyDoor:
         self._look()
         return self._made(stream, key)
 
+    @says(Says(summary="One key less", answers={200: Revoked}, refuses=_REFUSES, body=GraceAsk))
     async def revoke(self, request: web.Request) -> web.Response:
         """Raises StoreError likewise, and 404."""
         stream, grace_s = await self._asked(request)
@@ -78,7 +102,7 @@ class KeyDoor:
         if not await self._do(lambda: self._catalog.revoke_key(key_id, grace_s)):
             raise StoreError(404, f"{stream}: found key {key_id} revoked already")
         self._look()
-        return web.json_response({"id": key_id}, headers=_NO_STORE)
+        return web.json_response(asdict(Revoked(key_id)), headers=_NO_STORE)
 
     # -- inside
 
@@ -113,5 +137,4 @@ class KeyDoor:
 
     @staticmethod
     def _made(stream: str, key: str) -> web.Response:
-        told = {"stream": stream, "key": key}
-        return web.json_response(told, status=201, headers=_NO_STORE)
+        return web.json_response(asdict(Made(stream, key)), status=201, headers=_NO_STORE)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import hdrs, web
+
+from edgecache.openapi import Says, says
 
 from .api import range_of, refused_range
 from .archive.keeper import Keeper
@@ -125,9 +127,11 @@ class Keeping:
             web.post("/api/recordings/{stream}", self.refresh),
         ]
 
+    @says(Says(summary="All recordings", answers={200: list[dict[str, Any]]}))
     async def listed(self, _request: web.Request) -> web.Response:
         return web.json_response(self._keeper.rows(), headers=_NO_STORE)
 
+    @says(Says(summary="Delete a recording", answers={200: dict[str, int]}, refuses=(503,)))
     async def delete(self, request: web.Request) -> web.Response:
         """Raises StoreError: 404 not known, 503 the store is away."""
         stream, epoch = request.match_info["stream"], request.match_info["epoch"]
@@ -139,6 +143,14 @@ class Keeping:
             raise StoreError(503, str(error)) from None
         return web.json_response({"objects": count}, headers=_NO_STORE)
 
+    @says(
+        Says(
+            summary="A recording of this stream was revised",
+            answers={200: dict[str, Any]},
+            refuses=(415,),
+            body=dict[str, Any],
+        )
+    )
     async def refresh(self, request: web.Request) -> web.Response:
         """Another process has revised a recording of this stream. Raises StoreError(415)."""
         if request.content_type != "application/json":

@@ -11,10 +11,13 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
+from .. import __version__, openapi
 from ..hosts import host_is_ours
+from ..openapi import Says, says
 from . import policy
 from .http1 import Request, Response, refusal
 from .shelf import Shelf
@@ -27,7 +30,24 @@ _NO_STORE: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "n
 _OPEN: Final = ("/healthz", "/readyz")
 _CHALLENGE: Final = (("WWW-Authenticate", "Bearer"), *_NO_STORE)
 
+_ALWAYS: Final = (400, 404, 405, 411, 413, 421)
+
 State = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """`reasons` why traffic should go elsewhere."""
+
+    ready: bool
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many objects."""
+
+    purged: int
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -83,17 +103,19 @@ class Admin:
         self._token = token
         self._plane = plane
         self._reasons = reasons
+        self._metrics_page = metrics
         self._state = state
         self._asks = asks
         self._shelf = shelf
         self._hosts = hosts
         self._routes: Mapping[str, tuple[str, Callable[[Mapping[str, str]], Response]]] = {
-            "/healthz": ("GET", lambda _: Response(200, b"ok\n", fields=_NO_STORE)),
+            "/healthz": ("GET", self._healthz),
             "/readyz": ("GET", self._readyz),
-            "/metrics": ("GET", lambda _: Response(200, metrics(), _TEXT_METRICS, _NO_STORE)),
-            "/state": ("GET", lambda _: _json(state())),
+            "/metrics": ("GET", self._metrics),
+            "/state": ("GET", self._told),
             "/explain": ("GET", self._explain),
             "/purge": ("POST", self._purge),
+            openapi.PATH: ("GET", self._described),
         }
 
     async def handle(self, request: Request) -> Response:
@@ -118,10 +140,29 @@ class Admin:
         wanted = b"Bearer " + token
         return not token or hmac.compare_digest(given.encode("latin-1"), wanted)
 
+    @says(Says(summary="The process answers", answers={200: str}, guarded=False))
+    def _healthz(self, _: Mapping[str, str]) -> Response:
+        return Response(200, b"ok\n", fields=_NO_STORE)
+
+    @says(Says(summary="Prometheus' exposition", answers={200: str}))
+    def _metrics(self, _: Mapping[str, str]) -> Response:
+        return Response(200, self._metrics_page(), _TEXT_METRICS, _NO_STORE)
+
+    @says(Says(summary="What the daemon knows now", answers={200: State}))
+    def _told(self, _: Mapping[str, str]) -> Response:
+        return _json(self._state())
+
+    @says(Says(summary="This description", answers={200: State}))
+    def _described(self, _: Mapping[str, str]) -> Response:
+        table = [(path, method, handler) for path, (method, handler) in self._routes.items()]
+        return _json(openapi.described("edgecache", __version__, table, _ALWAYS))
+
+    @says(Says(summary="Is traffic welcome?", answers={200: Ready, 503: Ready}, guarded=False))
     def _readyz(self, _: Mapping[str, str]) -> Response:
         reasons = self._reasons()
-        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        return _json(asdict(Ready(not reasons, reasons)), 503 if reasons else 200)
 
+    @says(Says(summary="Where an answer comes from", answers={200: State}, query=("url",)))
     def _explain(self, query: Mapping[str, str]) -> Response:
         if "url" not in query:
             return refusal(400, "explain?url=/live/…: url is missing")
@@ -130,6 +171,14 @@ class Admin:
             return refusal(400, "explain?url=/live/…: a viewer who asks for this is answered 400")
         return _json(explain(self._plane, key, self._state(), self._asks(key)))
 
+    @says(
+        Says(
+            summary="Have objects forgotten: by key, by prefix or by tag",
+            answers={200: Purged},
+            refuses=(403,),
+            query=("key", "prefix", "tag"),
+        )
+    )
     def _purge(self, query: Mapping[str, str]) -> Response:
         """Acknowledged once no new request can get the old bytes."""
         if sorted(query) not in (["key"], ["prefix"], ["tag"], ["prefix", "tag"]):
@@ -142,6 +191,6 @@ class Admin:
         elif "tag" in query:
             count = self._shelf.purge(prefix=prefix, tag=query["tag"])
         else:
-            count = self._plane.purge_prefix(prefix.encode("latin-1"))
+            count = self._plane.purge_prefix(prefix.encode("utf-8", "replace"))
             count += self._shelf.purge(prefix=prefix)
-        return _json({"purged": count})
+        return _json(asdict(Purged(count)))

@@ -164,6 +164,29 @@ def test_only_a_memfd_of_that_size_is_believed(what: str, old: Edge) -> None:
     assert new.counters()["store_entries_now"] == 0
 
 
+def test_who_asked_before_it_came_has_it_then(old: Edge) -> None:
+    """While workers run; a part and what grows as well."""
+    old.put("/small", SMALL)
+    fill = old.plane.open(b"/segment")
+    assert fill is not None
+    fill.begin(200, TYPE, ttl_ms=60_000, pushed=True)
+    fill.append(LARGE[:70_000])
+    fill.view(b"/part", 0, 70_000, TYPE, etag=b"p", ttl_ms=60_000)
+    new = Edge()
+    with new.viewer() as small, new.viewer() as part, new.viewer() as segment:
+        for viewer, name in ((small, b"/small"), (part, b"/part"), (segment, b"/segment")):
+            viewer.send(b"GET " + name + b" HTTP/1.1\r\nHost: h\r\n\r\n")
+        new.await_count("parked", 3)
+        going = carried(old.plane, new.plane)[b"/segment"]
+        assert going is not None
+        assert small.answer().body == SMALL
+        assert part.answer().body == LARGE[:70_000]
+        going.append(LARGE[70_000:])
+        going.commit(etag=b"whole")
+        assert segment.answer().body == LARGE
+    new.stop()
+
+
 def test_a_key_is_restored_once(old: Edge) -> None:
     new = plane()
     assert restore(new, b"/x", length=4, body=b"body", **fresh("x")) is not None

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from origin.server import Origin
+from tests.described import exercise
 from tests.hand_made import HandMade
 from tests.looped import eventually, looped
 from tests.nats_server import Nats
@@ -43,6 +44,16 @@ async def opens(http: aiohttp.ClientSession, key: str) -> bool:
     answer = await post(http, "/api/publish", {"key": key, "addr": "192.0.2.1"})
     assert answer.status in (200, 403)
     return answer.status == 200
+
+
+@looped
+async def test_whatever_is_asked_is_answered_as_described(guarded: str, tmp_path: Path) -> None:
+    """G14: with the token and without."""
+    archive = f"data.dir={tmp_path}"
+    async with serving(guarded, archive) as (origin, _):
+        door = f"127.0.0.1:{origin.admin_port}"
+        seen = await asyncio.to_thread(exercise, door, TOKEN, examples=200)
+    assert seen == {200, 201, 400, 401, 404, 409, 415}
 
 
 @looped

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.described import exercise
 from tests.running import LIMIT_S, ROOT, Edge, ScriptedOrigin, ask, ok, read_all
 
 pytestmark = pytest.mark.timeout(60)
@@ -57,6 +58,11 @@ def test_without_the_token_there_is_only_health(guarded: Edge, path: str, given:
     assert b"edge_" not in answer.body
     for health in ("/healthz", "/readyz"):
         assert ask(guarded.admin, "GET", health, {}).status == 200
+
+
+def test_whatever_is_asked_is_answered_as_described(guarded: Edge) -> None:
+    """G14: with the token and without."""
+    assert exercise(guarded.admin, TOKEN, examples=150) == {200, 400, 401}
 
 
 def test_with_the_token_the_other_rules_stay(guarded: Edge) -> None:

@@ -203,9 +203,10 @@ class Daemon:
             if name in listening:
                 await door.start(listening[name][0].dup())
         running = [self._housekeeping(), self._overload.run()]
-        running += [self._interest.run()] if self._interest is not None else []
-        running += [self._deposit.run()] if self._deposit is not None else []
+        running += [each.run() for each in (self._interest, self._deposit) if each is not None]
         self._tasks += [asyncio.create_task(each) for each in running]
+        if self._deposit is not None:
+            await self._deposit.known.wait()
         for name in sorted(listening.keys() - self._kept):
             manager.keep(name, listening[name])
         manager.notify("READY=1\nSTATUS=serving")

@@ -59,6 +59,7 @@ class Deposit:
         self._room: int = first.value
         self._marks = first.fds[0]
         self._changed = asyncio.Event()
+        self.known = asyncio.Event()  # all that we began with
         self._gone: list[int] = []  # marks of what did not come back
         self._plane: Plane
         self._receiver: PushReceiver
@@ -113,10 +114,13 @@ class Deposit:
             while True:
                 self._changed.clear()
                 await self._tell()
+                self.known.set()
                 await self._changed.wait()
         except OSError as error:
             self._plane.keep_no_more()
             log.warning("nobody keeps the cache any more: %s", error)
+        finally:
+            self.known.set()
 
     async def _tell(self) -> None:
         from .._core import noted

@@ -37,6 +37,7 @@ LAWS: Final = (
 ORIGIN_LAWS: Final = (
     "push_items{enqueued} = push_items{acknowledged} + push_items{refused} + push_items{dropped}"
     " + push_items{superseded} + push_items{lost} + push_state{pending}",
+    "joins{received} = joins{joined} + joins_dropped + joins_waiting",
     "tags{received} + tags{made} = tags{forwarded} + tags{kept} + tags_dropped + tags_waiting",
     "frames{encoded} = frames{packaged} + frames_dropped + frames_waiting",
     "made{parts} + made{inits} = store_events{objects} + store_events{duplicates}"

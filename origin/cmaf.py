@@ -50,6 +50,7 @@ class Init:
     default_duration: int = 0
     default_size: int = 0
     default_flags: int = 0
+    config: bytes = b""  # what the codec's box has: avcC, esds …
 
 
 class Frame(NamedTuple):
@@ -75,6 +76,7 @@ class Demuxer:
         self._moof = b""
         self._moof_at = 0
         self.broken: CmafError | None = None
+        self.last = False  # the track is over: `mfra`, or a segment of brand `lmsg`
         self.dropped: Counter[str] = Counter()  # fragments, by reason; bytes under "bytes"
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Init | Frame]:
@@ -125,6 +127,8 @@ class Demuxer:
             self._moof_at = self._position + start
         elif kind == b"mdat":
             self._fragment(start, end, found)
+        elif kind == b"mfra" or (kind == b"styp" and b"lmsg" in self._buffer[start:end]):
+            self.last = True
         elif kind == b"ftyp":
             self._ftyp = bytes(self._buffer[start:end])
         elif kind == b"moov":
@@ -150,7 +154,7 @@ class Demuxer:
             self.dropped[error.reason] += 1
 
 
-def _children(box: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def children(box: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """(type, payload start, end) of each box in box[start:end]. Raises CmafError."""
     while start < end:
         if end - start < 8:
@@ -179,7 +183,7 @@ class _Fragment:
     def read(self, moof: bytes) -> list[Frame]:
         """Its frames. Raises CmafError."""
         try:
-            for kind, start, end in _children(moof, 8, len(moof)):
+            for kind, start, end in children(moof, 8, len(moof)):
                 if kind == b"traf":
                     self._traf(moof, start, end)
         except (struct.error, IndexError):
@@ -190,7 +194,7 @@ class _Fragment:
         init = self._init
         duration, size, flags = init.default_duration, init.default_size, init.default_flags
         dts: int | None = None
-        for kind, at, stop in _children(moof, start, end):
+        for kind, at, stop in children(moof, start, end):
             if kind == b"tfhd":
                 given, track = struct.unpack_from(">II", moof, at)
                 if track != init.track_id:
@@ -277,7 +281,7 @@ def _collect(moov: bytes, start: int, end: int, boxes: dict[bytes, tuple[int, in
     """Payload ranges of the boxes of the only track, containers opened breadth first."""
     pending = [(start, end)]
     while pending:
-        for kind, at, stop in _children(moov, *pending.pop()):
+        for kind, at, stop in children(moov, *pending.pop()):
             if kind in (b"trak", b"trex") and kind in boxes:
                 raise CmafError("tracks", "more than one track in a file")
             boxes[kind] = (at, stop)
@@ -298,7 +302,7 @@ def _init(body: bytes, moov: bytes, boxes: dict[bytes, tuple[int, int]]) -> Init
     if b"trex" in boxes:
         defaults = struct.unpack_from(">III", moov, boxes[b"trex"][0] + 12)
     at, stop = boxes[b"stsd"]
-    kind, entry, entry_end = next(_children(moov, at + 8, stop), (b"", 0, 0))
+    kind, entry, entry_end = next(children(moov, at + 8, stop), (b"", 0, 0))
     if kind in _AUDIO:
         width = height = 0
         channels, _, _, rate = struct.unpack_from(">HHII", moov, entry + 16)
@@ -310,7 +314,7 @@ def _init(body: bytes, moov: bytes, boxes: dict[bytes, tuple[int, int]]) -> Init
     else:
         raise CmafError("codec", f"sample entry {kind!r}, allowed {_ALLOWED}")
     config_kind, describe = (_AUDIO | _VIDEO)[kind]
-    config = {k: moov[a:e] for k, a, e in _children(moov, configs, entry_end)}.get(config_kind)
+    config = {k: moov[a:e] for k, a, e in children(moov, configs, entry_end)}.get(config_kind)
     if config is None:
         raise CmafError("codec", f"sample entry {kind!r} without {config_kind.decode()}")
     suffix, configured = describe(config)
@@ -327,6 +331,7 @@ def _init(body: bytes, moov: bytes, boxes: dict[bytes, tuple[int, int]]) -> Init
         default_duration=defaults[0],
         default_size=defaults[1],
         default_flags=defaults[2],
+        config=config,
     )
 
 
@@ -358,12 +363,12 @@ def _opus(config: bytes) -> tuple[str, int]:
 def _aac(config: bytes) -> tuple[str, int]:
     """Object type and channels from the AudioSpecificConfig: an encoder may write 2 channels into
     the sample entry of a mono track (ISO/IEC 14496-14)."""
-    at = 4 + _descriptor(config, 4, 3) + 3  # ES_ID and flags
-    at += _descriptor(config, at, 4)
+    at = 4 + descriptor(config, 4, 3) + 3  # ES_ID and flags
+    at += descriptor(config, at, 4)
     if config[at] != 0x40:
         return f"{config[at]:02X}", 0
     at += 13
-    at += _descriptor(config, at, 5)
+    at += descriptor(config, at, 5)
     bits = int.from_bytes(config[at : at + 5].ljust(5, b"\0"), "big")
     kind, rate, channels = bits >> 35, bits >> 31 & 15, bits >> 27 & 15
     if rate == 15 or kind == 31:  # explicit rate, escaped type: not what any live encoder writes
@@ -371,7 +376,7 @@ def _aac(config: bytes) -> tuple[str, int]:
     return f"40.{kind}", channels if channels < 7 else 8
 
 
-def _descriptor(config: bytes, at: int, tag: int) -> int:
+def descriptor(config: bytes, at: int, tag: int) -> int:
     """Bytes of the head (tag, length) of the MPEG-4 descriptor at `at`. Raises CmafError."""
     if config[at] != tag:
         raise CmafError("esds", f"descriptor {config[at]} at {at}, want {tag}")

@@ -20,6 +20,7 @@ import xxhash
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from edgecache import tracknames
 from edgecache.errors import SignatureError
 from edgecache.signing import Verifier
 
@@ -37,6 +38,8 @@ from .remux import CONTAINERS
 from .splice import NOTHING, Place, Splice
 from .store import Store, StoreError
 from .subscriptions import MAX_STREAMS, SubscriptionError, Subscriptions
+from .tracks import Tracks
+from .tracksession import Publisher
 from .whip import WhipDoor
 
 BODY_MAX: Final = 1 << 20  # a subscription to MAX_STREAMS streams of the longest names
@@ -121,6 +124,7 @@ class Control:
         self._subscriptions = subscriptions
         self._ingest = ingest
         self._publishers = publishers
+        self._tracks = Tracks(ingest, publishers)
         self._verifier = verifier
         self._public = public
         self._srt = srt
@@ -214,7 +218,10 @@ class Control:
         if key_id is not None and not self._publishers.may(stream, key_id):
             raise StoreError(403, REVOKED)
         try:
-            self._ingest.check(stream, place)
+            if "Edge-Track" in request.headers:
+                self._tracks.check(stream, _publisher(request))
+            else:
+                self._ingest.check(stream, place)
         except RefusedError as error:
             raise StoreError(error.status, error.reason) from None
         return stream
@@ -223,21 +230,27 @@ class Control:
         """One publisher's media until it ends; of one whose POP tells its session, or until the
         connection does."""
         stream = self._admit(request)
-        publisher = request.headers.get("Edge-Publisher", request.remote or "")
+        publisher = _publisher(request)
         place = _place(request)
         key_id = request.match_info.get("key", "")
+        track = unquote(request.headers.get("Edge-Track", ""))[: tracknames.MAX_CHARS]
+        title = unquote(request.headers.get("Edge-Title", ""))[:_TITLE_CHARS]
         with self._publishers.enter(stream, key_id, request.content) as seat:
             try:
-                if place is not None:
+                if track:
+                    sender = Publisher(publisher, key_id, title)
+                    await self._tracks.take(stream, track, request.content, sender)
+                elif place is not None:
                     splice = self._ingest.attach(stream, place, publisher=publisher)
                     return await self._follow(request, splice, place, seat)
-                await self._ingest.serve(
-                    stream,
-                    request.content,
-                    publisher=publisher,
-                    container=CONTAINERS.get(request.content_type, ""),
-                    title=unquote(request.headers.get("Edge-Title", ""))[:_TITLE_CHARS],
-                )
+                else:
+                    await self._ingest.serve(
+                        stream,
+                        request.content,
+                        publisher=publisher,
+                        container=CONTAINERS.get(request.content_type, ""),
+                        title=title,
+                    )
             except RefusedError as error:
                 raise StoreError(error.status, error.reason) from None
         if seat.revoked:
@@ -346,6 +359,11 @@ def _place(request: web.Request) -> Place | None:
         return Place.of(request.query)
     except ValueError as error:
         raise StoreError(400, str(error)) from None
+
+
+def _publisher(request: web.Request) -> str:
+    """Where it sends from, as its POP says."""
+    return request.headers.get("Edge-Publisher", request.remote or "")
 
 
 def _line(**told: object) -> bytes:

@@ -91,6 +91,7 @@ class Ingest:
         # results.<status>, bytes; what doors beside HTTP count
         self.counts: Counter[str] = Counter()
         self.tally = Tally()
+        self.tracks: dict[str, Callable[[], dict[str, str]]] = {}  # of who sends each by itself
 
     def check(self, stream: str, place: Place | None = None) -> None:
         """Raises RefusedError when `stream` cannot be published now, by a body of this place."""
@@ -220,10 +221,9 @@ class Ingest:
     def describe(self, stream: str) -> dict[str, object]:
         """Renditions, publisher and encoder of `stream`; empty for one that was never live here."""
         known = self._streams.get(stream)
+        told = {**known.describe(), "tracks": self.tracks.get(stream, dict)()} if known else {}
         # The store knows better which state and epoch viewers see.
-        hidden = ("state", "epoch")
-        told = known.describe() if known else {}
-        shown = {name: value for name, value in told.items() if name not in hidden}
+        shown = {name: value for name, value in told.items() if name not in ("state", "epoch")}
         return {**shown, "title": self._titles.get(stream, "")} if known else {}
 
     @property

@@ -39,6 +39,7 @@ _HELP: Final = {
     "spool_bytes": "Bytes that wait for the permanent store.",
     "spool_objects": "Segments and inits that wait for the permanent store.",
     "tags": "Of publishers: received + made (silence) = forwarded + kept + dropped + waiting.",
+    "joins": "Of tracks that come each by itself: received = joined + dropped + waiting.",
     "frames": "Of encoders: encoded = packaged + dropped + waiting.",
     "waiters": "Requests that wait for a part or a playlist version.",
 }
@@ -135,7 +136,7 @@ class OriginCollector(Collector):
     def _became(self) -> Iterator[Metric]:
         """Tags and frames, and the objects that were made of them."""
         total = self._ingest.tally.total()
-        for what in ("tags", "frames"):
+        for what in ("joins", "tags", "frames"):
             events = CounterMetricFamily(f"origin_{what}", _HELP[what], labels=["event"])
             dropped = CounterMetricFamily(
                 f"origin_{what}_dropped", f"{what.capitalize()} dropped.", labels=["reason"]

@@ -22,7 +22,7 @@ from . import clips, events
 from .client import RefusedError
 from .clips import AV1, HEVC, OBS, OPUS, Clip
 from .events import Event
-from .protocols import HTTP, RTMP, SRT, Sender, Way
+from .protocols import CMAF, DASH, HLS, HTTP, RTMP, SRT, Sender, Way
 from .seen import Seen, listing
 from .site import Site
 from .watching import Watched
@@ -302,7 +302,17 @@ def over_srt() -> list[Cell]:
 
 def over_http() -> list[Cell]:
     steady = process(ffmpeg(AS_OBS, HTTP))
-    return [by("ffmpeg", "http", steady, HTTP), _wrapped("http-wrap", HTTP)]
+    return [by("ffmpeg", "http", steady, HTTP), _wrapped("http-wrap", HTTP), *each_track()]
+
+
+def each_track() -> list[Cell]:
+    """Publishers that send every track, or every segment of one, by itself."""
+    hevc = Clip(seconds=SECONDS, video=HEVC)
+    return [
+        by("OBS's settings (B-frames)", "cmaf", process(ffmpeg(AS_OBS, CMAF)), CMAF),
+        by("ffmpeg", "dash", process(ffmpeg(hevc, DASH)), DASH, "HEVC, AAC"),
+        by("ffmpeg", "hls", process(ffmpeg(PLAIN, HLS)), HLS),
+    ]
 
 
 def _wrapped(name: str, way: Way) -> Cell:

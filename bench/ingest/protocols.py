@@ -6,7 +6,7 @@ Law: a row says how real publishers reach the POP, and, where tags can be sent o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from edgecache.flv import Tag
@@ -58,5 +58,33 @@ HTTP: Final = Way(
     output=lambda url: [
         *("-f", "mpegts", "-muxdelay", "0", "-method", "PUT", "-send_expect_100", "1"),
         *("-headers", "Content-Type: video/mp2t\r\n", url),
+    ],
+)
+
+
+def _each_track(url: str) -> list[str]:
+    """A request a track, each as long as the broadcast."""
+    colon = url.replace(":", "\\:")
+    cmaf = "f=mp4:movflags=cmaf+frag_keyframe+empty_moov:frag_duration=200000:method=PUT"
+    slaves = f"[select=v:{cmaf}]{colon}/video.cmfv|[select=a:{cmaf}]{colon}/Streams(audio.cmfa)"
+    return ["-flags", "+global_header", "-f", "tee", slaves]
+
+
+CMAF: Final = replace(HTTP, name="HTTP, CMAF tracks", output=_each_track)
+DASH: Final = replace(
+    HTTP,
+    name="HTTP, DASH segments",
+    output=lambda url: [
+        *("-f", "dash", "-seg_duration", "1", "-streaming", "1", "-ldash", "1"),
+        *("-window_size", "3", "-extra_window_size", "0", "-method", "PUT", f"{url}/live.mpd"),
+    ],
+)
+HLS: Final = replace(
+    HTTP,
+    name="HTTP, HLS segments",
+    output=lambda url: [
+        *("-f", "hls", "-hls_time", "1", "-hls_segment_type", "fmp4", "-method", "PUT"),
+        *("-var_stream_map", "v:0,agroup:a a:0,agroup:a", "-hls_fmp4_init_filename", "init_%v.mp4"),
+        *("-hls_segment_filename", f"{url}/seg_%v_%05d.m4s", f"{url}/%v.m3u8"),
     ],
 )

@@ -29,6 +29,7 @@ from ..hosts import host_is_among
 from . import passage
 from .admission import Admission, Admitted, RefusedError
 from .passage import Passage, SignFields
+from .trackdoor import TrackDoor
 from .whipdoor import WhipDoor
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ _STATUS: Final = {
     "silent": 408,
     "busy": 409,
     "replaced": 410,
+    "no_init": 412,
     "type": 415,
     "misdirected": 421,
     "refused": 400,
@@ -95,6 +97,7 @@ class Uploads:
         self._opening: set[asyncio.Task[object]] = set()
         # accepted, closed.<reason>, rejected.<reason>, bytes_in, bytes_out
         self.counts: Counter[str] = Counter()
+        self._tracks = TrackDoor(admission=admission, sign=sign, counts=self.counts)
 
     @property
     def publishers(self) -> int:
@@ -144,6 +147,8 @@ class Uploads:
         if self._whip is not None and self._whip.takes(request):
             return await self._whip.answer(request)
         try:
+            if self._tracks.takes(request):
+                return await self._tracks.answer(request)
             stream = await self._body(request)
         except RefusedError as error:
             return self._refuse(request, error)
@@ -330,3 +335,11 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.data_received(self._read)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """A body that is whole is good, whatever became of its sender: encoders close behind the
+        last byte, and aiohttp would fail what of it has not been taken yet."""
+        request = self._current_request
+        if request is not None and request.content.is_eof():
+            self._current_request = None
+        super().connection_lost(exc)

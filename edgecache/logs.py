@@ -1,19 +1,22 @@
 """Log records on stderr: JSON lines for machines, aligned lines for people.
 
 Law: one record is one line whatever a peer put in it (control bytes are escaped); values registered
-with `redact()` and anything that looks like a credential never reach the output. Writing is
-synchronous to stderr; the access log does not come this way (the native plane has its own bounded
-ring).
+with `redact()` and anything that looks like a credential never reach the output. Nobody waits for
+who reads stderr (outlet.py), so lines may be dropped, which is counted and told.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import re
 import sys
 import time
+from collections import Counter
 from typing import Final, Literal, TextIO
+
+from .outlet import Outlet
 
 Format = Literal["console", "json"]
 
@@ -25,6 +28,9 @@ _CREDENTIAL: Final = re.compile(
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MASK: Final = "[redacted]"
 _secrets: set[str] = set()
+
+# Of lines to stderr: written, dropped because it took none.
+counts: Final = Counter(lines_written=0, lines_dropped=0)
 
 
 def redact(secret: str) -> None:
@@ -86,15 +92,34 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def setup(*, level: str = "info", fmt: Format = "console", stream: TextIO | None = None) -> None:
-    """Route all records to `stream` (stderr). Replaces earlier handlers, so it may be called
-    again."""
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if fmt == "json" else ConsoleFormatter())
+    """Route all records to `stream`, or to stderr without waiting for it. Replaces earlier
+    handlers, so it may be called again."""
+    formatter = JsonFormatter() if fmt == "json" else ConsoleFormatter()
+    handler = _handler(stream or _stderr(formatter))
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
     set_level(level)
+
+
+def _handler(out: TextIO | Outlet | None) -> logging.Handler:
+    return logging.NullHandler() if out is None else logging.StreamHandler(out)
+
+
+def _stderr(formatter: logging.Formatter) -> Outlet | None:
+    """None: the process began without one."""
+
+    def dropped(lines: int) -> str:
+        told = {"name": __name__, "levelname": "WARNING", "msg": "log lines dropped"}
+        return formatter.format(logging.makeLogRecord(told | {"lines": lines})) + "\n"
+
+    if sys.stderr is None:
+        return None
+    outlet = Outlet(sys.stderr.fileno(), dropped, counts)
+    atexit.register(outlet.close)
+    return outlet
 
 
 def set_level(level: str) -> None:

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from edgecache import __version__
+from edgecache import __version__, logs
 
 from .archive.keeper import Keeper
 from .ingest import Ingest
@@ -81,6 +81,8 @@ class OriginCollector(Collector):
         info = GaugeMetricFamily("origin_build_info", "The running version.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
+        lines = {name.removeprefix("lines_"): number for name, number in logs.counts.items()}
+        yield _events("origin_log_lines", "Lines to stderr; dropped: it took none.", lines)
         yield from self._requests()
         yield from self._stored()
         yield from self._made()

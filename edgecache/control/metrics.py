@@ -22,6 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from .. import logs
 from ..histogram import Histogram
 from . import kernel
 
@@ -72,6 +73,7 @@ class EdgeCollector(Collector):
         for prefix, counts in self._counts.items():
             yield from _control(prefix, counts())
         yield from _control("kernel", kernel.counts())
+        yield from _control("log", logs.counts)
         yield from _upstreams(self._origins())
         for name, value in self._gauges().items():
             yield GaugeMetricFamily(f"edge_{name}", f"{name} (control plane)", value=value)

@@ -181,9 +181,11 @@ class Admin:
         live = self._stream(request.match_info["stream"])
         if live is None or live.presentation is None or live.state == "ended":
             raise StoreError(404, "no such live stream")
-        known_ns = live.presentation.timeline.markers.start_of(ask.id)
+        timeline = live.presentation.timeline
+        known_ns = timeline.markers.start_of(ask.id)
         given_ns = round(ask.start.timestamp() * 1000) * 1_000_000 if ask.start else None
-        marker = ask.marker(given_ns or known_ns or time.time_ns() // 1_000_000 * 1_000_000)
+        now_ns = timeline.dated(time.time_ns()) // 1_000_000 * 1_000_000
+        marker = ask.marker(given_ns or known_ns or now_ns)
         try:
             live.presentation.mark(marker)
         except MarkerError as error:

@@ -130,9 +130,8 @@ class Catalog:
 
     def revoke_key(self, key_id: str, grace_s: float = 0.0) -> bool:
         """False when there is no such key, or it was revoked before. Raises AwayError."""
-        now = int(time.time())
-        live = [row for row in self.all_keys() if row.revoked_s is None or now < row.revoked_s]
-        found = next((row for row in live if row.id == key_id), None)
+        now, known = int(time.time()), (row for row in self.all_keys() if row.id == key_id)
+        found = next((row for row in known if self.opens(row.stream, key_id)), None)
         if found is None:
             return False
         self._ring(found.stream, lambda ring: ring.revoke([key_id], now, now + int(grace_s)))

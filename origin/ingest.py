@@ -289,7 +289,7 @@ class Ingest:
     ) -> bool:
         """Go on with what another data centre has published, unless this one has gone further."""
         known, made = self._streams.get(stream), taken.presentation
-        too_old = time.time() - taken.newest_s > self._settings.resume_s
+        too_old = taken.age_s > self._settings.resume_s
         if self._stopping or too_old or not self._settings.fit(made):
             return False
         if known is not None and known.state != "ended":

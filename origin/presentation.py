@@ -107,7 +107,7 @@ class Presentation:
         self._followers: tuple[str, ...] = ()
         self._announced: list[Rendition] = []
         self._periods: tuple[dash.Period, ...] = ()  # as in the newest MPD
-        self._wall_ns = 0  # when the newest bytes came
+        self._wall_ns = 0  # when the newest bytes came; what an MPD says of itself never goes back
 
     def begin_generation(self, *, wall_ns: int, late: Collection[str] = ()) -> Start:
         """A new encoder starts. wall_ns: when the media it is fed first arrived (unix ns), which
@@ -127,7 +127,7 @@ class Presentation:
 
     def feed(self, track: str, data: bytes, wall_ns: int) -> list[Publication]:
         """What `data`, read from the encoder's pipe of `track` at `wall_ns`, made complete."""
-        self._wall_ns = wall_ns
+        self._wall_ns = max(self._wall_ns, wall_ns)
         line = self._lines[track]
         out: list[Publication] = []
         for item in line.demuxer.feed(data):

@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgecache.wall import earlier_s
+
 from . import names
 from .chronicle import Chronicle, Past, Row, head, rebuild
 from .disk import Disk
@@ -50,6 +52,10 @@ class Taken:
     next_msn: int
     discontinuities: int
     newest_s: float
+
+    @property
+    def age_s(self) -> float:
+        return earlier_s() - self.newest_s
 
 
 def take_up(disk: Disk, stream: str, reach: Reach) -> Taken:

@@ -15,7 +15,6 @@ import functools
 import gc
 import logging
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -303,7 +302,7 @@ class Origin:
             self.store.restore(taken.window)
             if self._keeper:
                 self._keeper.resume(stream, taken.window, taken.presentation.timeline)
-            age_s = time.time() - taken.newest_s
+            age_s = taken.age_s
             log.info("resumed", extra={"stream": stream, "age_s": round(age_s, 1)})
             if age_s <= live.resume / 1000 and self._ingest.resume(stream, taken):
                 found.append(stream)

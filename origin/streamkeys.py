@@ -47,7 +47,15 @@ class _Key:
         return self.digest[:_ID_LETTERS]
 
     def opens(self, now_s: float) -> bool:
+        if len(self.digest) <= _ID_LETTERS:
+            return False
         return self.revoked_s is None or now_s < self.revoked_s
+
+    def revoked(self, now_s: int, at_s: int) -> _Key:
+        """What is to end earlier does so. At once: nothing is left to compare a key with, so that
+        no clock which is set back brings it to life again."""
+        until_s = min(at_s, self.revoked_s or at_s)
+        return replace(self, revoked_s=until_s, digest=self.id if until_s <= now_s else self.digest)
 
 
 def mint(stream: str) -> str:
@@ -104,9 +112,7 @@ class Ring:
     def revoke(self, key_ids: Sequence[str], now_s: int, at_s: int) -> Ring:
         """From `at_s` on these open nothing; what was to end earlier does so."""
         keys = tuple(
-            replace(key, revoked_s=min(at_s, key.revoked_s or at_s))
-            if key.id in key_ids and key.opens(now_s)
-            else key
+            key.revoked(now_s, at_s) if key.id in key_ids and key.opens(now_s) else key
             for key in self.keys
         )
         return replace(self, keys=keys)

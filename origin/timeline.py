@@ -219,6 +219,14 @@ class Timeline:
         """Of the track that is furthest."""
         return max(track.end_ns for track in self.tracks.values())
 
+    def dated(self, wall_ns: int) -> int:
+        """The date in this timeline of what happens now, at `wall_ns`: behind the newest media by
+        at most two segments, wherever the wall clock was set to since that was dated."""
+        if not self.generations:
+            return wall_ns
+        newest = self.generations[-1].anchor_wall_ns + self.end_ns
+        return min(max(wall_ns, newest), newest + 2 * self.timing.segment_ns)
+
     @property
     def next_msn(self) -> int:
         """Of the segment that no track has begun."""

@@ -17,6 +17,7 @@ import xxhash
 
 from ..config import EdgeConfig
 from ..errors import UpstreamError
+from ..wall import earlier_s
 from . import policy
 from .lifetimes import Lifetimes
 from .response import Head
@@ -70,7 +71,7 @@ class Filling:
                 head, offset=self.received, etag=self.etag, length=self._length
             )
             return
-        age_ms = policy.age_ms(head, delay_ms=delay_ms, now_s=time.time())
+        age_ms = policy.age_ms(head, delay_ms=delay_ms, now_s=earlier_s())
         if head.status == 304 and self.stale is not None:
             self._renew(policy.heed(head, self.route.rules), self.stale, age_ms)
             return

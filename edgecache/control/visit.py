@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 
 from ..errors import UpstreamError
+from ..wall import earlier_s
 from . import caching, httpdate
 from .body import Body, Flow
 from .caching import Fields
@@ -128,7 +129,7 @@ class Visit:
         span = span_of(fields) if head.status == 206 else None
         if head.status == 206 and span is None:
             return None
-        now = time.time()
+        now = earlier_s()
         verdict = self._judge(head.status, fields, now)
         if not verdict.stores:
             return None
@@ -150,7 +151,7 @@ class Visit:
         )
 
     def _refresh(self, head: Head, found: Stored) -> None:
-        now = time.time()
+        now = earlier_s()
         fields = caching.refreshed(found.fields, head.fields)
         verdict = self._judge(found.status, fields, now)
         if verdict.stores:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from edgecache import logs
+from edgecache.wall import earlier_s
 
 from ..catalog import Catalog, RecordingRow
 from ..config import Config
@@ -229,15 +230,18 @@ class Keeper:
         self._catalog.drop_recording(row.stream, row.epoch, paths)
         return paths, len(found)
 
+    def overdue(self) -> list[RecordingRow]:
+        """Those that have been kept for long enough."""
+        due_s = earlier_s() - self._retention_s
+        return [row for row in self._catalog.recordings() if row.kept_s < due_s]
+
     async def _expire(self) -> None:
         while True:
-            due_s = time.time() - self._retention_s
-            for row in self._catalog.recordings():
-                if row.kept_s < due_s:
-                    try:
-                        await self.delete(row.stream, row.epoch)
-                    except (LookupError, ObjectError) as error:
-                        log.error("not deleted, tried again: %s", error)
+            for row in self.overdue():
+                try:
+                    await self.delete(row.stream, row.epoch)
+                except (LookupError, ObjectError) as error:
+                    log.error("not deleted, tried again: %s", error)
             await asyncio.sleep(_SWEEP_S)
 
     def close(self) -> None:

@@ -264,17 +264,6 @@ async def test_what_is_deleted_is_gone_everywhere(settings: list[str]) -> None:
 
 
 @looped
-async def test_what_is_older_than_its_retention_is_deleted(tmp_path: Path) -> None:
-    settings = [f"data.dir={tmp_path}"]
-    async with recorded(settings) as (origin, _):
-        keeper = keeper_of(origin)
-        await eventually(lambda: (shown := keeper.library.shown("cam")) and shown.revision == 1)
-    async with serving(*settings, "archive.retention=1ms") as (origin, _):
-        await eventually(lambda: not keeper_of(origin).shows("cam"))
-        assert list(keeper_of(origin).objects.list("cam")) == []
-
-
-@looped
 async def test_the_command_line_lists_encodes_and_deletes(tmp_path: Path) -> None:
     rung = 'archive.ladder.keep = { width = 160, height = 90, bitrate = "60kbps" }\n'
     async with recorded([f"data.dir={tmp_path}"]) as (origin, http):

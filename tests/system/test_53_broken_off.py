@@ -9,14 +9,17 @@ import signal
 import struct
 import subprocess
 import threading
-from collections.abc import Callable
-from email.utils import parsedate_to_datetime
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 
 import pytest
 
 from edgecache.signing import sign
-from tests.running import KID, ROOT, SECRET, Edge, ScriptedOrigin, ask, ok, read_head
+from tests.authority import Authority, serving
+from tests.running import KID, LIMIT_S, ROOT, SECRET, Edge, ScriptedOrigin, ask, ok, read_head
 from tests.sockets import free_port
 from tests.supervised import Supervised
 from tests.system.test_40_push_receiver import object_fields, push_part, push_version
@@ -83,6 +86,60 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], Cal
             opened.write(struct.pack("q", seconds))
 
     return {"LD_PRELOAD": str(library), "SHIFT_FILE": str(file)}, shift
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[ScriptedOrigin, Path]]:
+    """(one by https, who vouches for it for a day)."""
+    authority = Authority(tmp_path)
+    server = ScriptedOrigin(tls=serving(authority.signs("127.0.0.1")))
+    yield server, authority.file
+    server.close()
+
+
+def test_a_wall_clock_that_jumps_ages_nothing_new(
+    clock: tuple[dict[str, str], Callable[[int], None]],
+    origin: ScriptedOrigin,
+    secure: tuple[ScriptedOrigin, Path],
+) -> None:
+    """What comes while it is off is kept for its time, though its Date is of another hour; logs say
+    the time that it is said to be, and how long things took; a reload is one. A certificate that is
+    over by that clock is refused, until the clock is right again."""
+    (environ, shift), (private, signer) = clock, secure
+    private.says("/private/page", ok(b"private", "Cache-Control: no-store"), "fin")
+    options = [
+        f"origin.urls={origin.url}", f"origin.ca_file={signer}", "origin.breaker_failures=1000",
+        "log.access=true", 'route=[{prefix="/site/", kind="http"},'
+        f'{{prefix="/private/", kind="http", origins=["{private.url}"]}}, {{prefix="/"}}]',
+    ]  # fmt: skip
+    with Edge(options, environ=environ) as edge:
+        for off in (HOUR, -HOUR, 5 * 365 * 24 * HOUR, 0):
+            shift(off)
+            for kind in ("media", "site"):
+                path = f"/{kind}/{off}.m4s"
+                now = format_datetime(datetime.now(UTC), usegmt=True)
+                origin.says(path, ok(BODY, "Cache-Control: max-age=60", f"Date: {now}"))
+                assert edge.get(path).body == BODY
+                if kind == "media":
+                    edge.complete(path)
+                again = edge.get(path)
+                assert (again.body, int(again.fields.get("age", "0")) <= 60) == (BODY, True)
+                edge.logged(f"GET {path}")
+                told = edge.logged(f"GET {path}")
+                assert (told["cache"], origin.count(path)) == ("hit", 1)
+                _is_now(float(str(told["at_ns"])) / 1e9, off)
+                assert 0 <= int(str(told["duration_us"])) < LIMIT_S * 1e6
+            edge.process.send_signal(signal.SIGHUP)
+            stamp = str(edge.logged("reloaded")["time"])
+            _is_now(datetime.fromisoformat(stamp).timestamp(), off)
+            status = edge.get("/private/page").status
+            assert status == (502 if off > 24 * HOUR else 200)
+        assert edge.stop() == 0
+
+
+def _is_now(unix_s: float, off: int) -> None:
+    """By a clock that is off; a minute is how slow a test may be."""
+    assert abs(unix_s - time.time() - off) < 60
 
 
 def test_a_wall_clock_that_jumps_expires_nothing_and_wakes_nobody(

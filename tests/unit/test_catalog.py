@@ -89,6 +89,23 @@ def test_a_revoked_key_opens_nothing(again: Again) -> None:
         assert opened(catalog, kept) == "cam"
 
 
+def test_no_clock_that_is_set_back_brings_a_revoked_key_to_life(
+    again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with again() as catalog:
+        keys = [catalog.create_key("cam") for _ in range(3)]
+        at_once, cut_short, _ = (row.id for row in catalog.all_keys())
+        catalog.revoke_key(at_once)
+        catalog.revoke_key(cut_short, grace_s=60.0)
+        catalog.revoke_key(cut_short)
+        now_s = time.time()
+        monkeypatch.setattr("origin.catalog.time.time", lambda: now_s - 3600.0)
+        assert [opened(catalog, key) for key in keys] == [None, None, "cam"]
+        assert not any(catalog.opens("cam", key_id) for key_id in (at_once, cut_short))
+        assert not catalog.revoke_key(at_once)
+        assert [row.id for row in catalog.all_keys()][:2] == [at_once, cut_short]
+
+
 def test_a_key_may_go_on_for_a_while(again: Again, monkeypatch: pytest.MonkeyPatch) -> None:
     with again() as catalog:
         old = catalog.create_key("cam")

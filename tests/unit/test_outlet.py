@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -23,12 +22,17 @@ ROOM = 700_000
 class Way:
     """What an outlet writes to, and its other end."""
 
-    reading: int
+    reading: int  # -1: none
     writing: int
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.outlet = Outlet(self.writing, "{} lost\n".format, self.counts, waiting_bytes=ROOM)
+
+    def end_reader(self) -> None:
+        if self.reading >= 0:
+            os.close(self.reading)
+        self.reading = -1
 
     def fill(self) -> int:
         """Lines until one is dropped; how many."""
@@ -65,8 +69,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 def way(request: pytest.FixtureRequest, kernel: str) -> Iterator[Way]:
     found = Way(*request.param())
     yield found
-    with contextlib.suppress(OSError):  # a test may have ended the reader
-        os.close(found.reading)
+    found.end_reader()
     os.close(found.writing)
 
 
@@ -121,13 +124,13 @@ def test_the_end_waits_for_a_reader_and_not_for_ever(
         impatient.setattr("edgecache.outlet._END_S", 0.02)
         way.outlet.close()
     assert threads() == ["log"]
-    os.close(way.reading)
+    way.end_reader()
     way.outlet.close()
     assert threads() == []
 
 
 def test_a_reader_that_is_gone_loses_lines_only(way: Way) -> None:
-    os.close(way.reading)
+    way.end_reader()
     way.outlet.write(LINE)
     assert way.counts == {"lines_dropped": 1}
 

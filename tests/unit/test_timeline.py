@@ -146,6 +146,16 @@ def test_dates_never_go_back() -> None:
     assert line.tracks["v"].segments[2].wall_ns == WALL + 60 * NS
 
 
+def test_now_is_at_the_end_of_the_media_wherever_the_clock_was_set_to() -> None:
+    line = timeline()
+    line.begin_generation(wall_ns=WALL)
+    add(line, "v", 100)
+    end_ns = WALL + 2 * NS
+    assert line.dated(end_ns + NS) == end_ns + NS
+    assert line.dated(end_ns + 3600 * NS) == end_ns + 4 * NS
+    assert line.dated(end_ns - 3600 * NS) == end_ns
+
+
 def test_the_window_slides_and_says_what_to_forget() -> None:
     line = timeline(window_s=12)
     line.begin_generation(wall_ns=WALL)

@@ -6,7 +6,7 @@ import gc
 import json
 import sys
 
-from . import exhaustion, holders, publisher, storm, trace
+from . import exhaustion, holders, publisher, storm, synflood, trace
 
 CLIENTS = {
     "storm": storm.main,
@@ -15,6 +15,7 @@ CLIENTS = {
     "exhaustion": exhaustion.main,
     "idle": holders.idle,
     "slow": holders.slow,
+    "synflood": synflood.main,
     "trace": trace.main,
 }
 

@@ -19,6 +19,7 @@ from .origin import Origin, body_of
 from .requests import HOSTILE, MARK, accepted
 from .servers import Server
 from .steady import LOAD, idle_bytes, latency_ms, standing_still, steadily
+from .synflood import flooded
 
 
 @dataclass(frozen=True)
@@ -347,6 +348,17 @@ def _queries(trial: Trial) -> Seen:
 def _names(trial: Trial) -> Seen:
     """500 requests a second for names that nobody has."""
     return _felt(trial, "names", rate=500)
+
+
+@case("B17", "R8", f"{_UNMOVED}; who comes gets in")
+def _syns(trial: Trial) -> Seen | None:
+    """For 3 s as many SYNs as a core sends, from addresses that nobody has, in a network of its
+    own: twelve windows, after twelve alone."""
+    found = flooded(trial.server.running.peer)
+    if found is None:
+        return None
+    told = f"p99 {_ms(found.alone)}; beside them {_ms(found.beside)}; {found.told}"
+    return Seen(told, _unmoved(found.alone.median, found.beside.median) and not found.lost)
 
 
 @case("B4", "R7", "at most 1 KiB of user memory each")

@@ -145,6 +145,19 @@ def _print_effective(loaded: Loaded[EdgeConfig]) -> None:
 
 
 @app.command()
+def keep(
+    path: Annotated[Path, typer.Argument(help="its socket: EDGECACHE_KEEPER of the POP")],
+) -> None:
+    """Keep what a POP has in its cache, for its next process when it is killed or restarted."""
+    from .vault import keep as run
+
+    try:
+        run(str(path))
+    except OSError as error:
+        _die(1, [f"{path}: cannot listen there: {error.strerror}"])
+
+
+@app.command()
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help="one line once all serves")] = False,
     publish: Annotated[bool, typer.Option(help="publish the test pattern")] = True,

@@ -1,4 +1,5 @@
-"""Log records on stderr: JSON lines for machines, aligned lines for people.
+"""Log records on stderr: JSON lines for machines, aligned lines for people; to the journal of
+systemd with their level before them (sd-daemon(3)).
 
 Law: one record is one line whatever a peer put in it (control bytes are escaped); values registered
 with `redact()` and anything that looks like a credential never reach the output. Nobody waits for
@@ -10,6 +11,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -27,6 +29,12 @@ _CREDENTIAL: Final = re.compile(
 )
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MASK: Final = "[redacted]"
+_SYSLOG: Final = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)
 _secrets: set[str] = set()
 
 # Of lines to stderr: written, dropped because it took none.
@@ -91,10 +99,31 @@ class ConsoleFormatter(logging.Formatter):
         return "\n".join((text, *(f"    {clean(part)}" for part in trace.splitlines())))
 
 
+class JournalFormatter(logging.Formatter):
+    """`<6>` + each line that `inner` makes, whose levels are those of syslog(3)."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        number = next((each for least, each in _SYSLOG if record.levelno >= least), 7)
+        return "\n".join(f"<{number}>{line}" for line in self._inner.format(record).split("\n"))
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Is that where the service manager has put us? (systemd.exec(5), JOURNAL_STREAM)"""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def setup(*, level: str = "info", fmt: Format = "console", stream: TextIO | None = None) -> None:
     """Route all records to `stream`, or to stderr without waiting for it. Replaces earlier
     handlers, so it may be called again."""
-    formatter = JsonFormatter() if fmt == "json" else ConsoleFormatter()
+    formatter = _formatter(fmt, stream or sys.stderr)
     handler = _handler(stream or _stderr(formatter))
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -102,6 +131,11 @@ def setup(*, level: str = "info", fmt: Format = "console", stream: TextIO | None
         root.removeHandler(old)
     root.addHandler(handler)
     set_level(level)
+
+
+def _formatter(fmt: Format, stream: TextIO | None) -> logging.Formatter:
+    plain = JsonFormatter() if fmt == "json" else ConsoleFormatter()
+    return JournalFormatter(plain) if stream is not None and _is_journal(stream) else plain
 
 
 def _handler(out: TextIO | Outlet | None) -> logging.Handler:

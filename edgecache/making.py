@@ -96,11 +96,11 @@ def bind(
         elif _fits(bound, name, address):
             found[name] = sockets.spread(bound.pop(name), count)
         elif address:
-            if name in handed or name in bound:
-                _drop(bound.pop(name, ()), name)  # it may have another address on the same port
+            if name in handed or name in bound:  # it may have another address on the same port
+                _drop((*handed.get(name, ()), *bound.pop(name, ())), name)
             found[name] = _listen(name, address, count)
     for name in {*handed, *bound} - found.keys():
-        _drop(bound.pop(name, ()), name)
+        _drop((*handed.get(name, ()), *bound.pop(name, ())), name)
     return found, frozenset(kept)
 
 

@@ -302,7 +302,7 @@ class Daemon:
                 self._filler.forget(stream)
             if self._config.log.access:
                 self._on_event()
-            if watchdog_s:
+            if watchdog_s and not self._estate.successor:
                 manager.notify("WATCHDOG=1")
 
     # -- signals

@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Its parent ends at once, so that it is a child of the service manager: systemd waits for the end
+# of a main process that is to stop only if it is its own child, and else kills it.
+_ORPHAN: Final = """
+import os, sys
+print(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ,
+                     file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)], setsid=True))
+"""
 PROTOCOL: Final = 1  # of the steps; what they carry is carry.FORMAT
 _STEP_S: Final = 10.0
 _AGAIN_S: Final = 0.02
@@ -198,7 +206,7 @@ class Estate:
         self._kept = sorted(kept)
         self._queue: deque[tuple[int, bytes, bytes]] = deque()
         self._channel: Channel | None = None
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: dict[int, int] = {}  # process id -> a descriptor of it
         self.successor = 0  # its process id
 
     async def run(self) -> None:
@@ -221,15 +229,23 @@ class Estate:
         if not self._path:
             log.error("takeover.socket: found none, so nobody can take over")
             return
-        command = [sys.executable, *sys.orig_argv[1:]]
-        self._started.append(subprocess.Popen(command, start_new_session=True))
+        command = [sys.executable, "-ISc", _ORPHAN, sys.executable, *sys.orig_argv[1:]]
+        try:
+            told = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_STEP_S)
+            pid = int(told.stdout)
+            self._started[pid] = os.pidfd_open(pid)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("starting a successor failed, this process goes on: %s", error)
 
     def reap(self) -> None:
         """Now and then: one that we started and that has not taken over."""
-        for process in [each for each in self._started if each.poll() is not None]:
-            self._started.remove(process)
-            code = {"code": process.returncode}
-            log.error("the successor has ended, this process goes on", extra=code)
+        for pid, fd in tuple(self._started.items()):
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if poll.poll(0):
+                os.close(fd)
+                del self._started[pid]
+                log.error("the successor has ended, this process goes on", extra={"pid": pid})
 
     @contextlib.contextmanager
     def _bound(self) -> Any:

@@ -52,7 +52,6 @@ class Supervisor:
         self._command = command
         self._kept: list[tuple[str, int]] = []  # (name, descriptor), in the order given
         self._serving = 0  # process id; 0: none
-        self._last = 0  # who served last
         self._ready = False  # was anyone, ever?
         self._leaving = False  # the one that serves ends in order
         self._failures = 0  # since one was ready
@@ -123,8 +122,7 @@ class Supervisor:
 
     def _serves(self, pid: int) -> None:
         """From now on, until it ends."""
-        self._keeper.serves(pid, self._last)
-        self._serving = self._last = pid
+        self._serving = pid
         with contextlib.suppress(ProcessLookupError):
             fd = os.pidfd_open(pid)  # it may be a child of the one that it takes over from
             asyncio.get_running_loop().add_reader(fd, self._ended, pid, fd)

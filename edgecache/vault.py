@@ -1,12 +1,15 @@
-"""What the parent of `serve --supervise` keeps of its child's cache, for the next one.
+"""What outlives a process that serves of its cache, for the next one: kept by the parent of `serve
+--supervise`, or by `edgecache keep`, a service of its own.
 
 Items of control/carry.py, which this does not read, each under the number of a mark in memory that
-both processes map (native/deposit.pxd): what the child marks as left is let go of with the next
-packet, and never given to anybody. Memfds are held, not copied; the rest is counted by the child.
+both processes map (native/deposit.pxd): what the other marks as left is let go of with the next
+packet, and never given to anybody. Memfds are held, not copied; the rest is counted by the other.
 
-Laws: one vault for each process that serves or is to take over; what a killed one left goes to the
-next as it is, once its last packets are read. Bounds: ROOM items; as many descriptors as the limit
-of the process allows, but for SPARE; what is beyond is not kept. Peers are processes of this user.
+Laws: one vault for each process that serves or is to take over. Who opens one when the process that
+serves is gone, killed or stopped, gets what that left, once its last packets are read; while that
+is there, one of its own, which counts once it says that it serves. Bounds: ROOM items; as many
+descriptors as the limit of the process allows, but for SPARE; what is beyond is not kept. Peers are
+processes of this user.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ import logging
 import mmap
 import os
 import resource
+import signal
 import socket
+from pathlib import Path
 from typing import Final
 
-from .control import carry
+from . import logs
+from .control import carry, manager
 from .control.channel import Channel, Packet
 
 log = logging.getLogger(__name__)
@@ -35,8 +41,9 @@ class Vault:
 
     def __init__(self, room: int = ROOM) -> None:
         self.room = room
-        self.format = carry.FORMAT
+        self.format = 0  # of the items
         self.reader: asyncio.Task[None] | None = None
+        self.channel: Channel | None = None
         self.fds_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE
         self._file = os.memfd_create("edgecache-marks")
         os.ftruncate(self._file, room)
@@ -50,6 +57,18 @@ class Vault:
     @property
     def descriptors(self) -> int:
         return self._fds
+
+    @property
+    def left(self) -> bool:
+        """By the process whose it was."""
+        return self.channel is None or self.channel.gone
+
+    def begin(self, number: int) -> None:
+        """In format `number`: what is there in another one is worth nothing to who opens it."""
+        if number != self.format:
+            for slot in tuple(self._items):
+                self._drop(slot)
+        self.format = number
 
     def take(self, packet: Packet) -> None:
         """Raises ValueError, KeyError or TypeError for what is none."""
@@ -118,8 +137,6 @@ class Vault:
         await channel.send("end")
 
     def close(self) -> None:
-        if self.reader is not None:
-            self.reader.cancel()
         for _, fd in self._items.values():
             if fd >= 0:
                 os.close(fd)
@@ -135,70 +152,86 @@ async def _send(channel: Channel, batch: carry.Batch, slots: list[int]) -> None:
 
 
 class Keeper:
-    """Where processes deposit: `name` is the abstract name of its socket."""
+    """Where processes deposit. `name` is the address of its socket: a path, or `@` with an abstract
+    name. Raises OSError when it cannot listen there."""
 
-    def __init__(self) -> None:
-        self._serving = 0
-        self._vaults: dict[int, Vault] = {}  # by process id
+    def __init__(self, path: str = "") -> None:
+        self._serving = Vault()  # of who serves, or did last
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.bind("")
+        if path:
+            Path(path).unlink(missing_ok=True)
+        self._socket.bind(path)
         self._socket.listen(8)
         self._socket.setblocking(False)
-        self.name = self._socket.getsockname()[1:].decode()
+        self.name = path or "@" + self._socket.getsockname()[1:].decode()
 
     def start(self) -> None:
         asyncio.get_running_loop().add_reader(self._socket, self._accept)
-
-    def serves(self, pid: int, after: int) -> None:
-        """`pid` serves from now on: it was started because `after` died, or (it has opened a vault
-        of its own) took over from that one."""
-        old = self._vaults.pop(after, None)
-        if pid not in self._vaults:
-            self._vaults[pid] = old if old is not None else Vault()
-        elif old is not None:
-            old.close()
-        self._serving = pid
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             sock, _ = self._socket.accept()
             channel = Channel(sock)
-            pid, user = channel.peer()
-            if user != os.getuid():
+            if channel.peer()[1] != os.getuid():
                 channel.close()
                 return
-            task = asyncio.create_task(self._read(channel, pid))
+            task = asyncio.create_task(self._read(channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _read(self, channel: Channel, pid: int) -> None:
-        vault = (
-            self._vaults.setdefault(pid, Vault()) if pid not in self._vaults else self._vaults[pid]
-        )
+    async def _read(self, channel: Channel) -> None:
+        vault = self._serving if self._serving.left else Vault()
         before, vault.reader = vault.reader, asyncio.current_task()
+        vault.channel = channel
         try:
             if before is not None:
                 await asyncio.wait([before])  # to the last words of who was killed
-            first = await channel.receive()
-            if first.value != vault.format:
-                vault = self._vaults[pid] = Vault()
+            vault.begin((await channel.receive()).value)
             await vault.give(channel)
             while True:
-                vault.take(await channel.receive())
+                packet = await channel.receive()
+                if packet.kind == "serving":
+                    self._serves(vault)
+                else:
+                    vault.take(packet)
         except (OSError, EOFError):
-            if pid != self._serving and self._vaults.get(pid) is vault:
-                self._vaults.pop(pid).close()
+            pass
         except (ValueError, KeyError, TypeError) as error:
             log.error("what was to be kept of the cache cannot be: %s", error)
         finally:
             channel.close()
+            if vault is not self._serving:
+                vault.close()
+
+    def _serves(self, vault: Vault) -> None:
+        """From now on."""
+        before, self._serving = self._serving, vault
+        if before is not vault and (before.reader is None or before.reader.done()):
+            before.close()
 
     async def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._socket)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for vault in self._vaults.values():
-            vault.close()
+        self._serving.close()
         self._socket.close()
+
+
+def keep(path: str) -> None:
+    """Until SIGTERM. Raises OSError when it cannot listen at `path`."""
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        keeper = Keeper(path)
+        keeper.start()
+        log.info("keeping", extra={"at": path})
+        manager.notify("READY=1")
+        await stop.wait()
+        await keeper.close()
+
+    logs.setup()
+    asyncio.run(run())

@@ -8,9 +8,10 @@ cached (`mirror`, `keep`). Knows nothing of what the values are.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Final
@@ -43,6 +44,8 @@ class SqliteRows:
             self._migrate()
         except sqlite3.Error as error:
             raise CatalogError(f"{path}: the catalogue cannot be opened: {error}") from None
+        if path is not None and not os.geteuid():
+            _give(path)
 
     def close(self) -> None:
         with self._lock:
@@ -147,3 +150,11 @@ class SqliteRows:
             if gone:
                 self._tick()
                 self._db.executemany("DELETE FROM rows WHERE key = ?", gone)
+
+
+def _give(path: Path) -> None:
+    """What root has made is its folder's owner's: a server that may only read it tells nothing."""
+    owner = path.parent.stat()
+    for ending in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.chown(f"{path}{ending}", owner.st_uid, owner.st_gid)

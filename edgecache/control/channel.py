@@ -12,6 +12,7 @@ import asyncio
 import errno
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -47,6 +48,15 @@ class Channel:
         raw = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         process, user, _ = struct.unpack("iii", raw)
         return process, user
+
+    @property
+    def gone(self) -> bool:
+        """Is the other end closed? What it sent before that can still be received."""
+        if self._sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._sock, 0)  # POLLHUP is told all the same
+        return bool(poll.poll(0))
 
     async def send(
         self, kind: str, value: object = None, *, raw: bytes = b"", fds: Sequence[int] = ()

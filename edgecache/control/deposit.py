@@ -1,11 +1,11 @@
-"""What is in the cache is told, as it comes and goes, to the parent that keeps it for the next
-process, should this one be killed (edgecache/vault.py): memfds are passed and stay where they are,
-what is on the heap is copied, and counted in the budget. The next process begins with it.
+"""What is in the cache is told, as it comes and goes, to the process that keeps it for the next
+one, should this one be killed or restarted (edgecache/vault.py): memfds are passed and stay where
+they are, what is on the heap is copied, and counted in the budget. The next process begins with it.
 
 Laws: no request and no push waits for this: what changed is told behind them, in the order in which
-it changed, so a playlist never gets ahead of what it names. That something left, the parent sees in
+it changed, so a playlist never gets ahead of what it names. That something left, the keeper sees in
 the marks, whenever this process dies (native/deposit.pxd). What finds no mark is not kept, and is
-counted. Without a parent, or once it is gone, nobody keeps and all else is the same.
+counted. Without a keeper, or once it is gone, nobody keeps and all else is the same.
 Takes what was carried the way a successor does (carry.py).
 """
 
@@ -34,12 +34,12 @@ _RECORD_BYTES: Final = 256  # that an item costs beside its own bytes where it i
 
 
 async def connect(environ: Mapping[str, str] = os.environ) -> Deposit | None:
-    """To the parent that keeps; None: there is none."""
+    """To who keeps; None: nobody does."""
     if not (name := environ.get(manager.KEEPER, "")):
         return None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        sock.connect("\0" + name)
+        sock.connect("\0" + name[1:] if name[0] == "@" else name)
         channel = Channel(sock)
         await channel.send("open", carry.FORMAT)
         first = await _next(channel)
@@ -108,13 +108,15 @@ class Deposit:
         self._gone = [slot for slot, _ in slots.values()]
 
     async def run(self) -> None:
-        """Until the parent is gone."""
+        """Until the keeper is gone."""
         try:
             await self._channel.send("gone", self._gone)
             while True:
                 self._changed.clear()
                 await self._tell()
-                self.known.set()
+                if not self.known.is_set():
+                    await self._channel.send("serving")  # from now on it is ours that counts
+                    self.known.set()
                 await self._changed.wait()
         except OSError as error:
             self._plane.keep_no_more()

@@ -18,11 +18,11 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
 STANDBY: Final = "EDGECACHE_STANDBY"  # in the environment: a socket at FIRST_FD brings them
-KEEPER: Final = "EDGECACHE_KEEPER"  # the parent's socket where the cache is kept (deposit.py)
+KEEPER: Final = "EDGECACHE_KEEPER"  # the socket of who keeps the cache (deposit.py)
 FIRST_FD: Final = 3
 _TELL_S: Final = 1.0
 _BOUND: Final = "bound."
-_DOORS: Final = frozenset(("http", "push", "admin", "ingest", "rtmps", "srt"))
+_DOORS: Final = frozenset(("http", "push", "admin", "ingest", "rtmps", "srt", "whip"))
 
 Sockets = dict[str, list[socket.socket]]
 Given = tuple[Sockets, Sockets]  # door -> sockets of units, and those that one of us had bound

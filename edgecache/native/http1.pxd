@@ -54,6 +54,7 @@ from edgecache.native.types cimport Slice, cbyte, slice_of
 cdef enum:
     TURN_REQUESTS = 8                    # then others get their turn
     LINGER_MS = 2000
+    FIRST_MS = 500                       # for the first request of who came just before a drain
     LINGER_READS = 64                    # of RX_BYTES: what we are ready to throw away
 
 
@@ -358,9 +359,12 @@ cdef inline bint _await_input(Context *ctx, Conn *conn, RecvResult got) noexcept
     if got != RECV_NONE:
         return True
     left = conn.input_len - conn.input_off
-    if not left and conn.flags & CONN_CLOSE:             # drained between two requests
-        _linger(ctx, conn)
-        return False
+    if not left and conn.flags & CONN_CLOSE:
+        if conn.requests:                # drained between two requests
+            _linger(ctx, conn)
+            return False
+        if conn.timer.deadline_ms > ctx.now_ms + FIRST_MS:
+            conn_deadline(ctx, conn, FIRST_MS)
     if left and conn.timer.deadline_ms > ctx.now_ms + ctx.limits.header_ms:
         # from the first byte of the head, not from the last
         conn_deadline(ctx, conn, ctx.limits.header_ms)
@@ -457,8 +461,8 @@ cdef inline void http1_expired(Context *ctx, Conn *conn) noexcept nogil:
 
 
 cdef inline void http1_release(Context *ctx, Conn *conn) noexcept nogil:
-    """Drain: the connection closes behind the request that it is at, and at once when there is
-    none; a parked exchange is answered 503."""
+    """Drain: the connection closes behind the request that it is at or came for (FIRST_MS), and at
+    once between two; a parked exchange is answered 503."""
     cdef Exchange *x = conn.exchange
     if conn.flags & CONN_LINGER:
         return

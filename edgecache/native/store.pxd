@@ -1,13 +1,12 @@
 """Store: the index of one POP. Key hash → entry, a byte budget, eviction, expiry by age.
 
 Law: one mutex over the index, taken by the control plane for every change and by a worker only for
-a key that it does not hold already; never held across a system call (what leaves the index is freed
-after the lock), never taken while holding the GIL. The first write wins: a name that is complete is
-never given other bytes.
+a key that it does not hold already; never held across a system call (what leaves is freed after the
+lock), never taken while holding the GIL. The first write wins: a complete name keeps its bytes.
 
 The budget counts what blobs, entries and versions really take. Over it, objects leave in the order
 of evict.pxd. What left but is still being sent counts until the last reader lets go; a write that
-would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE). """
+would go beyond the budget by more than a sixteenth is refused (PUT_NO_SPACE)."""
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
@@ -579,11 +578,18 @@ cdef inline int64_t store_keep(Store *store, Entry *entry, int64_t slot,
 
 
 cdef inline void store_destroy(Store *store) noexcept nogil:
+    """What is kept elsewhere stays so: it does not leave with this process."""
     cdef Entry *entry = store_noted(store)
+    cdef size_t bucket
     while entry != NULL:
         entry_release(entry)
         entry = store_noted(store)
     pthread_mutex_lock(&store.lock)
+    for bucket in range(STORE_BUCKETS):
+        entry = store.buckets[bucket]
+        while entry != NULL:
+            entry.mark = NULL
+            entry = entry.chain
     while order_turn(&store.order) != NULL:
         _remove(store, order_turn(&store.order), LEFT_PURGED)
     _unlock(store)

@@ -3,6 +3,7 @@ whenever it is looked at (native/deposit.pxd)."""
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -159,3 +160,17 @@ def test_once_nobody_keeps_nothing_is_noted(kept: Kept) -> None:
     assert kept.told == 1
     with pytest.raises(ValueError, match="keep once"):
         kept.edge.plane.keep(0, ROOM, lambda: None)
+
+
+def test_who_ends_in_order_leaves_what_is_kept() -> None:
+    """It is for the next process, as if this one had been killed."""
+    kept = Kept()
+    kept.edge.put("/stays", BODY)
+    kept.edge.put("/purged", BODY)
+    slots = kept.keep()
+    kept.edge.plane.purge(b"/purged")
+    kept.edge.put("/never told", BODY)
+    kept.edge.stop()
+    del kept.edge
+    gc.collect()
+    assert [kept.marks[slots[name]] for name in (b"/stays", b"/purged")] == [KEPT, LEFT]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -368,3 +369,21 @@ def test_deletions_are_remembered(again: Again, monkeypatch: pytest.MonkeyPatch)
             ("ccc", 1002, ("/vod/cam/ccc/",)),
         ]
         assert catalog.gone() == [("cam", "/vod/cam/bbb/"), ("cam", "/vod/cam/ccc/")]
+
+
+def test_what_root_makes_belongs_to_who_owns_the_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that an operator made before the server's first start were of a file that this could
+    not write, and no stream was written down."""
+    given: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda *what: given.append(what))
+    SqliteRows(path).close()
+    owner = path.parent.stat()
+    assert (str(path), owner.st_uid, owner.st_gid) in given
+    assert {name for name, _, _ in given} == {f"{path}{end}" for end in ("", "-wal", "-shm")}
+    given.clear()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    SqliteRows(path).close()
+    assert given == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,27 @@ def test_levels_are_ours_only() -> None:
     logs.set_level("error")
     log.warning("quiet")
     assert [json.loads(line)["message"] for line in out.getvalue().splitlines()] == ["ours"]
+
+
+@pytest.mark.parametrize("elsewhere", [0, 1])
+def test_the_journal_is_told_the_level_of_each_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: int
+) -> None:
+    """Unless stderr was sent elsewhere since."""
+    with (tmp_path / "journal").open("w+") as out:
+        found = os.fstat(out.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + elsewhere}")
+        logs.setup(stream=out)
+        log.info("fine")
+        log.warning("low")
+        try:
+            raise ValueError("x")
+        except ValueError:
+            log.exception("failed")
+        out.seek(0)
+        told = [line.partition(">")[0] for line in out.read().splitlines()]
+    assert len(told) > 3
+    if elsewhere:
+        assert not any(line.startswith("<") for line in told)
+    else:
+        assert told == ["<6", "<4"] + ["<3"] * (len(told) - 2)

@@ -45,6 +45,17 @@ def tail(path: Path, lines: int = 5) -> str:
         return ""
 
 
+def compiled(source: Path, binary: Path) -> Path:
+    """A C program of one file. Raises BenchError with the compiler's words."""
+    done = subprocess.run(
+        ["cc", "-O2", "-Wall", "-Wextra", "-o", str(binary), str(source)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise BenchError(f"{source.name} does not compile: {done.stderr.strip()}")
+    return binary
+
+
 @contextlib.contextmanager
 def spawned(
     argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None

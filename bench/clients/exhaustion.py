@@ -1,9 +1,9 @@
 """Clients that use up what there is, and healthy viewers beside them, in one process and thread.
 
-Healthy latencies are the server's, by the kernel's stamps (bystanders.py), so that one thread can
-do the harm and watch. A turn is a window of the viewers alone, then one of the harm from its first
-connection until its last is closed, then a moment of rest. A window's figure is of all who asked in
-it (1,000 a quarter of a second); of all turns the median counts, and their spread is told.
+Healthy latencies are by the kernel's stamps (bystanders.py), so that one thread can do the harm and
+watch. Viewers are at home, a round trip away (lastmile.py), or on loopback; harm is on loopback,
+where it is worst. It goes on from its first connection until its last is closed (watch.py: 1,000
+hits a quarter of a second).
 
 Harm is offered at a rate that does not depend on the server: `rate` connections or requests a
 second, of `clients` at most. Who stands connects so, and when all are there all speak at once.
@@ -18,19 +18,20 @@ import statistics
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .bystanders import Bystanders, owed_ms
+from .bystanders import AT_HOME, ON_LOOPBACK, Bystanders
 from .crowd import request
+from .lastmile import lastmile
+from .watch import Watched, watched
 
 _STEP: Final = 8  # of whatever is done, between two looks at the viewers
 _PIPELINED: Final = 100
 _PIPES: Final = 8  # connections of a flood of requests
 _TINY_BYTES: Final = 4096
-_SETTLE_S: Final = 0.3
 _LEFT_S: Final = 0.02  # in which harm that has left is still felt
 _RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER
 _PAGE_BYTES: Final = 4096
@@ -225,15 +226,12 @@ HARMS: Final[Mapping[str, type[_Harm]]] = {
 
 
 @dataclass(frozen=True)
-class Felt:
-    """By the healthy viewers: (p50, p99) ms of each turn, alone and beside the harm.
-    `kernel_bytes`: of TCP's memory on this host for each client meanwhile, both ends; `done`: of
+class Felt(Watched):
+    """`kernel_bytes`: of TCP's memory on this host for each client meanwhile, both ends; `done`: of
     the harm."""
 
-    alone_ms: Sequence[tuple[float, float]]
-    beside_ms: Sequence[tuple[float, float]]
-    kernel_bytes: float
-    done: int
+    kernel_bytes: float = 0
+    done: int = 0
 
 
 def _kernel_bytes() -> int:
@@ -242,23 +240,22 @@ def _kernel_bytes() -> int:
     return int(words[words.index("mem") + 1]) * _PAGE_BYTES
 
 
-def _watched(viewers: Bystanders, act: Callable[[], None]) -> tuple[float, float]:
-    """Who still waits at the end has waited so long."""
-    from_ns = time.time_ns()
-    act()
-    took = (*viewers.latencies_ms(from_ns, time.time_ns()), *viewers.waits_ms())
-    found = sorted(owed_ms(took))
-    return found[len(found) // 2], found[len(found) * 99 // 100]
-
-
-def felt(harm: str, healthy: str, asked: Asked, *, duration_s: float, turns: int) -> Felt:
+def felt(
+    harm: str, healthy: str, asked: Asked, *, duration_s: float, turns: int, at_home: bool = False
+) -> Felt:
     """What viewers of the path `healthy` feel of a harm, in so many turns."""
-    alone, beside, kernel, done = [], [], [], 0
-    with contextlib.closing(Bystanders(asked.address, healthy)) as viewers:
+    kernel, done = [], 0
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(lastmile(asked.address)) if at_home else None
+        viewers = stack.enter_context(contextlib.closing(
+            Bystanders(behind.address if behind else asked.address, healthy,
+                       AT_HOME if at_home else ON_LOOPBACK)
+        ))  # fmt: skip
 
         def harmed() -> None:
             nonlocal done
-            going, deadline = HARMS[harm](asked), time.monotonic() + duration_s
+            before, deadline = _kernel_bytes(), time.monotonic() + duration_s
+            going = HARMS[harm](asked)
             while time.monotonic() < deadline:
                 going.step()
                 viewers.turn()
@@ -268,19 +265,15 @@ def felt(harm: str, healthy: str, asked: Asked, *, duration_s: float, turns: int
             viewers.run(_LEFT_S)
             done += going.done
 
-        for _ in range(turns):
-            viewers.run(_SETTLE_S)
-            alone.append(_watched(viewers, lambda: viewers.run(duration_s)))
-            before = _kernel_bytes()
-            beside.append(_watched(viewers, harmed))
-    return Felt(alone, beside, statistics.median(kernel), done)
+        found = watched(viewers, harmed, duration_s=duration_s, turns=turns, behind=behind)
+    return Felt(**vars(found), kernel_bytes=statistics.median(kernel), done=done)
 
 
 def main(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Params: harm, address, source, path, healthy, clients, rate, duration_s, turns."""
+    """Params: harm, address, source, path, healthy, clients, rate, duration_s, turns, at_home."""
     asked = Asked(
         (params["address"][0], int(params["address"][1])), params["source"], params["path"],
         params["clients"], params["rate"],
     )  # fmt: skip
     yield vars(felt(params["harm"], params["healthy"], asked, duration_s=params["duration_s"],
-                    turns=params["turns"]))  # fmt: skip
+                    turns=params["turns"], at_home=params["at_home"]))  # fmt: skip

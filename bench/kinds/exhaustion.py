@@ -46,7 +46,7 @@ def measure(stage: Stage, running: Running, params: ExhaustionParams) -> Sample:
     healthy, wanted = objects(params)
     with client(stage, "exhaustion", {
         "address": [running.address, running.port], "source": stage.network.other_ip,
-        "path": wanted.path, "healthy": healthy.path,
+        "path": wanted.path, "healthy": healthy.path, "at_home": False,
         **params.model_dump(include={"harm", "clients", "rate", "duration_s", "turns"}),
     }) as both:  # fmt: skip
         felt = both.answer(params.turns * 2 * params.duration_s + _SLACK_S)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-from ..errors import BenchError
+from ..process import compiled
 from .peer import Feeds, Peer
 
 FLOOR_SOURCE: Final = Path(__file__).parent.parent / "floor.c"
@@ -16,14 +15,7 @@ PACING_BYTES_S: Final = 30_000_000  # 240 Mb/s a viewer: generous for any rendit
 
 def build_floor(directory: Path) -> Path:
     """Compiles floor.c into `directory`. Raises BenchError with the compiler's words."""
-    binary = directory / "floor"
-    done = subprocess.run(
-        ["cc", "-O2", "-Wall", "-Wextra", "-o", str(binary), str(FLOOR_SOURCE)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise BenchError(f"floor.c does not compile: {done.stderr.strip()}")
-    return binary
+    return compiled(FLOOR_SOURCE, directory / "floor")
 
 
 def _floor(binary: Path, name: str, title: str, how: str, pacing: int) -> Peer:

@@ -1,5 +1,5 @@
-"""Load that goes on while something is done to a server: what its viewers saw, how long answers
-took, what quiet connections cost. Over loopback: to be read as before and during, not as speed."""
+"""Load that goes on while something is done to a server: what its viewers saw, what quiet
+connections cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import os
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -101,32 +100,6 @@ async def _steadily(load: _Load, action: Callable[[], bool], times: int) -> Coun
     load.stop()
     await asyncio.gather(*viewers)
     return load.counts if done else None
-
-
-def latency_ms(
-    address: Address, path: str, *, viewers: int = 20, requests: int = 50
-) -> tuple[float, float]:
-    """(median, p99) of a hit, from request to last byte, of viewers that ask every 10 ms."""
-    return uvloop.run(_latency(address, path, viewers, requests))
-
-
-async def _latency(address: Address, path: str, viewers: int, requests: int) -> tuple[float, float]:
-    took: list[float] = []
-
-    async def view(number: int) -> None:
-        reader, writer = await asyncio.open_connection(*address)
-        await asyncio.sleep(number / viewers / 100)
-        for _ in range(requests):
-            began = time.perf_counter()
-            writer.write(request(path))
-            await _answer(reader)
-            took.append(time.perf_counter() - began)
-            await asyncio.sleep(0.01)
-        writer.close()
-
-    await asyncio.gather(*(view(number) for number in range(viewers)))
-    took.sort()
-    return 1000 * took[len(took) // 2], 1000 * took[len(took) * 99 // 100]
 
 
 def idle_bytes(address: Address, pid: int, path: str, count: int) -> float:

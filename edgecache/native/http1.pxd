@@ -428,8 +428,8 @@ cdef inline void http1_turn(Context *ctx, Conn *conn) noexcept nogil:
                 if not _await_input(ctx, conn, conn_recv(ctx, conn)):
                     return
                 continue
-            if conn.input_len - conn.input_off > head_len and pass_spent(ctx):
-                break                    # a pipeline waits like a long answer
+            if ready == 1 and conn.input_len - conn.input_off > head_len and pass_spent(ctx):
+                break                    # a pipeline waits like a long answer; a refusal is short
             stat_add(&ctx.stats, C_requests, 1)
             progress = _request(ctx, conn, head_len) if ready == 1 else _refuse(ctx, conn, ready)
         if not http1_settle(ctx, conn, progress):

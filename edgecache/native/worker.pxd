@@ -1,7 +1,8 @@
 """Worker: one thread, one listener, one epoll loop.
 
-A turn: wait; handle the sockets that epoll named; then, never nested in each other: the mailbox, a
-slice of the wake queue, connections with more to do, a slice of the deadlines that passed. Waking
+A turn: wait; handle the sockets that epoll named, of viewers served before; then, never nested in
+each other: the mailbox, a slice of the wake queue, connections that are new, leave or have more to
+do, accepting, a slice of the deadlines that passed (turn.pxd: how long each may take). Waking
 ten thousand parked exchanges is one pass over a list, cut into slices of WAKE_SLICE between which
 sockets are served, so that hits keep their latency meanwhile; so is answering ten thousand whose
 deadline passes in the same tick, because the stream they wait for has stopped.
@@ -56,7 +57,7 @@ from edgecache.native.types cimport Limits, Slice, slice_of
 cdef enum:
     EVENTS = 256
     ACCEPT_SLICE = 64
-    ACCEPT_LEAST = 8                     # of those, however little time a pass has left
+    ACCEPT_LEAST = 4                     # of those, however little time a pass has left
     WAKE_SLICE = 32
     READY_SLICE = 16
     EXPIRED_SLICE = 64
@@ -139,8 +140,9 @@ cdef inline void _accept(Context *ctx) noexcept nogil:
 # ---------------------------------------------------------------- the parts of a turn
 
 cdef inline void _socket_event(Context *ctx, Conn *conn, uint32_t events) noexcept nogil:
-    """Who leaves waits for no other: closing is urgent to nobody. What http1_turn() tries on a
-    broken connection fails, and that closes it."""
+    """Who has been served before goes first. Who has not asked for anything yet, and who leaves,
+    wait on the ready list: they come by the hundred, and closing is urgent to nobody. What
+    http1_turn() tries on a broken connection fails, and that closes it."""
     cdef uint32_t broken = events & (EPOLLERR | EPOLLHUP)
     if broken | (events & EPOLLRDHUP):
         conn.flags |= CONN_PEER_DONE | CONN_READABLE
@@ -148,13 +150,9 @@ cdef inline void _socket_event(Context *ctx, Conn *conn, uint32_t events) noexce
         conn.flags |= CONN_READABLE
     if broken | (events & EPOLLOUT):
         conn.flags |= CONN_WRITABLE
-    if conn.flags & CONN_QUEUED:
-        return
-    if conn.flags & CONN_PEER_DONE and pass_spent(ctx):
+    if conn.flags & CONN_PEER_DONE or conn.requests == 0:
         conn_queue(ctx, conn)
-    elif broken:
-        http1_close(ctx, conn, -1)
-    else:
+    elif not conn.flags & CONN_QUEUED:
         http1_turn(ctx, conn)
 
 
@@ -276,7 +274,6 @@ cdef inline void _ready_slice(Context *ctx) noexcept nogil:
     cdef int _i
     if last == NULL:
         return
-    pass_begin(ctx, clock_us())
     for _i in range(READY_SLICE):
         conn = ctx.ready_first
         if conn == NULL or pass_spent(ctx):
@@ -331,6 +328,7 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
     cdef int n
     cdef int i
     cdef bint mail
+    cdef bint knocks
     cdef bint behind = False
     block_all_signals()
     _tell_time(ctx)
@@ -343,11 +341,11 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
         stat_add(&ctx.stats, C_loops, 1)
         pass_begin(ctx, ctx.now_us)
         worker_reroute(ctx)
-        mail = False
+        mail = knocks = False
         for i in range(n):
             who = epoll_get_ptr(&events[i])
             if who == NULL:
-                _accept(ctx)
+                knocks = True
             elif who == ctx:
                 mail = True
             else:
@@ -355,7 +353,10 @@ cdef inline void worker_run(Context *ctx) noexcept nogil:
         if mail:
             _mail(ctx)
         _wake_slice(ctx)
+        pass_begin(ctx, clock_us())
         _ready_slice(ctx)
+        if knocks:
+            _accept(ctx)
         behind = _clock(ctx)
     _shut(ctx)
 

@@ -12,7 +12,7 @@ from bench.clients.exhaustion import HARMS, Asked
 
 
 def test_a_stall_counts_for_everybody_who_would_have_asked_in_it() -> None:
-    assert list(owed_ms([10.0, 1.0])) == [10.0, 6.0, 2.0, 1.0]
+    assert list(owed_ms([10.0, 1.0], 0.004)) == [10.0, 6.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize("harm", ["heads", "silent", "pipelines", "resets", "flood"])

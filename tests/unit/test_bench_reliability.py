@@ -42,14 +42,17 @@ def test_the_page_has_every_case_and_promise() -> None:
     seen = Row(Seen("50 whole", True), {})
     lost = Row(Seen("50 cut", False), {"accepted = closed": 2.0})
     results = {case.name: {"ours": seen, "theirs": Row(None, None)} for case in CASES}
+    judged = Row(Seen("p99 11 ms", True, "0.1 ms → 0.2 ms"), {})
+    results["B1"] = {"ours": judged, "theirs": Row(Seen("p99 99 ms", False, "88 ms"), None)}
     results["D3"] = {"ours": lost, "theirs": Row(Seen("3 whole | 47 cut", False), None)}
     text = page(CASES, results, {"ours": "edgecache", "theirs": "nginx"}, ["2 cores"])
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len({row.count("|") - row.count("\\|") for row in rows}) == 2, "two tables"
+    assert len({row.count("|") - row.count("\\|") for row in rows}) == 3, "three tables"
     assert all(any(row.startswith(f"| {case.name} |") for row in rows) for case in CASES)
     assert all(any(row.startswith(f"| {name} |") for row in rows) for name in PROMISES)
     d3 = next(row for row in rows if row.startswith("| D3 |"))
     assert "✗ 50 cut | accepted = closed: 2 | ✗ 3 whole \\| 47 cut |" in d3
+    assert "| B1 | 0.1 ms → 0.2 ms | 88 ms |" in rows, "what is not judged is told beside it"
     r9 = next(row for row in rows if row.startswith("| R9 |"))
     assert f"{len(CASES) - 1} of {len(CASES)} cases" in r9
 

@@ -20,7 +20,7 @@ from edgecache.native.resolve cimport resolve_miss
 from edgecache.native.stats cimport C_accepted, C_bytes_out, C_misses
 from edgecache.native.timer cimport wheel_init
 from edgecache.native.worker cimport (
-    _accept, _expired_slice, _mail, _shut, _socket_event, worker_free, worker_new,
+    _accept, _expired_slice, _mail, _ready_slice, _shut, _socket_event, worker_free, worker_new,
 )
 
 DOWN_SLOTS, UP_SLOTS = _DOWN, _UP
@@ -178,11 +178,20 @@ cdef class Worker:
         return self.ctx.stats.c[C_accepted]
 
     def named(self, uint32_t events, *, spent):
-        """epoll named the newest connection: (connections left, does it wait for its turn)."""
+        """epoll named the newest connection: (connections left, does it wait for the second pass,
+        bytes out so far)."""
         cdef Conn *conn = self.ctx.conns
         self.ctx.pass_until_us = 0 if spent else UINT64_MAX
         _socket_event(self.ctx, conn, events)
-        return self.ctx.conn_pool.used, self.ctx.ready_first != NULL
+        return (self.ctx.conn_pool.used, self.ctx.ready_first != NULL,
+                self.ctx.stats.c[C_bytes_out])
+
+    def second(self, *, spent):
+        """The second pass: (connections left, does any wait for the next turn, bytes out)."""
+        self.ctx.pass_until_us = 0 if spent else UINT64_MAX
+        _ready_slice(self.ctx)
+        return (self.ctx.conn_pool.used, self.ctx.ready_first != NULL,
+                self.ctx.stats.c[C_bytes_out])
 
     # -- bell
 

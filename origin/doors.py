@@ -1,7 +1,8 @@
 """The listening sockets of the origin, and what serves behind them.
 
 Laws: an address that cannot be had is one line that names its setting, before anything is served.
-Does not know what is served.
+Who takes nothing of an answer for `stall_s`, since it reads no more or its line swallows what it is
+sent, is let go: the kernel alone would try for a quarter of an hour. Does not know what is served.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from edgecache.errors import EdgeError
 
 _BACKLOG: Final = 1024
 _KEEPALIVE_S: Final = 75.0
+_STALL_S: Final = 60.0
 _LINGER_S: Final = 1.0  # for a refused publisher to stop sending
 
 
@@ -24,13 +26,15 @@ class StartError(EdgeError):
     source = "config"
 
 
-def listen(setting: str, address: str) -> socket.socket:
+def listen(setting: str, address: str, *, stall_s: float = _STALL_S) -> socket.socket:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # What is accepted has it, too.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * stall_s))
         listener.bind((host, int(port)))
         listener.listen(_BACKLOG)
     except OSError as error:

@@ -85,12 +85,12 @@ async def child(*command: str, **options: Any) -> AsyncIterator[asyncio.subproce
         await process.wait()
 
 
-async def listening(port: int, within_s: float = 30.0) -> None:
+async def listening(port: int, within_s: float = 30.0, host: str = "127.0.0.1") -> None:
     """Until a process that was started takes connections."""
     async with asyncio.timeout(within_s):
         while True:
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                _, writer = await asyncio.open_connection(host, port)
                 writer.close()
                 return
             await asyncio.sleep(0.05)

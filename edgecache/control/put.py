@@ -3,13 +3,15 @@
 Law: the connection carries this request only, by http or https (dial.py). An answer may come line
 by line while the body is still being sent (`on_line`). Bounds: the answer's head and body
 (ANSWER_BYTES), or one line of it (LINE_BYTES); what is written and not yet taken by the kernel is
-reported (`paused`), and the writer must stop then. Deadlines belong to the caller. Does not know
-what it carries.
+reported (`paused`), and the writer must stop then. What the host does not acknowledge for `stall_s`
+ends the connection: a line that swallows bytes is noticed by nobody else for as long as the
+kernel's buffers take them. Other deadlines belong to the caller. Does not know what it carries.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, cast
@@ -23,6 +25,7 @@ from .dial import Ways
 ANSWER_BYTES: Final = 64 << 10
 LINE_BYTES: Final = 512 << 10
 WRITE_BUFFER_BYTES: Final = 256 << 10
+_STALL_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,15 @@ class Put(asyncio.Protocol):
     `on_line`, if there is one, gets the lines of a 200 as they come, and the Answer has none."""
 
     def __init__(
-        self, on_pause: Callable[[bool], None], on_line: Callable[[bytes], None] | None = None
+        self,
+        on_pause: Callable[[bool], None],
+        on_line: Callable[[bytes], None] | None = None,
+        stall_s: float = _STALL_S,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._on_pause = on_pause
         self._on_line = on_line
+        self._stall_s = stall_s
         self._parser = httptools.HttpResponseParser(self)
         self._body = bytearray()
         self.answered: asyncio.Future[Answer] = loop.create_future()
@@ -66,6 +73,9 @@ class Put(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        sock: socket.socket = transport.get_extra_info("socket")
+        stall_ms = round(1000 * self._stall_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
 
     def write(self, data: bytes) -> None:
         """Bytes as they are: a head, or a body whose length was announced."""
@@ -141,13 +151,14 @@ async def connect(
     timeout_s: float,
     on_pause: Callable[[bool], None] = _ignore,
     on_line: Callable[[bytes], None] | None = None,
+    stall_s: float = _STALL_S,
 ) -> Put:
     """A connection to the host of a URL, which has shown its certificate if that is https. Raises
     UpstreamError."""
     way, netloc = ways.to(url), urlsplit(url).netloc
     try:
         async with asyncio.timeout(timeout_s):
-            return await way.connect(lambda: Put(on_pause, on_line))
+            return await way.connect(lambda: Put(on_pause, on_line, stall_s))
     except TimeoutError:
         raise UpstreamError("connect_timeout", f"no connection to {netloc}") from None
     except OSError as error:

@@ -1,8 +1,9 @@
 """Bytes, as they are, straight to one data centre: one chunked PUT.
 
 Laws: nothing is looked into, so nothing can be sent again: when the data centre is lost the
-publisher is told, and begins anew. One that takes no more makes send() wait, for `stall_s` at most.
-Every deadline is in the limits. Does not know who publishes, nor how, nor which data centres.
+publisher is told, and begins anew. One that takes no more makes send() wait, for `stall_s` at most,
+and one whose line swallows what is sent is lost after that time. Every deadline is in the limits.
+Does not know who publishes, nor how, nor which data centres.
 """
 
 from __future__ import annotations
@@ -73,7 +74,13 @@ class Straight:
         def paused(is_paused: bool) -> None:
             (taken.clear if is_paused else taken.set)()
 
-        put = await connect(url, ways=ways, timeout_s=limits.connect_s, on_pause=paused)
+        put = await connect(
+            url,
+            ways=ways,
+            timeout_s=limits.connect_s,
+            on_pause=paused,
+            stall_s=limits.stall_s,
+        )
         straight = cls(put, limits, taken)
         try:
             await straight._introduce(url, fields, sign)

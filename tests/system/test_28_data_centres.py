@@ -1,19 +1,21 @@
-"""A data centre is killed, stands still or is stopped in mid-broadcast, and another one goes on:
-what viewers at a POP miss."""
+"""A data centre is killed, stands still, is stopped or cut off in mid-broadcast, and another one
+goes on: what viewers at a POP miss."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -28,12 +30,14 @@ from origin.ffmpeg import find
 from origin.testpattern import Pattern
 from tests.barcode import stamps_of
 from tests.looped import looped
-from tests.running import KID, SECRET, Edge, ask
+from tests.partition import Router, address, apart
+from tests.running import KID, LIMIT_S, SECRET, Edge, ask
 from tests.serving_origin import ROOT, child, listening, run
 from tests.sockets import free_port
 
 START_S: Final = 30.0
 POLL_S: Final = 0.1
+LANES: Final = 4  # connections that a data centre pushes over
 
 pytestmark = pytest.mark.timeout(150)
 patiently = functools.partial(looped, limit_s=120.0)
@@ -142,29 +146,31 @@ def publishing(url: str, copy: Path) -> list[str]:
 
 @dataclass
 class Centre:
+    host: str
     port: int
     config: Path
+    around: Sequence[str] = ()  # its command: where it runs
     process: asyncio.subprocess.Process | None = None
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[asyncio.subprocess.Process]:
         command = (sys.executable, "-m", "origin", "serve", "-c", str(self.config))
-        async with child(*command, cwd=ROOT) as process:
-            await listening(self.port, START_S)
+        async with child(*self.around, *command, cwd=ROOT) as process:
+            await listening(self.port, START_S, self.host)
             yield process
 
 
-def centre(home: Path, port: int, pop: Edge) -> Centre:
+def centre(home: Path, place: tuple[str, int], pop: Edge, around: Sequence[str]) -> Centre:
     home.mkdir()
-    config = home / "o.toml"
+    config, (host, port) = home / "o.toml", place
     config.write_text(
-        f'http = {{ listen = "127.0.0.1:{port}", drain = "1s" }}\nadmin.listen = ""\n'
+        f'http = {{ listen = "{host}:{port}", drain = "5s" }}\nadmin.listen = ""\n'
         f'data.dir = "{home}"\nlive.reconnect = "2s"\n'
         f'live.segment = "1s"\nkeys.{KID}.secret = "{SECRET}"\n'
         f'ladder.v = {{ width = 320, height = 180, bitrate = "250kbps" }}\n'
         f'pops.pop = {{ push = "http://{pop.push}", hot = ["*"] }}\n'
     )
-    return Centre(port, config)
+    return Centre(host, port, config, around)
 
 
 @dataclass
@@ -188,15 +194,16 @@ class Site:
 
 
 @asynccontextmanager
-async def site(home: Path) -> AsyncIterator[Site]:
-    """Two data centres with the same keys, both pushing to one POP."""
-    ports = free_port(), free_port()
-    urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
-    options = (f"origin.urls={urls}", "http.workers=1", "ingest.listen=127.0.0.1:0")
-    with Edge(("pop.name=pop", "ingest.move=500ms", *options)) as pop:
-        first, second = (
-            centre(home / name, port, pop) for name, port in zip("ab", ports, strict=True)
-        )
+async def site(home: Path, router: Router | None = None) -> AsyncIterator[Site]:
+    """Two data centres with the same keys, both pushing to one POP. With a router: it has host 0,
+    and they the others."""
+    pop_host, *hosts = [address(host) if router else "127.0.0.1" for host in range(3)]
+    around = [router.at(host) if router else () for host in (1, 2)]
+    places = [(host, free_port()) for host in hosts]
+    urls = ",".join(f"http://{host}:{port}" for host, port in places)
+    doors = (f"push.listen={pop_host}:0", "http.workers=1", "ingest.listen=127.0.0.1:0")
+    with Edge((f"origin.urls={urls}", "pop.name=pop", "ingest.move=500ms", *doors)) as pop:
+        first, second = map(centre, (home / "a", home / "b"), places, (pop, pop), around)
         made = await asyncio.to_thread(run, "keys", "create", "cam", "-c", str(first.config))
         for file in (home / "a").glob("catalog.db*"):
             shutil.copy(file, home / "b")
@@ -285,3 +292,78 @@ def goes_on(seen: list[dict[str, int]]) -> None:
             assert known.setdefault(number, name) == name
     newest = [max(listed.values(), default=0) for listed in seen]
     assert newest == sorted(newest)
+
+
+@dataclass
+class Asker:
+    """Asks again and again, for what is here and for what nobody has, each on its own connection:
+    statuses, and how long an answer took at most, s."""
+
+    http: aiohttp.ClientSession
+    statuses: Counter[int] = field(default_factory=Counter)
+    longest_s: float = 0.0
+
+    async def ask(self, names: Iterable[str]) -> None:
+        loop = asyncio.get_running_loop()
+        for name in names:
+            began_s = loop.time()
+            async with self.http.get(f"/live/cam/{name}") as answer:
+                await answer.read()
+            self.statuses[answer.status] += 1
+            self.longest_s = max(self.longest_s, loop.time() - began_s)
+            await asyncio.sleep(POLL_S)
+
+
+def sockets(pid: int) -> int:
+    """How many a process has open."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += os.readlink(path).startswith("socket:")
+    return found
+
+
+@patiently
+async def test_a_line_that_swallows_everything(tmp_path: Path) -> None:
+    """Both ways, no RST, no FIN: nobody is told. When it is back, nothing is left of that."""
+    with apart(3) as router:
+        async with site(tmp_path, router) as at, asyncio.TaskGroup() as tasks:
+            await at.viewer.until(1, 2)
+            loop, failed = asyncio.get_running_loop(), len(at.viewer.failures)
+            centres = [each.process.pid for each in (at.first, at.second) if each.process]
+            room = sockets(centres[0]) + 2
+            cached, unknown = Asker(at.viewer.http), Asker(at.viewer.http)
+            names = (f"v{number}/v/1.m4s" for number in itertools.count())
+            asking = [
+                tasks.create_task(cached.ask(itertools.repeat(next(iter(at.viewer.maps))))),
+                tasks.create_task(unknown.ask(names)),
+            ]
+            router.cut((0, 1), (1, 0))
+            began_s = loop.time()
+            await at.viewer.until(2, 2)
+            took_s = loop.time() - began_s
+            router.cut()
+            await at.until_refused()
+            for task in asking:
+                task.cancel()
+            async with asyncio.timeout(START_S):
+                while max(map(sockets, centres)) > room:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)
+            await asyncio.to_thread(at.pop.settled, "edge_push_connections", 2 * LANES)
+            seen = [*itertools.chain(*at.viewer.stamps())]
+            lost = lost_s(pictures((tmp_path / "sent.flv").read_bytes()), seen)
+            sys.stderr.write(
+                f"\nmeasured: {lost:.2f} s of video lost, two segments of another data centre"
+                f" {took_s:.1f} s after the cut; answers took at most"
+                f" {cached.longest_s:.2f} s, for what nobody has {unknown.longest_s:.2f} s\n"
+            )
+            assert lost == 0.0
+            assert {*cached.statuses} == {200}
+            assert {*unknown.statuses} <= {404, 502, 503, 504}
+            assert unknown.longest_s < LIMIT_S
+            assert {status for _, status in at.viewer.failures[failed:]} <= {404, 503}
+            goes_on([*map(positions, at.viewer.texts)])
+            counts = at.counts()
+            assert not [name for name in counts if "dropped" in name]
+            assert counts["edge_ingest_moved_total"] == 1
+            assert counts["edge_ingest_silent_total"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,7 @@ from edgecache.control.dial import Ways
 from edgecache.control.passage import Limits, Passage
 from edgecache.signing import Fields, Verifier, sign
 from tests.looped import looped
+from tests.partition import address, apart
 
 SECRET = b"0123456789abcdef"
 FIELDS = (("Content-Type", "video/mp2t"), ("Edge-Title", "a%20b"))
@@ -54,10 +56,12 @@ class Centre:
 
 
 @contextlib.asynccontextmanager
-async def centre() -> AsyncIterator[Centre]:
+async def centre(listener: socket.socket | None = None) -> AsyncIterator[Centre]:
     found = Centre()
-    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ingest/cam"
+    listener = listener or socket.create_server(("127.0.0.1", 0))
+    server = await asyncio.start_server(found.serve, sock=listener)
+    host, port = listener.getsockname()
+    found.url = f"http://{host}:{port}/ingest/cam"
     try:
         yield found
     finally:
@@ -72,11 +76,11 @@ async def opened(*urls: str) -> Passage:
     )
 
 
-async def sending(way: Passage, data: bytes) -> None:
+async def sending(way: Passage, data: bytes, each_s: float = 0.0) -> None:
     """Until it is refused."""
     while True:
         await way.send(data)
-        await asyncio.sleep(0)
+        await asyncio.sleep(each_s)
 
 
 @looped
@@ -121,6 +125,24 @@ async def test_a_data_centre_that_takes_no_more_is_lost() -> None:
         with pytest.raises(RefusedError, match="lost"):
             await sending(way, bytes(1 << 20))  # more than sockets and buffers hold
         way.abort()
+
+
+@looped
+async def test_a_line_that_swallows_what_is_sent_is_noticed() -> None:
+    """Though so little is sent that the kernel's buffers would hold a minute of it."""
+    with apart(2) as router:
+        with router.on(1):
+            listener = socket.create_server((address(1), 0))
+        async with centre(listener) as at:
+            way = await opened(at.url)
+            router.cut((0, 1), (1, 0))
+            try:
+                with pytest.raises(RefusedError, match="lost") as caught:
+                    async with asyncio.timeout(10.0):
+                        await sending(way, b"media", 0.02)
+            finally:
+                way.abort()
+            assert caught.value.reason == "away"
 
 
 @looped

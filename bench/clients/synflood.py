@@ -1,7 +1,7 @@
 """SYNs from addresses that nobody has, as many as one core sends, and viewers beside them, who have
 a connection or come meanwhile.
 
-Latencies of the former are the server's, by the kernel's stamps (bystanders.py). Of the latter each
+The former are at home, behind a last mile (lastmile.py). Of the latter, who are on the spot, each
 is timed from its SYN to the last byte of its answer; who has none in time is lost. Needs a raw
 socket, and a network in which answers to NETWORK end at this host and come back from nobody.
 """
@@ -17,8 +17,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from .bystanders import Bystanders, owed_ms
+from .bystanders import AT_HOME, Bystanders
 from .crowd import request
+from .lastmile import lastmile
+from .watch import watched
 
 NETWORK: Final = "198.18.0.0/15"  # for tests of networks (RFC 2544): its addresses are nobody's
 _FIRST: Final = int.from_bytes(socket.inet_aton("198.18.0.0"))
@@ -122,7 +124,7 @@ class Newcomers:
         self._began.pop(fd)[0].close()
 
     def finish(self) -> None:
-        """Nobody comes any more; who is on the way has a while."""
+        """Who is on the way has a while; nobody else comes meanwhile."""
         deadline = time.monotonic() + _LOST_S
         while self._began and time.monotonic() < deadline:
             for fd, event in self._poll.poll(10):
@@ -137,39 +139,39 @@ def _p99(took: Sequence[float]) -> float:
     return found[len(found) * 99 // 100] if found else 0.0
 
 
-def _watched(
+def _flooded(
     viewers: Bystanders, newcomers: Newcomers, flood: Flood | None, duration_s: float
-) -> float:
-    """The p99 of who has a connection; who still waits at the end has waited so long."""
-    from_ns, deadline = time.time_ns(), time.monotonic() + duration_s
+) -> None:
+    deadline = time.monotonic() + duration_s
     while time.monotonic() < deadline:
         if flood is not None:
             flood.burst()
         viewers.turn()
         newcomers.turn()
-    took = (*viewers.latencies_ms(from_ns, time.time_ns()), *viewers.waits_ms())
-    return _p99(list(owed_ms(took)))
+    newcomers.finish()
 
 
 def main(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Params: address, path, window_s, windows. Windows alone, then as many in a flood. Answers
-    with alone_ms and beside_ms (p99 of each window), and of newcomers before and in the flood
-    came_ms (p99 of each), lost (of each); sent, in `flood_s`."""
+    """Params: address, path, window_s, turns. Windows alone and in a flood, in turn. Answers with
+    watched (the values of Watched); of newcomers before and in the flood came_ms (p99 of each) and
+    lost (of each); sent, in flood_s."""
     address = (params["address"][0], int(params["address"][1]))
-    path, window_s, windows = params["path"], params["window_s"], params["windows"]
-    found: dict[str, Any] = {"came_ms": [], "lost": []}
+    path, window_s, turns = params["path"], params["window_s"], params["turns"]
     with (
-        contextlib.closing(Bystanders(address, path)) as viewers,
+        lastmile(address) as behind,
+        contextlib.closing(Bystanders(behind.address, path, AT_HOME)) as viewers,
         contextlib.closing(Flood(address)) as flood,
     ):
-        for name, flooding in (("alone_ms", None), ("beside_ms", flood)):
-            newcomers = Newcomers(address, path)
-            viewers.run(window_s)
-            began_s = time.monotonic()
-            found[name] = [_watched(viewers, newcomers, flooding, window_s) for _ in range(windows)]
-            found["flood_s"] = time.monotonic() - began_s
-            newcomers.finish()
-            found["came_ms"].append(_p99(newcomers.took_ms))
-            found["lost"].append(newcomers.lost)
-        found["sent"] = flood.sent
-    yield found
+        before, meanwhile = Newcomers(address, path), Newcomers(address, path)
+        _flooded(viewers, before, None, window_s * turns)
+        found = watched(
+            viewers, lambda: _flooded(viewers, meanwhile, flood, window_s),
+            duration_s=window_s, turns=turns, behind=behind,
+        )  # fmt: skip
+        yield {
+            "watched": vars(found),
+            "came_ms": [_p99(each.took_ms) for each in (before, meanwhile)],
+            "lost": [before.lost, meanwhile.lost],
+            "sent": flood.sent,
+            "flood_s": window_s * turns,
+        }

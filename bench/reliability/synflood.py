@@ -9,26 +9,24 @@ from typing import Final
 
 from ..bodies import Blob
 from ..clients.synflood import NETWORK
+from ..clients.watch import Watched
 from ..measure import net_counters
 from ..netns import can_isolate
 from ..peers.peer import Peer, Site, running
-from ..sample import Spread, spread
 from ..stage import Stage, client, stage, warm
 
 _SHORT: Final = Blob("/blob/16384/short.m4s", 16384)  # it fits in any window
-_WINDOW_S: Final = 0.25
-_WINDOWS: Final = 12  # three seconds of it
+_WINDOW_S: Final = 0.5
+_TURNS: Final = 7
 _LIMIT_S: Final = 60.0
 
 
 @dataclass(frozen=True)
 class Flooded:
-    """`alone`, `beside`: p99 in ms of viewers with a connection, of each window. `came_ms`: p99 of
-    newcomers, before and meanwhile; `lost`: how many of them had no answer."""
+    """`watched`: what viewers with a connection saw. `lost`: how many of those who came had no
+    answer."""
 
-    alone: Spread
-    beside: Spread
-    came_ms: tuple[float, float]
+    watched: Watched
     lost: int
     told: str
 
@@ -45,7 +43,7 @@ def flooded(peer: Peer) -> Flooded | None:
             before = net_counters(server.pid)
             with client(here, "synflood", {
                 "address": (server.address, server.port), "path": _SHORT.path,
-                "window_s": _WINDOW_S, "windows": _WINDOWS,
+                "window_s": _WINDOW_S, "turns": _TURNS,
             }) as flood:  # fmt: skip
                 found = flood.answer(_LIMIT_S)
             after = net_counters(server.pid)
@@ -53,9 +51,7 @@ def flooded(peer: Peer) -> Flooded | None:
     before_ms, came_ms = found["came_ms"]
     lost = sum(found["lost"])
     return Flooded(
-        alone=spread(found["alone_ms"]),
-        beside=spread(found["beside_ms"]),
-        came_ms=(before_ms, came_ms),
+        watched=Watched(**found["watched"]),
         lost=lost,
         told=f"{found['sent'] / found['flood_s']:,.0f} SYNs a second, {cookies:,} cookies;"
         f" who comes: p99 {before_ms:.1f} ms, then {came_ms:.1f}, {lost} lost",

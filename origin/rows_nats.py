@@ -106,19 +106,27 @@ class NatsRows:
         seen: set[str] | None = set()
         try:
             async for entry in watcher:
-                if entry is None:  # that was all there is
-                    self._mirror.keep(seen or ())
+                if entry is not None:
+                    value = None if entry.operation else entry.value
+                    self._mirror.mirror(entry.key, value, entry.revision)
+                    if seen is not None and value is not None:
+                        seen.add(entry.key)
+                if seen is not None and await self._is_all(bucket, entry):
+                    self._mirror.keep(seen)
                     seen = None
                     self._there = True
                     self.link.is_up()
-                    continue
-                value = None if entry.operation else entry.value
-                if seen is not None and value is not None:
-                    seen.add(entry.key)
-                self._mirror.mirror(entry.key, value, entry.revision)
         finally:
             with contextlib.suppress(Exception):  # the connection is gone, most likely
                 await watcher.stop()  # type: ignore[no-untyped-call]
+
+    async def _is_all(self, bucket: KeyValue, entry: KeyValue.Entry | None) -> bool:
+        """Is it the last of what there was? None says so, too, but also where entries are still on
+        their way (nats-py counts those that it has looked at), so it is believed of nothing."""
+        if entry is not None:
+            return entry.delta == 0
+        status = await bucket.status()
+        return status.values == 0
 
     async def _bucket(self, js: JetStreamContext) -> KeyValue:
         from nats.js.api import KeyValueConfig

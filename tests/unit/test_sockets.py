@@ -57,11 +57,12 @@ def test_handed_over_sockets_are_served_and_stay_with_who_keeps_them(tmp_path: P
     handed = {
         "http": sockets.listen("http.listen", "127.0.0.1:0", 2),
         "admin": sockets.listen("admin.listen", f"unix:{tmp_path}/admin"),
-        "push": sockets.listen("push.listen", "127.0.0.1:0"),  # closed by the settings of now
+        "push": sockets.listen("push.listen", "127.0.0.1:0"),  # not in the settings of now
     }
     found, kept = bind(config, handed, frozenset({"http", "push"}))
     assert found == {"http": handed["http"], "admin": handed["admin"]}
     assert kept == {"http"}
+    assert [item.fileno() for item in handed.pop("push")] == [-1]
     for items in handed.values():
         for item in items:
             assert item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

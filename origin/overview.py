@@ -14,7 +14,7 @@ from .store import Store
 from .subscriptions import Subscriptions
 
 Json = dict[str, object]
-_PRIVATE: Final = frozenset(("publisher", "encoder_pid", "ledger", "url"))
+_PRIVATE: Final = frozenset(("publisher", "encoder_pid", "ledger", "tracks", "url"))
 
 
 class Overview:

@@ -27,7 +27,7 @@ class ScriptedKeeper:
         self._socket.bind("")
         self._socket.listen()
         self._slots = 0
-        self.environ = {"EDGECACHE_KEEPER": self._socket.getsockname()[1:].decode()}
+        self.environ = {"EDGECACHE_KEEPER": "@" + self._socket.getsockname()[1:].decode()}
 
     def __enter__(self) -> Self:
         return self

@@ -44,9 +44,9 @@ class Misses:
         self._held = []
 
     def release(self) -> None:
-        """What was held and has not come by now is filled, as is all that follows."""
+        """What was held is filled, as is all that follows."""
         held, self._held = self._held or [], None
-        self._fill([fill for fill in held if fill.live])
+        self._fill(held)
 
     def collect(self) -> bool:
         """True: there may be more."""
@@ -57,7 +57,9 @@ class Misses:
             self._held += misses
         return len(misses) == _AT_ONCE
 
-    def _fill(self, misses: Sequence[Fill]) -> None:
+    def _fill(self, asked: Sequence[Fill]) -> None:
+        """But for what has come meanwhile: was restored, or pushed."""
+        misses = [fill for fill in asked if fill.live]
         for fill in misses:
             for tell in self._told:
                 tell(fill.key)

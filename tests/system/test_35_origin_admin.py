@@ -100,7 +100,7 @@ async def test_the_public_state_has_no_addresses_and_no_processes() -> None:
         assert "127.0.0.1" not in text
         _, cached, whole, pops_whole = await told(admin)
         assert cached == "no-store"
-        assert whole.keys() == PUBLIC | {"publisher", "encoder_pid", "ledger"}
+        assert whole.keys() == PUBLIC | {"publisher", "encoder_pid", "ledger", "tracks"}
         assert whole["publisher"] == "127.0.0.1"
         os.kill(whole["encoder_pid"], 0)
         assert [one.keys() | {"url"} for one in pops] == [one.keys() for one in pops_whole]

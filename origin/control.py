@@ -292,7 +292,11 @@ class Control:
 
     async def whip_end(self, request: web.Request) -> web.Response:
         ask = await self._ask(request, WhipEndAsk)
-        if not self._whip.close(ask.session):
+        try:
+            known = self._whip.close(ask.session)
+        except RefusedError as error:
+            raise StoreError(error.status, error.reason) from None
+        if not known:
             raise StoreError(404, "no such session")
         return web.Response(status=204)
 

@@ -1,8 +1,11 @@
 """What a WHIP publisher offers, and what is taken of it: H.264, Opus, one of each.
 
 Laws: sans-IO; pure functions. Of an offer only what an answer needs is read; the first picture and
-the first sound that can be taken are, all else is declined (port 0). Bounds: an offer's length is
-its reader's; lines of media. Source: RFC 8829 (JSEP), RFC 8866, RFC 9725 section 4.
+the first sound that can be taken are, all else is declined (port 0). Who offers pictures, and none
+that can be taken, is refused, rather than on air by sound alone; so with sound. Of simulcast one
+layer comes, the first, which is the sender's best (RFC 8853 5.1), since the answer knows no other
+(RFC 8829 5.11). Bounds: an offer's length is its reader's; lines of media. Source: RFC 8829 (JSEP),
+RFC 8866, RFC 9725 section 4.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ TRANSPORT_SEQUENCE: Final = (
 )
 _MEDIA_MAX: Final = 8
 _CODECS: Final = {"audio": "opus/48000/2", "video": "h264/90000"}
+_NEEDED: Final = {"audio": "Opus", "video": "H.264 (packetization-mode=1)"}
 _RATES: Final = {"audio": 48000, "video": 90000}
 _EXTENSIONS: Final = 14  # of one byte's head, RFC 8285 4.2
 _HOST_PRIORITY: Final = 126 << 24 | 65535 << 8 | 255  # RFC 8445 5.1.2.1
@@ -83,8 +87,13 @@ def read(text: str) -> Offer:
         if any(other.kind == one.kind for other in media if other.payload is not None):
             one = Media(kind=one.kind, head=one.head, mid=one.mid)
         media.append(one)
-    if not any(one.payload is not None for one in media):
+    taken = {one.kind for one in media if one.payload is not None}
+    if not taken:
         raise SdpError("SDP: found neither H.264 nor Opus, one of them is needed")
+    for one, said in zip(media, rest, strict=True):
+        if one.kind in _NEEDED.keys() - taken and _sends(said):
+            found = ", ".join(dict.fromkeys(_codecs(said))) or "no codec"
+            raise SdpError(f"SDP: m={one.kind}: found {found}, {_NEEDED[one.kind]} is needed")
     first = {**session, **rest[0]}
     return Offer(_fingerprint(first), _is_active(first), tuple(media))
 
@@ -123,8 +132,7 @@ def _media(block: str, said: dict[str, list[str]]) -> Media:
     if not re.fullmatch(r"[!-~]{0,64}", mid):
         raise SdpError("SDP: a=mid: found one that is no token")
     declined = Media(kind=kind, head=head, mid=mid)
-    sends = not {"recvonly", "inactive"} & said.keys()
-    if kind not in _CODECS or "rtcp-mux" not in said or not sends:
+    if kind not in _CODECS or "rtcp-mux" not in said or not _sends(said):
         return declined
     names = dict(each.split(" ", 1) for each in said.get("rtpmap", ()) if " " in each)
     told = dict(each.split(" ", 1) for each in said.get("fmtp", ()) if " " in each)
@@ -141,6 +149,16 @@ def _media(block: str, said: dict[str, list[str]]) -> Media:
         parameters=told.get(fit[0], ""),
         extension=_extension(said.get("extmap", ())),
     )
+
+
+def _sends(said: dict[str, list[str]]) -> bool:
+    return not {"recvonly", "inactive"} & said.keys()
+
+
+def _codecs(said: dict[str, list[str]]) -> list[str]:
+    """Names of what is offered, the first ones; not of what protects or repeats it."""
+    names = re.findall(r"\d+ ([A-Za-z0-9.-]{1,16})/", "\n".join(said.get("rtpmap", ())[:16]))
+    return [name for name in names if name.lower() not in ("rtx", "red", "ulpfec", "flexfec-03")]
 
 
 def _extension(said: list[str] | tuple[()]) -> int:

@@ -3,8 +3,9 @@
 Laws: an offer that is answered has its stream from then on, and is refused by what holds for all
 publishers (`Ingest.check`). ICE is its lite form: who asks with a session's name and password is
 answered, and the way that it chooses is used. Bounds: sessions as Ingest allows publishers; silence
-(Ingest's); datagrams of nobody are dropped and counted. Names and passwords are never logged. Needs
-the packages of `edgecache[whip]`; without them nothing is listened on, and one line says so.
+(Ingest's); datagrams of nobody are dropped and counted; of sessions that were ended for good, the
+newest of which it is remembered why, `_OVER`. Names and passwords are never logged. Needs the
+packages of `edgecache[whip]`; without them nothing is listened on, and one line says so.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _SINCE: Final = (8, 0)  # ffmpeg reads Opus in FLV
 _TICK_S: Final = 0.02
 _BATCH: Final = 64
 _DATAGRAM_MAX: Final = 2048
+_OVER: Final = 256
 _STOP_S: Final = 3.0
 _BUFFER_BYTES: Final = 4 << 20  # a key frame of each of many at once
 
@@ -79,6 +81,7 @@ class WhipDoor:
         self._sessions: dict[str, _Session] = {}
         self._ufrags: dict[str, _Session] = {}
         self._addresses: dict[Address, _Session] = {}
+        self._over: dict[str, str] = {}  # why, by name; the oldest first
         self._serving: dict[asyncio.Task[None], _Session] = {}
         self._ticking: asyncio.TimerHandle | None = None
         self.port = 0
@@ -163,8 +166,11 @@ class WhipDoor:
         return name, sdp.answer(asked, place, self._identity.fingerprint)
 
     def close(self, name: str) -> bool:
-        """The publisher says that it is over. False: no such session."""
+        """The publisher says that it is over. False: no such session. Raises RefusedError (410)
+        when it was ended here, for good, and says why."""
         session = self._sessions.get(name)
+        if why := session.peer.dismissed if session else self._over.get(name):
+            raise RefusedError(410, why)
         if session is not None:
             session.peer.end("the publisher said goodbye")
         return session is not None
@@ -178,8 +184,14 @@ class WhipDoor:
                 await self._ingest.serve(stream, session.peer, publisher=publisher, title=title)
         except RefusedError as error:
             log.warning("WHIP publisher ended", extra={"stream": stream, "why": error.reason})
+            if error.status == 410:
+                session.peer.set_exception(error)
         finally:
             session.peer.end("the broadcast has ended")
+            if session.peer.dismissed:
+                self._over[session.name] = session.peer.dismissed
+                if len(self._over) > _OVER:
+                    del self._over[next(iter(self._over))]
             del self._sessions[session.name], self._ufrags[session.place.ufrag]
             for address in session.known:
                 del self._addresses[address]

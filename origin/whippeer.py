@@ -92,19 +92,19 @@ class Peer:
         self._told_s = self._reported_s = self._pleaded_s = self._key_s = 0.0
         self._began = False
         self.ended = ""  # why
+        self.dismissed = ""  # why, if for good: it need not come again
 
     async def iter_any(self) -> AsyncIterator[bytes]:
-        while True:
+        while self._out or not self.ended:
             await self._fresh.wait()
             self._fresh.clear()
             data, self._out, self._waiting_bytes = b"".join(self._out), [], 0
             if data:
                 yield data
-            elif self.ended:
-                return
 
     def set_exception(self, exc: BaseException) -> None:
-        """It ends here; WHIP has no word for why."""
+        """It is to end here for good. DTLS has no word for why, who asks for the session has."""
+        self.dismissed = self.dismissed or str(exc)
         self.end(str(exc))
 
     def end(self, reason: str) -> None:

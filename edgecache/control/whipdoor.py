@@ -3,9 +3,10 @@
 Laws: a publisher is admitted by the key in `Authorization`, like everybody; its offer goes on to
 the data centre as it is, with the place here that media is to come to (whip.py), and what that says
 goes back. A session's address is a secret that only its publisher was told; who knows it may end
-it. There is no trickle and no ICE restart (4.3: PATCH is 405), since a publisher is known by name
-and password wherever it sends from. Pages of any site may publish, with a key. Bounds: an offer's
-length, the time of each question. Keys and names are never logged.
+it, and is told why (410) when the data centre ended it for good. There is no trickle and no ICE
+restart (4.3: PATCH is 405), since a publisher is known by name and password wherever it sends from.
+Pages of any site may publish, with a key. Bounds: an offer's length, the time of each question,
+sessions that are over and not asked for. Keys and names are never logged.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ ENDPOINT: Final = f"{UPLOADS}whip"
 _TYPE: Final = "application/sdp"
 _OFFER_BYTES: Final = 64 << 10
 _ASK_S: Final = 3.0
+_OVER: Final = 256
 _TITLE_CHARS: Final = 100
 _END: Final = "/whip/end"
 _STATUS: Final = {
@@ -91,8 +93,8 @@ class WhipDoor:
         if request.method == "POST" and not name:
             return await self._open(request)
         if request.method == "DELETE" and name:
-            await self._end(name)
-            return web.Response(headers=_OPEN)
+            why = await self._end(name)
+            return web.Response(status=410 if why else 200, text=why, headers=_OPEN)
         raise RefusedError("method", "allowed are POST of an offer, DELETE of a session, OPTIONS")
 
     async def _open(self, request: web.BaseRequest) -> web.Response:
@@ -160,21 +162,24 @@ class WhipDoor:
         why = "no data centre answers" if urls else "the data centre takes no WHIP"
         raise RefusedError("away", f"{why}; try again")
 
-    async def _end(self, name: str) -> None:
+    async def _end(self, name: str) -> str:
+        """Why it was ended already, for good; "" when it was not."""
         session, url = self._known.pop(name, (None, ""))
         if session is None:
             raise RefusedError("not_found", "no such session")
         try:
-            await self._ask(url, {"session": name})
+            answer = await self._ask(url, {"session": name})
+            return answer.body.decode("utf-8", "replace") if answer.status == 410 else ""
         except UpstreamError:
             log.info("publisher's end not told", extra={"stream": session.stream})
+            return ""
         finally:
             self.relay.end(session, "ended")
 
     def _forget(self) -> None:
-        """Sessions that are over."""
+        """The oldest sessions that are over: not all of them are said goodbye to."""
         over = [name for name, (session, _) in self._known.items() if session.ended]
-        for name in over:
+        for name in over[:-_OVER]:
             del self._known[name]
 
     async def _ask(self, url: str, told: dict[str, object]) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -40,6 +41,19 @@ const told = RTCPeerConnection.prototype.setRemoteDescription;
 RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
   return told.call(this, { type, sdp: sdp.replace(/\\d+ typ host/g, "9 typ host") });
 };"""
+# A browser that has no H.264.
+VP8_ONLY: Final = """
+const all = RTCPeerConnection.prototype.addTransceiver;
+RTCPeerConnection.prototype.addTransceiver = function (track, how) {
+  const made = all.call(this, track, how);
+  const { codecs } = RTCRtpSender.getCapabilities(track.kind);
+  const fit = codecs.filter(({ mimeType }) => mimeType === "video/VP8");
+  if (track.kind === "video") made.setCodecPreferences(fit);
+  return made;
+};"""
+SAID: Final = "Failed to load resource: the server responded with a status of {}"
+# To a wrong key's offer, a revoked key's goodbye, an offer of VP8.
+REFUSALS: Final = ("401 (Unauthorized)", "410 (Gone)", "400 (Bad Request)")
 WATCH_S: Final = 8.0
 
 
@@ -77,6 +91,12 @@ def go(browser: Browser, address: str, key: str) -> None:
 def begin(browser: Browser, key: str) -> None:
     browser.ask("fill", selector="#key", value=key)
     browser.ask("click", selector="#start")
+
+
+def until_titled(browser: Browser, title: str) -> None:
+    """The watch page asks for it when it plays."""
+    heading = "document.querySelector('h1').innerText"
+    browser.until(f"{heading} === {json.dumps(title)}", START_S)
 
 
 def until_served(url: str) -> None:
@@ -137,7 +157,7 @@ def test_a_browser_goes_live_and_another_one_watches(
     measured(go_to_playlist=f"{time.monotonic() - asked:.1f} s")
     browser.open(demo.facts["own"]["watch"])
     settle(browser)
-    assert browser.text("h1") == "Hello, <b>world</b> · mine"
+    until_titled(browser, "Hello, <b>world</b> · mine")
     since = now_in(browser)
     pictures = {browser.evaluate(PICTURE)}
     for _ in range(4):
@@ -184,7 +204,8 @@ def test_a_browser_goes_live_by_whip(
     measured: Callable[..., None],
 ) -> None:
     """What another one watches at the other POP, until its key is revoked; then until Stop; then
-    until its page is left for one that no UDP gets through to: that sends a recording."""
+    until its page is left for one that no UDP gets through to: that sends a recording, and so does
+    one that has no H.264, and says why."""
     key = demo.key("create", "direct")
     with broadcaster(tmp_path) as camera:
         go(camera, demo.facts["go"], "direct.wrong")
@@ -200,7 +221,7 @@ def test_a_browser_goes_live_by_whip(
         measured(go_to_playlist=f"{time.monotonic() - asked:.1f} s")
         browser.open(f"{demo.b}/watch/direct")
         browser.until_figures("f.phase === 'live' && f.playing && f.frames.total > 10", START_S)
-        assert browser.text("h1") == "Hello, <b>world</b> · direct"
+        until_titled(browser, "Hello, <b>world</b> · direct")
         sent = until(camera, "f.rate > 0 && f.trip !== null")
         row = state_of(demo.operators, "direct")
         assert row["source"] == "avc1 1280x720, Opus"
@@ -211,7 +232,8 @@ def test_a_browser_goes_live_by_whip(
         )
         key = demo.key("rotate", "direct")
         # By ICE alone it would be noticed 10 s later.
-        assert until(camera, "f.phase === 'over'", 6.0)["words"] == refused["words"]
+        told = until(camera, "f.phase === 'over'", 6.0)["words"]
+        assert told == "The POP ended the broadcast: this stream key was revoked."
         begin(camera, key)
         until(camera, "f.phase === 'live'")
         camera.ask("click", selector="#stop")
@@ -227,9 +249,17 @@ def test_a_browser_goes_live_by_whip(
         measured(on_air_without_udp=f"{time.monotonic() - asked:.1f} s")
         assert (on["way"], on["stream"], on["words"]) == ("recording", "direct", "")
         assert goodbyes(demo) == 4, "one of them went without"
+        camera.ask("click", selector="#stop")
+        until_free(demo, "direct")
+        camera.evaluate(VP8_ONLY)
+        begin(camera, key)
+        on = until(camera, "f.phase === 'live'")
+        assert (on["way"], on["stream"], on["words"]) == ("recording", "direct", "")
+        assert "found VP8, H.264 (packetization-mode=1) is needed" in on["notice"]
         seen = camera.seen()
         assert key not in str(seen["answers"])
-        assert all("401" in line for line in seen["console"]), seen["console"]
+        bad = [row for row in seen["answers"] if row[1] >= 400]
+        assert seen["console"] == [SAID.format(each) for each in REFUSALS], (bad, seen["failed"])
 
 
 def test_what_a_browser_refuses_or_lacks_is_a_plain_sentence(demo: Demo, tmp_path: Path) -> None:

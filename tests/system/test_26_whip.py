@@ -75,6 +75,10 @@ async def offered(at: Site, key: str, offer: str = OFFER) -> tuple[int, str]:
     return await at.curl(*TYPE, "-d", offer, key=key, path="whip")
 
 
+async def ended(at: Site, session: str) -> tuple[int, str]:
+    return await at.curl("-X", "DELETE", key=at.key, path=f"whip/{session}")
+
+
 def is_forgotten(origin: Origin) -> bool:
     door = origin._whip
     return not (door._sessions or door._ufrags or door._addresses or door._serving)
@@ -83,7 +87,8 @@ def is_forgotten(origin: Origin) -> bool:
 @site_of
 async def test_publishers_from_offer_to_goodbye(at: Site) -> None:
     """Whichever side begins the handshake. A second one is refused meanwhile; after the goodbye
-    nothing of it is left anywhere; a key that is revoked ends who came with it."""
+    nothing of it is left anywhere; a take-over, and a key that is revoked, end who came with it,
+    and its session's address says so (RFC 9725 4.2: DELETE), once."""
     async with publisher(at):
         await eventually(lambda: more_than(at.parts, 6), 20)
         assert at.live.describe()["source"] == "avc1 160x90, Opus"
@@ -99,10 +104,20 @@ async def test_publishers_from_offer_to_goodbye(at: Site) -> None:
     enough = len(at.parts) + 6
     async with publisher(at, "-whip_flags", "dtls_active") as revoked:
         await eventually(lambda: more_than(at.parts, enough), 20)
-        at.origin._catalog.rotate_keys("cam")
+        old, (name,) = at.key, at.origin._whip._sessions
+        at.key = at.origin._catalog.rotate_keys("cam")
         await eventually(lambda: is_forgotten(at.origin))
-        assert (await offered(at, at.key))[0] == 401
+        assert (await offered(at, old))[0] == 401
+        assert await ended(at, name) == (410, "this stream key was revoked")
+        assert (await ended(at, name))[0] == 404
         revoked.kill()  # it does not listen
+    async with publisher(at) as replaced:
+        await eventually(lambda: at.live.state == "live")
+        (name,) = at.origin._whip._sessions
+        at.origin._ingest.let_go("cam", at.live.epoch)
+        await eventually(lambda: is_forgotten(at.origin))
+        assert await ended(at, name) == (410, "another publisher took this stream over")
+        replaced.kill()
 
 
 @site_of

@@ -82,6 +82,14 @@ def test_what_is_second_or_unknown_is_declined_in_its_place() -> None:
     assert "a=group:BUNDLE 0 1\r\n" in said
 
 
+def test_of_simulcast_the_first_layer_is_taken() -> None:
+    """Whose answer names no layers is sent the first, the preferred one, alone."""
+    layers = "a=rid:h send\na=rid:l send\na=simulcast:send h;l\n"
+    plain, offer = (sdp.read(wire(HEAD + VIDEO + more)) for more in ("", layers))
+    assert sdp.answer(offer, PLACE, FINGERPRINT) == sdp.answer(plain, PLACE, FINGERPRINT)
+    assert "simulcast" not in sdp.answer(offer, PLACE, FINGERPRINT)
+
+
 def test_who_waits_for_a_handshake_gets_one() -> None:
     offer = sdp.read(wire(HEAD + VIDEO.replace("actpass", "passive")))
     assert not offer.active
@@ -98,6 +106,8 @@ def test_who_waits_for_a_handshake_gets_one() -> None:
         (HEAD + VIDEO.replace("packetization-mode=1", "packetization-mode=0"), "neither H.264"),
         (HEAD + VIDEO.replace("sendonly", "recvonly"), "neither H.264 nor Opus"),
         (HEAD + VIDEO.replace("a=rtcp-mux\n", ""), "neither H.264 nor Opus"),
+        (HEAD + AUDIO + VIDEO.replace("H264", "AV1"), "m=video: found VP8, AV1, H.264 (packet"),
+        (HEAD + VIDEO + AUDIO.replace("opus", "PCMU"), "m=audio: found PCMU, G722, Opus is needed"),
         (HEAD + VIDEO.replace("sha-256", "sha-1"), "a=fingerprint"),
         (HEAD + VIDEO.replace("actpass", "holdconn"), "a=setup"),
         (HEAD + VIDEO.replace("a=mid:1", "a=mid:1 2"), "a=mid"),

@@ -148,17 +148,20 @@ function start() {
     onTurn: turned,
   };
   if (window.RTCPeerConnection) {
-    sender = new WhipSender({ ...told, url: `${PUBLISH}whip`, onNoWay: () => record(told) });
+    const onNoWay = (why) => record(told, why);
+    sender = new WhipSender({ ...told, url: `${PUBLISH}whip`, onNoWay });
     turned();
   } else {
     record(told);
   }
 }
 
-function record(told) {
+/** why: it does not go by WebRTC, in words for people. */
+function record(told, why = "") {
   const address = new URL(PUBLISH, location.href);
   address.protocol = address.protocol.replace("http", "ws");
   sender = new Sender({ ...told, url: address.href, type: typeOf() });
+  sender.why = why;
   turned();
 }
 
@@ -180,7 +183,8 @@ function turned() {
   byId("on-air").hidden = !stream;
   byId("watch").href = byId("watch").textContent = `/watch/${stream}`;
   const title = over ? "Not on air" : phase === "reconnecting" ? "Connecting again" : "";
-  say(words && title, words, "strip");
+  if (phase === "live" && sender.why) say("Sending a recording", sender.why, "strip");
+  else say(words && title, words, "strip");
 }
 
 async function countViewers() {

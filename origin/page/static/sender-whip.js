@@ -1,9 +1,10 @@
 // One broadcast over WebRTC (WHIP): less behind than a recording, but what is late is lost.
 //
 // Laws: the browser's own congestion control sets the bitrate, up to what was chosen. A connection
-// that breaks is begun anew, and for viewers the same stream goes on. Where the POP has no WHIP, or
-// UDP does not get through to it, that is `onNoWay`, once, when nothing of this is left there: the
-// broadcast may go another way. Does not know the page.
+// that breaks is begun anew, and for viewers the same stream goes on. Where the POP has no WHIP,
+// UDP does not get through to it, or the picture is in no codec that it takes so, that is
+// `onNoWay`, once, when nothing of this is left there: the broadcast may go another way. Does not
+// know the page.
 
 const TYPE = "application/sdp";
 const ASK_MS = 1000;
@@ -22,7 +23,7 @@ export class WhipSender {
   #mark = [0, 0]; // [ms, bytes] of the last rate
   #earlier = { bytes: 0, sent: 0, dropped: 0 }; // of connections before this one
 
-  /** As Sender, and onNoWay(): somebody else is to send. */
+  /** As Sender, and onNoWay(words): somebody else is to send; why, if the POP said so. */
   constructor({ url, key, title, bitrate, media, onTurn, onNoWay }) {
     Object.assign(this, { url, key, title, bitrate, media, onTurn, onNoWay });
     this.phase = "connecting";
@@ -116,7 +117,7 @@ export class WhipSender {
   /** At the start another way may do; later this one did. */
   #failed(words) {
     if (this.begun) this.#again(words);
-    else this.#giveUp();
+    else this.#giveUp(words);
   }
 
   #state(peer) {
@@ -159,21 +160,25 @@ export class WhipSender {
     Object.assign(this, { behind, trip });
   }
 
-  /** Begin anew, after a pause that grows while it does not hold. */
-  #again(words) {
-    this.#leave();
+  /** Begin anew, after a pause that grows while it does not hold; if the POP does not say that it
+   *  ended the broadcast for good. */
+  async #again(words) {
+    const leaving = this.#leave();
     this.#turn("reconnecting", words);
+    const why = await leaving;
+    if (this.phase === "over") return;
+    if (why) return void this.#turn("over", `The POP ended the broadcast: ${why}.`);
     const pause = AGAIN_MS[Math.min(this.#tries, AGAIN_MS.length - 1)];
     this.#tries += 1;
     this.#timers.push(setTimeout(() => this.#connect(), pause));
   }
 
-  async #giveUp() {
+  async #giveUp(words = "") {
     await this.#leave();
-    if (this.phase !== "over") this.onNoWay();
+    if (this.phase !== "over") this.onNoWay(words);
   }
 
-  /** Resolves when the POP has heard of it. */
+  /** Resolves when the POP has heard of it: to why it had ended it for good, "" if it had not. */
   #leave() {
     const [peer, session] = [this.#peer, this.#session];
     this.#clear();
@@ -199,5 +204,9 @@ export class WhipSender {
 }
 
 async function end(session) {
-  if (session) await fetch(session, { method: "DELETE", keepalive: true }).catch(() => null);
+  if (!session) return "";
+  const signal = AbortSignal.timeout(SILENT_MS);
+  return fetch(session, { method: "DELETE", keepalive: true, signal })
+    .then(async (told) => (told.status === 410 ? (await told.text()).trim() : ""))
+    .catch(() => "");
 }

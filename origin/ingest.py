@@ -277,6 +277,7 @@ class Ingest:
             return
         log.warning("goes on in another data centre", extra={"stream": stream, "epoch": epoch})
         live.let_go()
+        self._splices.pop(stream, None)  # a body that comes back begins anew
         replacing = asyncio.create_task(self._replace(self._bodies_of(stream)))
         self._elsewhere[stream] = replacing
 

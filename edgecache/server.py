@@ -88,10 +88,9 @@ class Daemon:
         self._filler.on_text = self._follower.passed
         self._receiver = PushReceiver(self._plane, self._verifier, config, on_stored=self._stored)
         self._receiver.on_target = self._filler.lifetimes.target
-        self._push = Door(
-            "push", self._receiver.handle, admit=self._receiver.admit,
-            limits=Limits(body_bytes=config.cache.object_max, connections=config.push.connections),
-        )  # fmt: skip
+        self._filler.outdated = self._receiver.outdated
+        limits = Limits(body_bytes=config.cache.object_max, connections=config.push.connections)
+        self._push = Door("push", self._receiver.handle, admit=self._receiver.admit, limits=limits)
         self._ways = Ways(config.origin.ca_file, resolve_s=config.origin.resolve / 1000)
         self._interest = make_interest(
             config, self._plane, self._sockets, self._sign if self._secrets else None, self._ways

@@ -96,7 +96,7 @@ class Pull:
     async def live(self, request: web.Request) -> web.StreamResponse:
         path = request.rel_url.raw_path
         if path.endswith(_PLAYLISTS):
-            return await self._playlist(request, path)
+            return await self._live_playlist(request, path)
         try:
             stored = await self._store.fetch(path)
         except StoreError as error:
@@ -143,6 +143,17 @@ class Pull:
         return _asset(request, asset)
 
     # -- playlists
+
+    async def _live_playlist(self, request: web.Request, path: str) -> web.Response:
+        """Says, as a push does, of which timeline it is, and that a refusal is: the stream may go
+        on in another data centre."""
+        try:
+            response = await self._playlist(request, path)
+        except StoreError as error:
+            response = refusal(error.status, error.reason)
+        if epoch := self._store.epoch(path):
+            response.headers["Edge-Epoch"] = epoch
+        return response
 
     async def _playlist(self, request: web.Request, path: str) -> web.Response:
         wants_gzip = _accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))

@@ -192,6 +192,11 @@ class Store:
         slot = window.playlists.get(path) if window else None
         return slot.newest if slot else None
 
+    def epoch(self, path: str) -> str:
+        """The timeline that the playlist at `path` shows, "" when nobody knows."""
+        window = self._window_of(path)
+        return window.made or window.epoch if window else ""
+
     async def fetch(self, path: str) -> StoredObject:
         """The object at `path`; the hinted next part is waited for (RFC 8216bis 6.2.6). Raises
         StoreError: 404 for a name that is neither there nor hinted, 503 when it does not come in

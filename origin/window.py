@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from .model import Hops, MediaObject, PartObject, PlaylistVersion, Publication
-from .names import media_path, part_path, relative, segment_path
+from .names import is_newer, media_path, part_path, relative, segment_path
 from .signals import Signal
 
 _AHEAD: Final = 4  # segments that are waited for; as an edge does (control/policy.py)
@@ -176,6 +176,7 @@ class Window:
         self.stream = stream
         self.epoch = ""  # of what is made now
         self.epochs: set[str] = set()  # of what is listed
+        self.made = ""  # of the newest media that has come
         self.ended = False
         self.objects: dict[str, StoredObject] = {}  # parts and segments, oldest first
         self.archive: dict[str, StoredObject] = {}  # segments that are on disk only, oldest first
@@ -215,6 +216,7 @@ class Window:
     def add_init(self, item: MediaObject) -> StoredObject:
         stored = StoredObject.of(item, float("inf"))
         self.inits[item.path] = (item, stored)
+        self._made(item.path)
         self.hint_signal(track_of(item.path)).fire()
         return stored
 
@@ -246,7 +248,13 @@ class Window:
             expires_s=expires_s,
         )
         self._segments.setdefault(item.track, []).append(segment)
+        self._made(item.path)
         return segment
+
+    def _made(self, path: str) -> None:
+        epoch = path.split("/")[3]
+        if is_newer(epoch, self.made):
+            self.made = epoch
 
     def publish(self, version: PlaylistVersion) -> bool:
         """False when the version is not newer. The stream has ended when all its playlists that can

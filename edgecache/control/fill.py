@@ -24,6 +24,7 @@ from .attempts import Attempts
 from .filling import Filling, Lane, Stopped
 from .hedge import hedged
 from .lifetimes import Lifetimes
+from .response import Head
 from .retrieve import Text, retrieve, within
 from .routes import Route
 from .upstream import Origin
@@ -40,12 +41,14 @@ _LIVE_SEGMENTS: Final = 8  # behind the newest
 
 class Filler:
     """Takes misses and fills them. `counts` is monotonic: `<what>` or `<what>.<label>`. `on_text`
-    is given every playlist on a route of kind live before it is shown; True: it answers for it."""
+    is given every playlist on a route of kind live before it is shown; True: it answers for it. One
+    that is `outdated` is asked for elsewhere."""
 
     def __init__(self, route_of: Callable[[bytes], Route], config: EdgeConfig) -> None:
         self._route_of = route_of
         self._config = config
         self.on_text: Callable[[bytes, Text], bool] = lambda _key, _text: False
+        self.outdated: Callable[[bytes, Head], bool] = lambda _key, _head: False
         self._tasks: set[asyncio.Task[bool]] = set()
         self._running: set[Filling] = set()
         self._newest: dict[policy.Track, tuple[int, int]] = {}
@@ -225,7 +228,7 @@ class Filler:
         """A playlist is whole before anybody is shown it."""
         text = await retrieve(
             filling.route, filling.key, self._config.origin,
-            held=filling.held, loop=filling.fill.loop,
+            held=filling.held, outdated=self.outdated, loop=filling.fill.loop,
         )  # fmt: skip
         filling.refused = text.refused
         if text.refused:

@@ -18,7 +18,7 @@ import logging
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -88,7 +88,7 @@ class Follower:
         self.counts["followed"] += 1
         self._in_routes[rules.prefix] += 1
         ahead = Ahead(self._plane, self._filler, self.counts)
-        follow = Follow(name, route, view, self._plane, ahead, self._config)
+        follow = Follow(name, route, view, self._plane, ahead, self._config, self._filler.outdated)
         follow.begin(text)
         self._open[name] = (follow, asyncio.create_task(self._run(follow)))
         return name == key
@@ -158,6 +158,7 @@ class Follow:
         plane: Plane,
         ahead: Ahead,
         config: EdgeConfig,
+        outdated: Callable[[bytes, Head], bool],
     ) -> None:
         self.key = key
         self.route = route
@@ -166,6 +167,7 @@ class Follow:
         self._plane = plane
         self._ahead = ahead
         self._config = config
+        self._outdated = outdated
         self._missed = asyncio.Event()
         self._seen_s = monotonic()
         self._asked_s = monotonic()  # when the newest text was asked for
@@ -245,7 +247,10 @@ class Follow:
         held = bool(self._view.directives)
         key = policy.with_query(self.key, self._view.directives)
         updates = (policy.with_query(key, f"_HLS_skip={kind}") for kind in self._view.skips)
-        ask = partial(retrieve, self.route, settings=self._config.origin, held=held)
+        ask = partial(
+            retrieve, self.route,
+            settings=self._config.origin, held=held, outdated=self._outdated,
+        )  # fmt: skip
         whole, *found = await asyncio.gather(*map(ask, (key, *updates)), return_exceptions=True)
         if isinstance(whole, BaseException):
             raise whole

@@ -394,5 +394,5 @@ def answer_for(reason: str, *, text: bool = False) -> int:
     """The status for viewers when all attempts are spent. A playlist (`text`) whose origin is away
     is Service Unavailable, so that players ask again (RFC 8216bis 6.2.5.2)."""
     statuses = {"timeout": 504, "connect_timeout": 504, "unavailable": 503, "busy": 503}
-    away = {*statuses, "refused", "unresolved", "cut", "slow", "status_5xx"}
+    away = {*statuses, "refused", "unresolved", "cut", "slow", "status_5xx", "outdated"}
     return 503 if text and reason in away else statuses.get(reason, 502)

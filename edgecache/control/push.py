@@ -25,10 +25,11 @@ from ..errors import SignatureError
 from ..histogram import Histogram
 from ..signing import Verifier
 from . import policy
-from .epochs import Epochs
+from .epochs import Epochs, number_of
 from .http1 import Request, Response, refusal
 from .pushed import Object, Part, PushError, Version, epoch_of, key_of, parse
 from .quota import Quota
+from .response import Head
 
 if TYPE_CHECKING:
     from .._core import Fill, Plane
@@ -182,6 +183,14 @@ class PushReceiver:
         self._saw(key)
         self._charge(key, size, ttl_ms)
         self._on_stored(key)
+
+    def outdated(self, key: bytes, head: Head) -> bool:
+        """Has a newer timeline been pushed than the one that an origin answers with?"""
+        try:
+            epoch = number_of(head.get("edge-epoch"))
+        except ValueError:
+            return False  # it does not say
+        return self._epochs.outdates(policy.stream_of(key), epoch)
 
     def close(self) -> None:
         for key, segment in list(self._segments.items()):

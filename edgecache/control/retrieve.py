@@ -115,10 +115,17 @@ class _Whole:
 
 
 async def retrieve(
-    route: Route, key: bytes, settings: sources.Origin, *, held: bool, loop: bytes = b""
+    route: Route,
+    key: bytes,
+    settings: sources.Origin,
+    *,
+    held: bool,
+    outdated: Callable[[bytes, Head], bool],
+    loop: bytes = b"",
 ) -> Text:
     """Raises UpstreamError. `held`: the origin answers when there is something new, so its silence
-    is not a reason to ask another one. `loop`: the caches that the request came through."""
+    is not a reason to ask another one. `outdated`: what it says is of the past, another one may
+    know better. `loop`: the caches that the request came through."""
     first_byte_s = (settings.blocking if held else settings.first_byte) / 1000
     whole: _Whole | None = None
 
@@ -135,7 +142,10 @@ async def retrieve(
             async with asyncio.timeout(settings.total / 1000):
                 await within(route, origin, key, ask)
             assert whole is not None
-            return whole.text()
+            text = whole.text()
+            if not outdated(key, text.head):
+                return text
+            error = UpstreamError("outdated", "the stream goes on elsewhere")
         except TimeoutError:
             error = UpstreamError("timeout", "no text in time", retryable=False)
         except UpstreamError as failed:

@@ -139,6 +139,22 @@ async def test_a_playlist_blocks_until_its_version() -> None:
             assert late.headers["Cache-Control"] == "no-store"
 
 
+@looped
+async def test_a_playlist_says_of_which_timeline_it_is() -> None:
+    """A refusal, too: that there is no such version may be of the past."""
+    made = HandMade(epoch="abc")
+    async with serving() as (origin, http):
+        publish(origin, made.opening("v"))
+        for query, status in (("", 200), ("?_HLS_msn=99", 400)):
+            async with http.get(f"/live/cam/v.m3u8{query}") as answer:
+                assert (answer.status, answer.headers["Edge-Epoch"]) == (status, "abc")
+        publish(origin, HandMade(epoch="abd").opening("v"))
+        async with http.get("/live/cam/v.m3u8") as answer:
+            assert answer.headers["Edge-Epoch"] == "abd"
+        async with http.get("/live/other/v.m3u8") as answer:
+            assert (answer.status, "Edge-Epoch" in answer.headers) == (404, False)
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [

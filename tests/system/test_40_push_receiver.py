@@ -48,7 +48,14 @@ def push_part(edge: Edge, track: str, msn: int, index: int) -> Answer:
 
 
 def push_version(
-    edge: Edge, path: str, text: bytes, version: str, *, hold_ms: int = 2000, ended: bool = False
+    edge: Edge,
+    path: str,
+    text: bytes,
+    version: str,
+    *,
+    hold_ms: int = 2000,
+    ended: bool = False,
+    epoch: str = "0",
 ) -> Answer:
     variants = {"full": text, "full.gzip": gzip.compress(text), "delta": b"#DELTA " + text}
     body = b"".join(variants.values())
@@ -59,11 +66,31 @@ def push_version(
         "Edge-Hold": str(hold_ms),
         "Edge-Advance": "12",
         "Edge-Ended": str(int(ended)),
+        "Edge-Epoch": epoch,
         "Edge-Variants": ",".join(f"{name}={len(data)}" for name, data in variants.items()),
         "Content-Type": "application/vnd.apple.mpegurl",
         "Cache-Control": "max-age=1",
     }
     return edge.put(path, body, fields)
+
+
+def test_a_data_centre_that_lost_a_stream_is_not_believed_when_it_is_pulled(
+    edge: Edge, origin: ScriptedOrigin, spare: ScriptedOrigin
+) -> None:
+    """One that was back had the playlist of its past: numbers went back when the pushed one's time
+    ran out in a fail-over, and a blocking request was a bad one (400)."""
+    late, news = "Edge-Epoch: t1", "Edge-Epoch: t2"
+    assert push_version(edge, "/live/moved/v.m3u8", b"pushed", "9.0.8", epoch="t2").status == 204
+    for name, said in (
+        ("w", ok(b"past", late)),
+        ("x", ok(b"too far", late, status="400 Bad Request")),
+    ):
+        path, nobody = f"/live/moved/{name}.m3u8", f"/live/moved/{name}{name}.m3u8"
+        for at, answer in ((path, ok(b"news", news)), (nobody, said)):
+            origin.says(at, said)
+            spare.says(at, answer)
+        assert edge.get(path).body == b"news"
+        assert edge.get(nobody).status == 503
 
 
 def test_an_object_is_stored_once_and_never_changed(edge: Edge, origin: ScriptedOrigin) -> None:

@@ -38,9 +38,14 @@ async def routed(*origins: Origin) -> AsyncIterator[Route]:
         await asyncio.sleep(0.01)
 
 
+def never(_key: bytes, _head: Head) -> bool:
+    """Nothing that an origin says is of the past."""
+    return False
+
+
 async def failure(found: Route, *, held: bool = False) -> str:
     with pytest.raises(UpstreamError) as caught:
-        await retrieve(found, b"/a.m3u8", SETTINGS, held=held)
+        await retrieve(found, b"/a.m3u8", SETTINGS, held=held, outdated=never)
     return caught.value.reason
 
 
@@ -48,8 +53,8 @@ async def failure(found: Route, *, held: bool = False) -> str:
 async def test_a_text_is_whole_and_plain() -> None:
     answers = [ok(b"hello", b"Age: 7\r\n"), ok(PACKED, b"Content-Encoding: gzip\r\n")]
     async with routed(Origin(answers)) as found:
-        first = await retrieve(found, b"/a.m3u8", SETTINGS, held=False)
-        second = await retrieve(found, b"/a.m3u8", SETTINGS, held=False)
+        first = await retrieve(found, b"/a.m3u8", SETTINGS, held=False, outdated=never)
+        second = await retrieve(found, b"/a.m3u8", SETTINGS, held=False, outdated=never)
         assert (first.body, first.age_s, first.refused) == (b"hello", 7, 0)
         assert (second.body, second.age_s) == (b"hello", 0)
 
@@ -61,8 +66,29 @@ async def test_another_origin_is_tried_and_a_refusal_is_an_answer() -> None:
         Origin([ok(b"").replace(b"200", b"404")]),
     )
     async with routed(busy, missing) as found:
-        assert (await retrieve(found, b"/a.m3u8", SETTINGS, held=False)).refused == 404
+        assert (
+            await retrieve(found, b"/a.m3u8", SETTINGS, held=False, outdated=never)
+        ).refused == 404
         assert (len(busy.heads), len(missing.heads)) == (1, 1)
+
+
+@looped
+async def test_what_is_of_the_past_is_passed_over() -> None:
+    def outdated(key: bytes, head: Head) -> bool:
+        assert key == b"/a.m3u8"
+        return head.get("edge-epoch") == "t1"
+
+    for late in (
+        ok(b"late", b"Edge-Epoch: t1\r\n"),
+        ok(b"", b"Edge-Epoch: t1\r\n").replace(b"200", b"400"),
+    ):
+        news = ok(b"news", b"Edge-Epoch: t2\r\n")
+        async with routed(Origin([late]), Origin([news])) as found:
+            text = await retrieve(found, b"/a.m3u8", SETTINGS, held=False, outdated=outdated)
+            assert text.body == b"news"
+        async with routed(Origin([late])) as found:
+            with pytest.raises(UpstreamError, match="goes on elsewhere"):
+                await retrieve(found, b"/a.m3u8", SETTINGS, held=False, outdated=outdated)
 
 
 @looped
@@ -71,7 +97,7 @@ async def test_silence_of_who_holds_is_not_a_reason_to_ask_another() -> None:
     silent, other = Origin([b""]), Origin([ok(b"other")])
     async with routed(silent, other) as found:
         with pytest.raises(UpstreamError, match="no answer"):
-            await retrieve(found, b"/a.m3u8?_HLS_msn=1", settings, held=True)
+            await retrieve(found, b"/a.m3u8?_HLS_msn=1", settings, held=True, outdated=never)
         assert other.heads == []
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from .config import EdgeConfig
 from .control import manager, sockets
+from .control.admission import SignFields
 from .control.dial import Ways
 from .control.interest import Interest
 from .control.manager import Given, Sockets
-from .control.passage import SignFields
 from .control.routes import Routes
 from .errors import EdgeError
 

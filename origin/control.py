@@ -21,6 +21,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edgecache import tracknames
+from edgecache.containers import FLV
 from edgecache.errors import SignatureError
 from edgecache.signing import Verifier
 
@@ -43,7 +44,7 @@ from .tracksession import Publisher
 from .whip import WhipDoor
 
 BODY_MAX: Final = 1 << 20  # a subscription to MAX_STREAMS streams of the longest names
-_FLV: Final = ("video/x-flv", "application/octet-stream")
+_FLV: Final = (FLV, "application/octet-stream")
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 _TITLE_CHARS: Final = 100
 _ALIVE_S: Final = 0.5  # between two lines that a POP hears
@@ -241,7 +242,10 @@ class Control:
                     sender = Publisher(publisher, key_id, title)
                     await self._tracks.take(stream, track, request.content, sender)
                 elif place is not None:
-                    splice = self._ingest.attach(stream, place, publisher=publisher)
+                    splice = self._ingest.attach(
+                        stream, place, publisher=publisher, title=title,
+                        kind=FLV if request.content_type in _FLV else request.content_type,
+                    )  # fmt: skip
                     return await self._follow(request, splice, place, seat)
                 else:
                     await self._ingest.serve(

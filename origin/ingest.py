@@ -11,14 +11,15 @@ handed over; all others end. Every session ends in one counted result, whatever 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Literal
 
-from . import names, remux
+from edgecache.containers import FLV
+
+from . import names
 from .broker import BrokerError
 from .chronicle import Chronicles, Record, Row
 from .encoding import Settings
@@ -28,7 +29,8 @@ from .ledger import Tally
 from .model import Publication
 from .notes import Discontinuities
 from .presentation import Presentation
-from .receive import Body, RefusedError, Result, receive
+from .receive import Body, Publisher, RefusedError, Result, take
+from .remux import CONTAINERS
 from .resume import Reach, Taken
 from .showing import Showing
 from .slate import Slate
@@ -109,15 +111,18 @@ class Ingest:
         elif sum(one.state != "ended" for one in self._streams.values()) >= self._limit:
             raise RefusedError(503, f"{self._limit} streams are live, which is all there may be")
 
-    def attach(self, stream: str, place: Place, *, publisher: str) -> Splice:
-        """The session that a body of this place belongs to. Raises RefusedError."""
+    def attach(
+        self, stream: str, place: Place, *, publisher: str, kind: str = FLV, title: str = ""
+    ) -> Splice:
+        """The session that a body of this place and `kind` belongs to. Raises RefusedError."""
         known = self._splices.get(stream)
         if known is not None and known.continues(place):
             return known
         self.check(stream)
         yielding = self._yielding(stream)
-        splice = self._splices[stream] = Splice(place, hold_s=self._hold_s)
-        session = asyncio.create_task(self._session(stream, splice, place, publisher, yielding))
+        splice = self._splices[stream] = Splice(place, hold_s=self._hold_s, kind=kind)
+        who = Publisher(publisher, CONTAINERS.get(kind, ""), title)
+        session = asyncio.create_task(self._session(stream, splice, place, who, yielding))
         self._sessions.add(session)
         session.add_done_callback(self._sessions.discard)
         return splice
@@ -127,18 +132,18 @@ class Ingest:
         stream: str,
         splice: Splice,
         place: Place,
-        publisher: str,
+        who: Publisher,
         yielding: list[asyncio.Task[Result]],
     ) -> None:
         result = Result(500, 0, "the session failed")
         try:
             await self._replace(yielding)
-            live = self._live(stream)
-            media, late_s = splice.chunks(), place.age_s
-            result = await self._run(
-                live,
-                receive(live, media, idle_s=self._idle_s, publisher=publisher, backlog_s=late_s),
-            )
+            live = self._begin(stream, who)
+            taking = take(
+                live, splice.chunks(), who, ffmpeg=self._ffmpeg, idle_s=self._idle_s,
+                backlog_s=place.age_s, seen=splice.paired,
+            )  # fmt: skip
+            result = await self._run(live, taking)
             if splice.left:
                 result = await self._left(live, splice, result.received)
         finally:
@@ -157,14 +162,14 @@ class Ingest:
     async def serve(
         self, stream: str, body: Body, *, publisher: str, container: str = "", title: str = ""
     ) -> Result:
-        """A whole byte stream: FLV, or a `container` that remux.py reads. title: for people, ""
-        for none, or the one that the stream has. Raises RefusedError unless it ended well or was
+        """A whole byte stream of a Publisher. Raises RefusedError unless it ended well or was
         cut."""
         self.check(stream)
         await self._replace(self._yielding(stream))
-        live = self._live(stream)
-        self._titles[stream] = title or self._titles.get(stream, "")
-        result = await self._run(live, self._receive(live, body, publisher, container))
+        who = Publisher(publisher, container, title)
+        live = self._begin(stream, who)
+        taking = take(live, body.iter_any(), who, ffmpeg=self._ffmpeg, idle_s=self._idle_s)
+        result = await self._run(live, taking)
         if result.status not in (200, 499):
             raise RefusedError(result.status, result.reason)
         return result
@@ -189,15 +194,6 @@ class Ingest:
         told = {"stream": stream, "status": result.status, "reason": result.reason}
         log.info("body ended", extra=told)
         return result
-
-    async def _receive(
-        self, live: LiveStream, body: Body, publisher: str, container: str
-    ) -> Result:
-        came = body.iter_any()
-        if not container:
-            return await receive(live, came, idle_s=self._idle_s, publisher=publisher)
-        async with contextlib.aclosing(remux.flv(came, container, self._ffmpeg)) as tags:
-            return await receive(live, tags, idle_s=self._idle_s, publisher=publisher)
 
     def _bodies_of(self, stream: str) -> list[asyncio.Task[Result]]:
         return [task for task, name in self._bodies.items() if name == stream and not task.done()]
@@ -329,6 +325,11 @@ class Ingest:
         leaving = self._elsewhere.values()
         await asyncio.gather(*bodies, *self._sessions, *leaving, return_exceptions=True)
         await asyncio.gather(*(live.end() for live in self._streams.values()))
+
+    def _begin(self, stream: str, who: Publisher) -> LiveStream:
+        live = self._live(stream)
+        self._titles[stream] = who.title or self._titles.get(stream, "")
+        return live
 
     def _live(self, stream: str) -> LiveStream:
         known = self._streams.get(stream)

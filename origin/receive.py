@@ -7,14 +7,17 @@ Laws: no framework; a body is any asynchronous iterator of bytes. Whatever a pub
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from edgecache.errors import EdgeError, Source
 from edgecache.flv import FlvError
 
+from . import remux
 from .broker import BrokerError
+from .ffmpeg import Ffmpeg
 from .stream import BusyError, LiveStream
 
 
@@ -44,6 +47,37 @@ class Result:
     status: int
     received: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """container: one that remux.py reads, "" for FLV. title: for people, "" for none, or the one
+    that the stream has."""
+
+    address: str
+    container: str
+    title: str
+
+
+async def take(
+    stream: LiveStream,
+    came: AsyncIterator[bytes],
+    who: Publisher,
+    *,
+    ffmpeg: Ffmpeg,
+    idle_s: float,
+    backlog_s: float = 0.0,
+    seen: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = aiter,
+) -> Result:
+    """One publisher's bytes, whatever they are, into `stream`. seen: it is shown the tags that
+    become of a container, and passes them on."""
+    async with contextlib.AsyncExitStack() as stack:
+        if who.container:
+            tags = remux.flv(came, who.container, ffmpeg)
+            came = seen(await stack.enter_async_context(contextlib.aclosing(tags)))
+        return await receive(
+            stream, came, publisher=who.address, idle_s=idle_s, backlog_s=backlog_s
+        )
 
 
 async def receive(

@@ -1,9 +1,10 @@
 """One publisher's session over as many bodies as it takes: a lost connection is no end of it.
 
-Laws: tags come out once, in the order of their numbers, whatever bodies repeat; `chunks` is one FLV
-stream. A newer body ends the one before. Without a body for `hold_s` the session is cut. One that
-is to leave() ends before the next tag with which another data centre can begin. Bound: `_AHEAD`
-chunks are read before the stream takes them. Does not know streams, HTTP or media.
+Laws: numbers (of FLV tags, or bytes of a container) come out once, in their order, whatever bodies
+repeat; `chunks` is one body. A newer body ends the one before. Without a body for `hold_s` the
+session is cut. One that is to leave() ends before the next place where another data centre can
+begin. Bound: `_AHEAD` chunks are read before the stream takes them. Does not know streams, HTTP or
+media.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from edgecache.flv import HEADER, VIDEO, FlvError, FlvReader, Tag
+from edgecache.containers import FLV, READERS
+from edgecache.flv import FlvError
+from edgecache.pieces import Piece
 
 from .chronicle import Row
 from .handover import Safe, Teller
+from .pairing import Pairing
 from .receive import Result
 from .signals import Signal
 
@@ -29,9 +33,9 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Of a body in a session: its first `head` tags are configuration, and have no numbers; the
-    others are numbered from `first` on. The oldest of those came to the POP `age_s` ago. It knows
-    so many `others` where the session could go on."""
+    """Of a body in a session: it begins with `head` tags (of a container: bytes) of configuration,
+    which have no numbers; what follows is numbered from `first` on. The oldest of that came to the
+    POP `age_s` ago. It knows so many `others` where the session could go on."""
 
     session: str
     first: int = 0
@@ -64,27 +68,28 @@ class CutError(Exception):
 
 
 class Splice:
-    """attach() each body; chunks() is what they are together. `result` is how the session ended,
-    set by whoever takes the chunks."""
+    """attach() each body, all of them of one `kind` (a media type); chunks() is what they are
+    together. `result` is how the session ended, set by whoever takes the chunks."""
 
-    def __init__(self, place: Place, *, hold_s: float) -> None:
+    def __init__(self, place: Place, *, hold_s: float, kind: str = FLV) -> None:
         self.session = place.session
         self.others = place.others
         self.result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.keep = 0  # number of the first tag that another data centre would need
+        self.keep = 0  # the first number that another data centre would need
         self.past: list[Row] = NOTHING  # and what it would go on from
         self.teller = Teller()
         self._news = Signal()  # they are other ones
         self._begin = place
-        self._taken = place.first  # number of the next tag
+        self._taken = place.first  # the next number
+        self._kind = kind
+        self._pairing = None if kind == FLV else Pairing(place.first)
         self._hold_s = hold_s
         self._ready: asyncio.Queue[bytes | FlvError | None] = asyncio.Queue(_AHEAD)
         self._feeding: asyncio.Task[bool] | None = None
         self._changed = Signal()  # something is ready, or a body came or went
         self._is_new = True
-        self._has_picture = False
         self._leaving = False
-        self.left = False  # before a tag to begin with: all before that one came out
+        self.left = False  # before a place to begin: all before that came out
 
     @property
     def waits(self) -> bool:
@@ -98,8 +103,12 @@ class Splice:
         )
 
     def acknowledge(self, safe: Safe) -> None:
-        """Its tag is counted in what came out, configuration included."""
-        self.keep = self._begin.first + max(0, safe.tag - self._begin.head)
+        """Its tag is counted in the FLV stream that became of what came out, configuration
+        included."""
+        if self._pairing is not None:
+            self.keep = self._pairing.number(safe.tag)
+        else:
+            self.keep = self._begin.first + max(0, safe.tag - self._begin.head)
         self.past = safe.past
         self._news.fire()
 
@@ -139,8 +148,8 @@ class Splice:
                 self._changed.fire()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """One FLV stream. Raises FlvError for what is none, and CutError."""
-        yield HEADER
+        """One body. Raises FlvError for what is no FLV, and CutError."""
+        yield READERS[self._kind]().header
         while True:
             chunk = await self._next()
             if chunk is None:
@@ -165,24 +174,25 @@ class Splice:
         await self._ready.put(chunk)
         self._changed.fire()
 
+    async def paired(self, tags: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """FLV bytes that are made of a container's chunks; from then on it is known of which."""
+        assert self._pairing is not None, "these are the publisher's own tags"
+        async for data in tags:
+            self._pairing.made(data)
+            yield data
+
     async def _feed(self, body: AsyncIterator[bytes], place: Place) -> bool:
         """False: the body broke off."""
-        reader = FlvReader()
-        head = place.head if self._is_new else 0
-        skipped = 0 if self._is_new else place.head + self._taken - place.first
+        reader = READERS[self._kind]()
+        number = place.first - place.head
+        since = number if self._is_new else self._taken
         self._is_new = False
         try:
             async for data in body:
-                tags = reader.feed(data)
-                fresh = tags[skipped:]
-                skipped -= len(tags) - len(fresh)
-                fresh = self._before_leaving(fresh)
-                self._taken += max(0, len(fresh) - head)
-                head = max(0, head - len(fresh))
-                if fresh:
-                    await self._put(b"".join(tag.encode() for tag in fresh))
+                number = await self._take(reader.feed(data), number, since)
                 if self.left:
                     break
+            await self._take(reader.end(), number, since)
             await self._put(None)
         except FlvError as error:
             await self._put(error)
@@ -190,11 +200,21 @@ class Splice:
             return False
         return True
 
-    def _before_leaving(self, tags: list[Tag]) -> list[Tag]:
-        """Those that still belong to this session's stream."""
-        for index, tag in enumerate(tags):
-            self._has_picture |= tag.kind == VIDEO
-            if self._leaving and tag.is_entry(has_picture=self._has_picture):
-                self.left = True
-                return tags[:index]
-        return tags
+    async def _take(self, pieces: list[Piece], number: int, since: int) -> int:
+        """Put out what is new of pieces from this number on; `since`: what was before this body.
+        Returns the number behind them."""
+        fresh = []
+        for piece in pieces:
+            begin, end = number, number + piece.size
+            if end > since and not self.left:
+                self.left = self._leaving and piece.is_entry and begin >= since
+                if self.left:
+                    break
+                if piece.is_entry and begin >= since and self._pairing is not None:
+                    self._pairing.entry(begin, piece.at_ms)
+                fresh.append(piece.behind(since - begin).data if begin < since else piece.data)
+            number = end
+        if fresh:
+            await self._put(b"".join(fresh))
+            self._taken = max(self._taken, number)
+        return number

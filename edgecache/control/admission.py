@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from .. import signing
 from ..errors import EdgeError, Source, UpstreamError
 from .breaker import Breaker
 from .dial import Ways
@@ -28,6 +29,13 @@ from .put import Answer, post
 
 Sign = Callable[[str, str], str]
 """(method, target) -> value of `Authorization`."""
+
+
+class SignFields(Protocol):
+    """(method, target, fields) -> the same, of a request whose `edge-*` fields count."""
+
+    def __call__(self, method: str, target: str, fields: signing.Fields, /) -> str: ...
+
 
 TARGET: Final = "/api/publish"
 _STREAM: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)

@@ -15,13 +15,12 @@ from collections.abc import Callable, Mapping
 
 from ..config import EdgeConfig
 from ..errors import ConfigError
-from .admission import Admission
+from .admission import Admission, SignFields
 from .dial import Ways
 from .ingest import IngestRouter, limits_of
-from .passage import SignFields
 from .srt import SrtRouter
 from .tlsdoor import Certificate
-from .upload import Uploads
+from .upload import Limits, Uploads
 from .whip import WhipRelay
 from .whipdoor import WhipDoor
 
@@ -39,13 +38,16 @@ class Broadcasters:
         centres = config.ingest.data_centres or config.origin.urls
         admission = Admission(data_centres=centres, sign=plain, ways=ways)
         limits = limits_of(config.ingest)
-        self._router = IngestRouter(admission=admission, sign=plain, limits=limits)
+        self._router = IngestRouter(admission=admission, sign=sign, limits=limits)
         self._srt = SrtRouter(admission=admission)
         chain, key = config.ingest.certificate, config.ingest.private_key
         self._certificate = Certificate(chain, key) if chain and key else None
         self._whip = WhipRelay(public=config.ingest.whip_public)
         whip = WhipDoor(self._whip, admission=admission, sign=sign)
-        uploads = Uploads(admission=admission, sign=sign, hosts=config.hosts(), whip=whip)
+        uploads = Uploads(
+            admission=admission, sign=sign, hosts=config.hosts(), whip=whip,
+            limits=Limits(relay=limits.relay),
+        )  # fmt: skip
         self.uploads = uploads if config.ingest.http else None
 
     @property

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from ..config import Ingest as Config
+from ..containers import FLV, TagReader
 from ..flv import Tag
 from ..rtmp import Ended, Event, PublishRequested, RtmpError, Session
 from . import relay
-from .admission import Admission, RefusedError, Sign
+from .admission import Admission, RefusedError, SignFields
 from .relay import Relay
 from .tlsdoor import Certificate, TlsDoor
 
@@ -56,7 +57,9 @@ def limits_of(config: Config) -> Limits:
 class IngestRouter:
     """await start(listener), then drain() (no new publishers) and stop()."""
 
-    def __init__(self, *, admission: Admission, sign: Sign, limits: Limits | None = None) -> None:
+    def __init__(
+        self, *, admission: Admission, sign: SignFields, limits: Limits | None = None
+    ) -> None:
         self.admission = admission
         self.sign = sign
         self.limits = limits or Limits()
@@ -113,6 +116,7 @@ class _Publisher(asyncio.Protocol):
         self._limits = router.limits
         self._counts = router.counts
         self._session = Session()
+        self._reader = TagReader()
         self._relay: Relay | None = None
         self._task: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
@@ -209,7 +213,7 @@ class _Publisher(asyncio.Protocol):
                 ended = True
         if tags and self._relay is not None:
             self._counts["tags"] += len(tags)
-            self._relay.feed(tags)
+            self._relay.feed([self._reader.piece(tag) for tag in tags])
         if ended:
             self.end("ended")
 
@@ -235,6 +239,8 @@ class _Publisher(asyncio.Protocol):
             admitted = await self._router.admission.ask(key, self._address)
             relay_ = Relay(
                 admitted,
+                header=self._reader.header,
+                fields=(("Content-Type", FLV),),
                 ways=self._router.admission.ways,
                 sign=self._router.sign,
                 limits=self._limits.relay,

@@ -1,14 +1,14 @@
-"""One publisher's tags on their way to a data centre: a chunked PUT that survives losses.
+"""One publisher's media on its way to a data centre: a chunked PUT that survives losses.
 
 Laws: media is never looked into; what no data centre has made safe is held (held.py). The body's
 target says which session of a publisher it belongs to and where in it it begins, so that a data
 centre that is still there goes on as if nothing had happened; the lines of its answer say what it
 needs no more. A lost connection is tried again where it was for `move_s`, then at the others, too,
-while tags go on being held; where a data centre stops in order, or says nothing for `silence_s`,
+while media goes on being held; where a data centre stops in order, or says nothing for `silence_s`,
 the others are tried at once. One that takes over is told first what the one before had published.
 After `away_s` without any, or when one refuses, `on_failed` is called once. One that takes no more
-stops the publisher (`on_pause(True)`) for `stall_s` at most, then it is lost. Does not know RTMP or
-keys.
+stops the publisher (`on_pause(True)`) for `stall_s` at most, then it is lost. Does not know RTMP,
+containers or keys.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ..errors import UpstreamError
-from ..flv import Tag
-from .admission import Admitted, RefusedError, Sign
+from ..pieces import Piece
+from ..signing import Fields
+from .admission import Admitted, RefusedError, SignFields
 from .dial import Ways
 from .held import Body, Held
 from .put import Answer, Put, connect, head, post
@@ -61,20 +62,24 @@ class Limits:
 
 
 class Relay:
-    """await open(), then feed(); at the end await close()."""
+    """await open(), then feed(); at the end await close(). The body begins with `header`; `fields`
+    say what it is."""
 
     def __init__(
         self,
         admitted: Admitted,
         *,
+        header: bytes,
+        fields: Fields,
         ways: Ways,
-        sign: Sign,
+        sign: SignFields,
         limits: Limits,
         counts: Counter[str],
         on_pause: Callable[[bool], None],
         on_failed: Callable[[RefusedError], None],
     ) -> None:
         self._admitted = admitted
+        self._fields = tuple(fields)
         self._ways = ways
         self._sign = sign
         self._limits = limits
@@ -83,7 +88,9 @@ class Relay:
         self._on_failed = on_failed
         self._loop = asyncio.get_running_loop()
         self._session = secrets.token_hex(8)
-        self._held = Held(limit_bytes=limits.hold_bytes, span_s=limits.hold_s, counts=counts)
+        self._held = Held(
+            header=header, limit_bytes=limits.hold_bytes, span_s=limits.hold_s, counts=counts
+        )
         self._url = ""  # of the data centre that has the stream, or had it last
         self._past = b""  # what it had published, for the one that goes on
         self._ended: Answer | None = None  # why the data centre ends, in its last line
@@ -103,33 +110,36 @@ class Relay:
             raise RefusedError("away", "the data centre does not answer; try again") from error
         self._watcher = asyncio.create_task(self._watch(put))
 
-    def feed(self, tags: Sequence[Tag]) -> None:
-        """Send the tags on, and hold them until that is no longer needed."""
+    def feed(self, pieces: Sequence[Piece]) -> None:
+        """Send what came on, and hold it until that is no longer needed."""
         now_s = self._loop.time()
-        for tag in tags:
-            self._held.add(tag, now_s, given=self._put is not None)
+        for piece in pieces:
+            self._held.add(piece, now_s, given=self._put is not None)
         if self._put is not None:
-            data = b"".join(tag.encode() for tag in tags)
+            data = b"".join(piece.data for piece in pieces)
             self._put.chunk(data)
             self._counts["bytes_out"] += len(data)
 
-    async def close(self) -> None:
-        """The publisher has ended: finish the body and wait for the answer, at most `finish_s`."""
+    async def close(self) -> Answer | None:
+        """The publisher has ended: finish the body and wait for the answer, at most `finish_s`.
+        None: there is none."""
         self._ending = True
         self._clear_stall()
         self._hush()
         put, self._put = self._put, None
+        answer: Answer | None = None
         if put is not None:
             put.end()
             with contextlib.suppress(UpstreamError, TimeoutError):
                 async with asyncio.timeout(self._limits.finish_s):
-                    await asyncio.shield(put.answered)
+                    answer = await asyncio.shield(put.answered)
             put.abort()
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         self._held.close(given=put is not None)
+        return self._ended or answer
 
     async def _begin(self, urls: Sequence[str]) -> Put:
         """A PUT that has been given what is held and may be written to, at the first of these data
@@ -168,7 +178,7 @@ class Relay:
         if not self._past:
             return
         fields = (
-            ("Authorization", self._sign("POST", urlsplit(url).path)),
+            ("Authorization", self._sign("POST", urlsplit(url).path, ())),
             ("Content-Type", "application/json"),
         )
         timeout_s = self._limits.connect_s
@@ -181,10 +191,10 @@ class Relay:
         at = f"{url}?{_place(self._session, body)}&others={len(self._others(url))}"
         parts = urlsplit(at)
         fields = (
-            ("Authorization", self._sign("PUT", f"{parts.path}?{parts.query}")),
-            ("Content-Type", "video/x-flv"),
+            ("Authorization", self._sign("PUT", f"{parts.path}?{parts.query}", self._fields)),
             ("Transfer-Encoding", "chunked"),
             ("Expect", "100-continue"),
+            *self._fields,
         )
         put.write(head("PUT", at, fields))
         try:

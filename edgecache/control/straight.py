@@ -12,12 +12,11 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
-from .. import signing
 from ..errors import UpstreamError
-from .admission import RefusedError
+from .admission import RefusedError, SignFields
 from .dial import Ways
 from .put import Answer, Put, connect, head
 
@@ -31,12 +30,6 @@ REASONS: Final = {
     415: "type",
     503: "full",
 }
-
-
-class SignFields(Protocol):
-    """(method, target, fields) -> value of `Authorization`."""
-
-    def __call__(self, method: str, target: str, fields: signing.Fields, /) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +124,10 @@ class Straight:
         answered = self._put.answered
         if not answered.done() or answered.exception() is not None:
             return RefusedError("away", "the data centre was lost; begin again")
-        return _refusal(answered.result())
+        return refusal(answered.result())
 
 
-def _refusal(answer: Answer) -> RefusedError:
+def refusal(answer: Answer) -> RefusedError:
     said = answer.body[:200].decode("utf-8", "replace").strip()
     reason = REASONS.get(answer.status, "failed")
     return RefusedError(reason, said or f"the data centre answered {answer.status}")

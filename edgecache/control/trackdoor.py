@@ -27,8 +27,8 @@ from .. import tracknames
 from ..config import UPLOADS
 from ..errors import UpstreamError
 from . import straight
-from .admission import Admission, Admitted, RefusedError
-from .straight import SignFields, Straight
+from .admission import Admission, Admitted, RefusedError, SignFields
+from .straight import Straight
 
 _MEDIA: Final = "video/mp4"
 _TYPES: Final = (

@@ -1,5 +1,5 @@
 """The broadcasters' door over HTTP: a body that is sent for as long as the broadcast lasts, or the
-messages of a page that goes live (WebSocket). Both go on to the data centre as they are.
+messages of a page that goes live (WebSocket). Both go on to the data centre by a relay.
 
 Laws: a connection comes from the data plane with the bytes that were read from it, carries one
 request and ends with it. A publisher is admitted by stream key before its media is read, and is
@@ -25,22 +25,16 @@ from urllib.parse import quote
 from aiohttp import WSMsgType, hdrs, web
 
 from ..config import UPLOADS
+from ..containers import READERS
 from ..hosts import host_is_among
-from . import passage
-from .admission import Admission, Admitted, RefusedError
-from .passage import Passage, SignFields
+from . import relay
+from .admission import Admission, Admitted, RefusedError, SignFields
+from .passage import Passage
 from .trackdoor import TrackDoor
 from .whipdoor import WhipDoor
 
 log = logging.getLogger(__name__)
 
-_TYPES: Final = (
-    "video/mp2t",
-    "video/mp4",
-    "video/webm",
-    "video/x-matroska",
-    "video/x-flv",
-)
 _STATUS: Final = {
     "no_key": 401,
     "bad_key": 403,
@@ -71,7 +65,7 @@ class Limits:
     publishers: int = 256
     key_s: float = 10.0  # from a page's connection to its first message
     idle_s: float = 15.0
-    passage: passage.Limits = field(default_factory=passage.Limits)
+    relay: relay.Limits = field(default_factory=relay.Limits)
 
 
 class Uploads:
@@ -95,7 +89,7 @@ class Uploads:
         self._server: web.Server | None = None
         self._publishing: set[asyncio.Task[object]] = set()
         self._opening: set[asyncio.Task[object]] = set()
-        # accepted, closed.<reason>, rejected.<reason>, bytes_in, bytes_out
+        # accepted, closed.<reason>, rejected.<reason>, bytes_in, and what a relay counts
         self.counts: Counter[str] = Counter()
         self._tracks = TrackDoor(admission=admission, sign=sign, counts=self.counts)
 
@@ -115,7 +109,7 @@ class Uploads:
         opening.add_done_callback(self._opening.discard)
 
     async def stop(self) -> None:
-        """Tell every publisher, and finish what each has sent. Bounded by the passage's
+        """Tell every publisher, and finish what each has sent. Bounded by the relay's
         `finish_s`."""
         tasks = (*self._publishing, *self._opening)
         for task in tasks:
@@ -183,20 +177,10 @@ class Uploads:
                 request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             while data := await self._read(request):
                 await self.send(way, data)
-        except ConnectionError:  # cut: the data centre has to see that, too
-            way.abort()
-            raise
-        except RefusedError as error:
-            if error.reason == "silent":
-                await self.finish(way)
-            raise
-        except asyncio.CancelledError:
+        except (ConnectionError, RefusedError, asyncio.CancelledError):
             await self.finish(way)
             raise
-        else:
-            await way.finish()
-        finally:
-            way.abort()
+        await way.finish()
         return admitted.stream
 
     async def _read(self, request: web.BaseRequest) -> bytes:
@@ -221,27 +205,28 @@ class Uploads:
         self, request: web.BaseRequest, key: str, kind: str, title: str = ""
     ) -> tuple[Admitted, Passage]:
         """The way of a publisher that may. Raises RefusedError."""
-        if kind not in _TYPES:
-            raise RefusedError("type", f"Content-Type: found {kind}, allowed {', '.join(_TYPES)}")
+        if kind not in READERS:
+            raise RefusedError("type", f"Content-Type: found {kind}, allowed {', '.join(READERS)}")
         if not key:
             raise RefusedError("no_key", "a stream key is needed: Authorization: Bearer KEY")
         if self.publishers > self._limits.publishers:
             raise RefusedError("full", f"{self._limits.publishers} publishers are on; try again")
         admitted = await self._admission.ask(key, request.remote or "")
-        fields = [("Content-Type", kind), ("Edge-Publisher", request.remote or "")]
+        fields = [("Edge-Publisher", request.remote or "")]
         if title:
             fields.append(("Edge-Title", quote(title[:_TITLE_CHARS])))
-        way = await Passage.open(
-            admitted, fields,
-            ways=self._admission.ways, sign=self._sign, limits=self._limits.passage,
+        way = Passage(
+            admitted, kind, fields,
+            ways=self._admission.ways, sign=self._sign, limits=self._limits.relay,
+            counts=self.counts,
         )  # fmt: skip
+        await way.open()
         log.info("publisher on", extra={"stream": admitted.stream, "addr": request.remote})
         return admitted, way
 
     async def send(self, way: Passage, data: bytes) -> None:
         self.counts["bytes_in"] += len(data)
         await way.send(data)
-        self.counts["bytes_out"] += len(data)
 
     @staticmethod
     async def finish(way: Passage) -> None:
@@ -287,7 +272,6 @@ class _Page:
                     await self._socket.send_json({"t": message, "received": self._received})
         finally:
             await self._uploads.finish(way)
-            way.abort()
 
     async def _next(self, within_s: float) -> bytes | str | None:
         """The next message; None: it has said goodbye, or is gone."""

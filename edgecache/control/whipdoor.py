@@ -22,9 +22,9 @@ from aiohttp import hdrs, web
 
 from ..config import UPLOADS
 from ..errors import UpstreamError
-from .admission import Admission, RefusedError
-from .passage import REASONS, SignFields
+from .admission import Admission, RefusedError, SignFields
 from .put import Answer, post
+from .straight import REASONS
 from .whip import Session, WhipRelay
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from edgecache import amf, flv
 from edgecache.control import relay
 from edgecache.control.admission import Admission
 from edgecache.control.ingest import IngestRouter, Limits
-from edgecache.signing import Verifier, sign
+from edgecache.signing import Fields, Verifier, sign
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -29,8 +29,8 @@ SECRET = b"0123456789abcdef0123456789abcdef"
 FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 
 
-def _sign(method: str, target: str) -> str:
-    return sign(method, target, kid="k1", secret=SECRET)
+def _sign(method: str, target: str, fields: Fields = ()) -> str:
+    return sign(method, target, fields, kid="k1", secret=SECRET)
 
 
 @dataclass

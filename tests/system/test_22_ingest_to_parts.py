@@ -16,7 +16,7 @@ import uvloop
 
 from edgecache.control.admission import Admission
 from edgecache.control.ingest import IngestRouter
-from edgecache.signing import sign
+from edgecache.signing import Fields, sign
 from origin import ffmpeg, testpattern
 from origin.config import Config
 from origin.model import PartObject, PlaylistVersion, Publication
@@ -39,8 +39,8 @@ def on_loop(test: Callable[..., Coroutine[None, None, None]]) -> Callable[..., N
     return run
 
 
-def _sign(method: str, target: str) -> str:
-    return sign(method, target, kid="k1", secret=SECRET.encode())
+def _sign(method: str, target: str, fields: Fields = ()) -> str:
+    return sign(method, target, fields, kid="k1", secret=SECRET.encode())
 
 
 class Site:

@@ -156,7 +156,7 @@ async def test_each_form_is_a_publisher_like_any_other(at: Site) -> None:
             if not number:
                 media = ("-H", f"Content-Type: {kind}")
                 second = await at.curl(*media, sends="/dev/zero", key=at.key)
-                assert second == (409, "stream cam is being published already")
+                assert second == (409, "this stream is being published already")
         await eventually(lambda: at.live.state == "reconnecting")
     restarts = sorted({part.path.split("/")[3] for part in at.parts})
     assert restarts == [at.live.epoch]

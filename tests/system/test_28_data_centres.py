@@ -48,6 +48,7 @@ class Viewer:
     """A player of whole segments: takes each that is listed and is no gap, once, as it appears."""
 
     http: aiohttp.ClientSession
+    stream: str = "cam"
     media: dict[str, bytes] = field(default_factory=dict)  # by name, inits too, in playing order
     maps: dict[str, str] = field(default_factory=dict)  # segment -> init
     texts: list[str] = field(default_factory=list)
@@ -78,7 +79,7 @@ class Viewer:
         self.changed.set()
 
     async def _get(self, name: str) -> bytes | None:
-        async with self.http.get(f"/live/cam/{name}") as answer:
+        async with self.http.get(f"/live/{self.stream}/{name}") as answer:
             if answer.status == 200:
                 return await answer.read()
             self.failures.append((name, answer.status))

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from edgecache.containers import FLV, TagReader
 from edgecache.control.admission import Admission, Admitted, RefusedError
 from edgecache.control.dial import Ways
 from edgecache.control.relay import Limits, Relay
-from edgecache.flv import AUDIO, FlvReader, Tag
-from edgecache.signing import sign
+from edgecache.flv import AUDIO, HEADER, FlvReader, Tag
+from edgecache.pieces import Piece
+from edgecache.signing import Fields, sign
 from tests.authority import Authority, serving
 from tests.looped import eventually, looped
 
@@ -38,12 +40,16 @@ SILENT = {
 }
 
 
-def signed(method: str, target: str) -> str:
-    return sign(method, target, kid="k", secret=SECRET)
+def signed(method: str, target: str, fields: Fields = ()) -> str:
+    return sign(method, target, fields, kid="k", secret=SECRET)
 
 
 def sound(number: int) -> Tag:
     return Tag(AUDIO, number, b"\xaf\x01" + number.to_bytes(4, "big") + bytes(1 << 16))
+
+
+def piece(tag: Tag) -> Piece:
+    return TagReader().piece(tag)
 
 
 @dataclass
@@ -112,7 +118,8 @@ class Publisher:
     def relay(self, centre: Centre, ways: Ways, limits: Limits = LIMITS) -> Relay:
         return Relay(
             Admitted("cam", (f"{centre.url}/ingest/cam",)),
-            ways=ways, sign=signed, limits=limits, counts=self.counts,
+            header=HEADER, fields=(("Content-Type", FLV),), counts=self.counts,
+            ways=ways, sign=signed, limits=limits,
             on_pause=self.paused.append, on_failed=self.failed.append,
         )  # fmt: skip
 
@@ -138,12 +145,12 @@ async def test_silence_has_an_end_and_nothing_is_lost_by_it(place: str) -> None:
     async with running(centre), asyncio.timeout(30):
         relay = publisher.relay(centre, Ways())
         await relay.open()
-        relay.feed([sound(number) for number in range(FLOOD)])
+        relay.feed([piece(sound(number)) for number in range(FLOOD)])
         assert publisher.paused == [True]
         await eventually(lambda: publisher.paused[-1] is False, 10)
         centre.says = None
         await eventually(lambda: publisher.counts["reconnects"] and centre.puts[-1], 10)
-        relay.feed([sound(FLOOD)])
+        relay.feed([piece(sound(FLOOD))])
         # those of the silent ones end when they are lost
         await eventually(lambda: sound(FLOOD).encode() in centre.puts[-1][-(1 << 17) :], 10)
         tags = FlvReader().feed(bytes(centre.puts[-1]))
@@ -159,7 +166,7 @@ async def test_silence_at_the_end_is_not_waited_for() -> None:
     async with running(centre), asyncio.timeout(30):
         relay = publisher.relay(centre, Ways())
         await relay.open()
-        relay.feed([sound(0)])
+        relay.feed([piece(sound(0))])
         await relay.close()
         assert sum(n for name, n in publisher.counts.items() if name.startswith("held.")) == 1
 
@@ -175,7 +182,7 @@ async def test_a_data_centre_behind_tls_is_given_the_media(authority: Authority)
     async with running(centre, serving(authority.signs("localhost"))), asyncio.timeout(30):
         relay = publisher.relay(centre, Ways(authority.file), PATIENT)
         await relay.open()
-        relay.feed([sound(number) for number in range(50)])
+        relay.feed([piece(sound(number)) for number in range(50)])
         await relay.close()
         [body] = centre.puts
         assert centre.ended == 1

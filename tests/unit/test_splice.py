@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from edgecache.flv import AUDIO, HEADER, VIDEO, FlvError, FlvReader, Tag
+from edgecache.mpegts import TsReader
 from origin.chronicle import Row
 from origin.handover import Safe
 from origin.receive import Result
 from origin.splice import NOTHING, CutError, Place, Splice
 from tests.looped import looped
+from tests.unit.test_containers import written
 
 SESSION = "0123456789abcdef"
 CONFIG = Tag(VIDEO, 0, b"\x17\x00\x00\x00\x00config")
@@ -174,3 +176,38 @@ def test_a_place() -> None:
     query = {"session": SESSION, "first": "7", "head": "2", "age": "1500", "others": "1"}
     assert Place.of(query) == Place(session=SESSION, first=7, head=2, age_s=1.5, others=1)
     assert Place.of({}) is None
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@looped
+async def test_bytes_of_a_container_come_out_once(leaves: bool) -> None:
+    """The second body begins at an entry, behind its configuration, in what was taken already."""
+    data = written("ts")
+    pieces, numbers = TsReader().feed(data), [0]
+    for piece in pieces:
+        numbers.append(numbers[-1] + piece.size)
+    entries = [n for n, piece in zip(numbers, pieces, strict=False) if piece.is_entry]
+    config = {piece.sets: piece.data for piece in pieces if piece.sets}
+    head = b"".join(value for _, value in sorted(config.items()))
+    splice = Splice(place(0), hold_s=5.0, kind="video/mp2t")
+    out: list[bytes] = []
+
+    async def take() -> None:
+        out.extend([chunk async for chunk in splice.chunks()])
+        splice.end(DONE)
+
+    taking = asyncio.create_task(take())
+    first, second = Body(), Body()
+    one = asyncio.create_task(splice.attach(first.iter_any(), place(0)))
+    first.put.put_nowait(data[: entries[2] - 1000])
+    first.put.put_nowait(ConnectionError())
+    assert (await one).status == 499
+    if leaves:
+        splice.leave()
+    two = asyncio.create_task(splice.attach(second.iter_any(), place(entries[1], len(head))))
+    second.put.put_nowait(head + data[entries[1] :])
+    second.put.put_nowait(None)
+    assert await two == DONE
+    await taking
+    assert b"".join(out) == (data[: entries[2]] if leaves else data)
+    assert splice.left is leaves

@@ -40,7 +40,7 @@ async def test_by_tracks_of_a_switching_set_and_by_segments(at: Site) -> None:
         }
         media = ("-H", "Content-Type: video/mp2t")
         second = await at.curl(*media, sends="/dev/zero", key=at.key)
-        assert second == (409, "stream cam is being published already")
+        assert second == (409, "this stream is being published already")
         shown = await asyncio.to_thread(at.edge.metrics)
         assert shown["edge_publishers"] == 3
     await eventually(lambda: at.live.state == "reconnecting")

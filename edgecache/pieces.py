@@ -8,6 +8,7 @@ where it begins.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -53,7 +54,7 @@ class Reader(Protocol):
         """What never became whole."""
 
 
-class ByteReader:
+class ByteReader(ABC):
     """A body that is numbered by bytes. `look` is asked at the beginning of each of its elements;
     bytes that are looked at wait, all others are passed on as they come."""
 
@@ -64,10 +65,10 @@ class ByteReader:
         self.position = 0  # of the buffer in the body
         self._left = 0  # bytes of the element that is passed on
 
+    @abstractmethod
     def look(self, at: int, marks: list[Mark]) -> int:
         """Mark where pieces begin, from `at` in the buffer on; of marks at one place the last
         counts. How many bytes to pass on from here; 0: more are needed to know."""
-        raise NotImplementedError
 
     def feed(self, data: bytes) -> list[Piece]:
         self.buffer += data

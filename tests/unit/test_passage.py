@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,62 +11,12 @@ from edgecache.control.admission import Admitted, RefusedError
 from edgecache.control.dial import Ways
 from edgecache.control.passage import Passage
 from edgecache.control.relay import Limits
-from edgecache.signing import Fields, Verifier, sign
 from tests.looped import eventually, looped
+from tests.unit.centre import centre, signed
 
-SECRET = b"0123456789abcdef"
 FIELDS = (("Edge-Title", "a%20b"),)
 LIMITS = Limits(connect_s=2.0, proceed_s=2.0, stall_s=0.3, finish_s=2.0, move_s=0.0, away_s=0.5)
 ABC, DEFG = b"G" + bytes(187), b"G" + b"\xff" * 187  # packets
-
-
-def signed(method: str, target: str, fields: Fields, /) -> str:
-    return sign(method, target, fields, kid="k", secret=SECRET)
-
-
-class Centre:
-    """Says 100 or `refusal` to a head, then reads while `reads`; answers `last` at the end."""
-
-    def __init__(self) -> None:
-        self._verifier = Verifier({"k": SECRET})
-        self.refusal = b""
-        self.last = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-        self.reads = True
-        self.body = b""
-        self.titles: list[str] = []
-        self.writer: asyncio.StreamWriter | None = None
-        self.server: asyncio.Server | None = None
-        self.url = ""
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            fields = [(name, value) for name, _, value in (x.partition(": ") for x in lines[1:])]
-            self._verifier.verify("PUT", lines[0].split()[1], fields)
-            assert dict(fields)["Content-Type"] == "video/mp2t"
-            self.titles.append(dict(fields)["Edge-Title"])
-            writer.write(self.refusal or b"HTTP/1.1 100 Continue\r\n\r\n")
-            while self.reads and not self.body.endswith(b"0\r\n\r\n"):
-                data = await reader.read(65536)
-                if not data:
-                    return
-                self.body += data
-            if self.reads:
-                writer.write(self.last)
-
-
-@contextlib.asynccontextmanager
-async def centre() -> AsyncIterator[Centre]:
-    found = Centre()
-    server = found.server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/ingest/cam"
-    try:
-        yield found
-    finally:
-        server.close()
-        if found.writer:
-            found.writer.transport.abort()
 
 
 async def opened(*urls: str) -> Passage:
